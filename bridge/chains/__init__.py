@@ -1,0 +1,1 @@
+"""Adapters to chains, one package each, all held to the same contract tests."""

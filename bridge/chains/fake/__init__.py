@@ -1,0 +1,1 @@
+"""A chain in memory with scripted reorganisations and faults."""
