@@ -1,0 +1,72 @@
+"""Every error the bridge raises on purpose, split by what the one who catches it can do.
+
+BridgeError
+├── ConfigError        the operator mends a file or a flag; exit code 2, no stack trace
+├── RetryableError     the world is not ready; the same call may work later
+│   ├── ChainUnavailable    no endpoint answered, or none answered usefully
+│   ├── ChainDisagrees      two endpoints, or two reads, say different things
+│   └── DatabaseUnavailable
+├── HoldError          only a person can decide; what it concerns stays as it is
+│   └── DeepReorg           a reorganisation below a finalized block
+└── RefusedError       the caller broke a rule of the data; retrying cannot help
+    ├── LeaseLost           another instance holds a newer epoch
+    ├── IllegalTransition   the arrow is not in domain/states.py
+    └── JournalConflict     the same (source, ref) with another payload
+"""
+
+
+class BridgeError(Exception):
+    """Base of all errors below; never raised itself."""
+
+
+class ConfigError(BridgeError):
+    """A mistake in what the operator wrote. `where` names the file, line or field, `mend` says what to do."""
+
+    def __init__(self, problem: str, *, where: str | None = None, mend: str | None = None) -> None:
+        self.problem = problem
+        self.where = where
+        self.mend = mend
+        lines = [f"{where}: {problem}" if where else problem]
+        if mend:
+            lines.append(f"  mend: {mend}")
+        super().__init__("\n".join(lines))
+
+
+class RetryableError(BridgeError):
+    """The world is not ready; the same call may work later."""
+
+
+class ChainUnavailable(RetryableError):
+    """No endpoint of a chain gave a usable answer."""
+
+
+class ChainDisagrees(RetryableError):
+    """Two reads that must be equal are not; nothing may be built on either."""
+
+
+class DatabaseUnavailable(RetryableError):
+    """The database cannot be reached or dropped the connection."""
+
+
+class HoldError(BridgeError):
+    """Only a person can decide how to go on."""
+
+
+class DeepReorg(HoldError):
+    """The chain contradicts a block that was final."""
+
+
+class RefusedError(BridgeError):
+    """The data refuses the operation; retrying cannot help."""
+
+
+class LeaseLost(RefusedError):
+    """Another instance holds a newer epoch of the lease."""
+
+
+class IllegalTransition(RefusedError):
+    """A state machine has no such arrow."""
+
+
+class JournalConflict(RefusedError):
+    """The same (source, ref) was booked with another payload."""

@@ -1,0 +1,13 @@
+"""Tables: checks, reconciliations and breaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridge.store.database import Connection
+
+
+class Breaks:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection

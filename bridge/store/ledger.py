@@ -1,0 +1,13 @@
+"""Tables: assets, accounts, journals, transfers, balances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridge.store.database import Connection
+
+
+class Ledger:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
