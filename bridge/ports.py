@@ -99,6 +99,16 @@ class Lease:
     holder: str
 
 
+class LeaseStore(Protocol):
+    async def acquire(self, name: str, holder: str, duration_ms: int) -> Lease | None:
+        """The lease with a new epoch, or None while another instance holds it."""
+
+    async def renew(self, lease: Lease, duration_ms: int) -> bool:
+        """False when another instance has taken it."""
+
+    async def release(self, lease: Lease) -> None: ...
+
+
 # ── Stores ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 # One Protocol a noun. Each lists exactly what stages call; all work inside the transaction that they come from.
 class ChainStore(Protocol):

@@ -1,0 +1,335 @@
+"""`bridge.toml`: what an operator writes, checked before anything starts.
+
+Every mistake is reported at once, each with the file, the line where it can be found, the field and the mend. Secrets
+are never in the file: it names a keystore and where its password is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from bridge.domain.errors import ConfigError
+from bridge.domain.units import UINT256_MAX, Address
+
+_HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+_PRIVATE_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}\Z")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}\Z")
+KEY_MEND = (
+    "remove the key from the file (and treat it as stolen: it may be in backups and version control); "
+    'keep it in a keystore file and name that: operator = { keystore = "operator.json", password_env = "…" }'
+)
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, bytes):
+        return Address(value)
+    if not isinstance(value, str) or not _HEX_ADDRESS.match(value):
+        raise ValueError("an address is 0x and 40 hex digits")
+    return Address(bytes.fromhex(value[2:]))
+
+
+def _amount(value: object) -> int:
+    """TOML integers end at 2^63, so larger amounts are written as strings of digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9][0-9_]*", value):
+        value = int(value.replace("_", ""))
+    if type(value) is not int or not 0 <= value <= UINT256_MAX:
+        raise ValueError("an amount is a whole number of atoms, 0 … 2^256−1 (quote it when it is above 2^63)")
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.match(value):
+        raise ValueError("a name starts with a letter and has letters, digits, '_', '-' and '.'")
+    return value
+
+
+HexAddress = Annotated[Address, BeforeValidator(_address)]
+Amount = Annotated[int, BeforeValidator(_amount)]
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DatabaseSection(Section):
+    url: str | None = None
+    url_env: str | None = None  # the URL holds a password: production keeps it in the environment
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("give either url or url_env")
+        return self
+
+    def resolve(self) -> str:
+        """Raises ConfigError where the named environment variable is not set."""
+        if self.url is not None:
+            return self.url
+        assert self.url_env is not None
+        return _from_environment(self.url_env, "[database] url_env")
+
+
+class LogsSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class FinalitySection(Section):
+    """`tag`: the node's own word; `depth`: so many blocks under the head, for chains whose nodes have no such tag."""
+
+    tag: Literal["finalized", "safe"] | None = None
+    depth: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.tag is None) == (self.depth is None):
+            raise ValueError('give either tag = "finalized" or depth = N')
+        return self
+
+
+class NativeSection(Section):
+    symbol: str = "ETH"
+    decimals: Annotated[int, Field(ge=0, le=77)] = 18
+
+
+class TokenSection(Section):
+    address: HexAddress
+    decimals: Annotated[int, Field(ge=0, le=77)]  # for people; never part of arithmetic
+
+
+class OperatorSection(Section):
+    keystore: str
+    password_file: str | None = None
+    password_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.password_file is None) == (self.password_env is None):
+            raise ValueError("give either password_file or password_env")
+        return self
+
+
+class SpendingSection(Section):
+    """Ceilings of the sender: none of them can be passed, whatever a rule decides."""
+
+    max_fee_per_gas: Amount = 200_000_000_000  # wei
+    priority_fee_per_gas: Amount = 1_000_000_000  # wei
+    batch_recipients: Annotated[int, Field(ge=1, le=250)] = 200
+    bump_after_blocks: Annotated[int, Field(ge=1)] = 5
+    max_per_transaction: dict[Name, Amount] = {}
+    max_per_day: dict[Name, Amount] = {}
+    max_per_recipient: dict[Name, Amount] = {}
+
+
+class ChainSection(Section):
+    kind: Literal["evm"]
+    chain_id: Annotated[int, Field(ge=1)]
+    rpc: Annotated[list[str], Field(min_length=1)]
+    start_block: Annotated[int, Field(ge=0)]
+    finality: FinalitySection
+    poll_interval_ms: Annotated[int, Field(ge=10, le=600_000)] = 1000
+    native: NativeSection = NativeSection()
+    contracts: dict[Name, HexAddress]
+    tokens: dict[Name, TokenSection]
+    operator: OperatorSection
+    spending: SpendingSection = SpendingSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for needed in ("vault", "distributor"):
+            if needed not in self.contracts:
+                raise ValueError(f"contracts needs `{needed}`: the address of the deployed contract")
+        for ceiling in ("max_per_transaction", "max_per_day", "max_per_recipient"):
+            for token in getattr(self.spending, ceiling):
+                if token not in self.tokens:
+                    raise ValueError(f"spending.{ceiling} names `{token}`, which is not in tokens")
+        for url in self.rpc:
+            if not re.match(r"https?://", url):
+                raise ValueError(f"rpc `{url}` is not an http:// or https:// URL")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """CAIP-2."""
+        return f"eip155:{self.chain_id}"
+
+
+class RuleSection(Section):
+    file: str
+    chain: str
+
+
+class Config(Section):
+    """The whole file. `path` is where it was read from; relative paths in it are relative to its folder."""
+
+    path: Path = Field(exclude=True)
+    database: DatabaseSection
+    logs: LogsSection = LogsSection()
+    chains: Annotated[dict[Name, ChainSection], Field(min_length=1)]
+    rules: list[RuleSection] = []
+    reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
+    # How long a dead instance keeps others from taking over; a clean stop hands over at once.
+    lease_duration_ms: Annotated[int, Field(ge=1000)] = 10_000
+
+    def relative(self, path: str) -> Path:
+        return self.path.parent / path
+
+    def operator_password(self, chain: str) -> str:
+        """Raises ConfigError where the file or the variable is missing."""
+        operator = self.chains[chain].operator
+        where = f"{self.path}: [chains.{chain}.operator]"
+        if operator.password_env is not None:
+            return _from_environment(operator.password_env, f"{where} password_env")
+        assert operator.password_file is not None
+        path = self.relative(operator.password_file)
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\n")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read {path}: {error.strerror}",
+                where=f"{where} password_file",
+                mend="write the keystore's password into that file, readable by the daemon's user only",
+            ) from None
+
+
+def load_config(path: Path) -> Config:
+    """Raises ConfigError for a file that is missing, is no TOML, or says anything this program does not understand."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}",
+            where=str(path),
+            mend="name the file with --config; `bridge sandbox DIR` writes one to start from",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError("is not UTF-8 text", where=str(path), mend="save it as UTF-8") from None
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not valid TOML: {error}", where=str(path), mend="correct that line") from None
+    _refuse_private_keys(content, path, text)
+    try:
+        config = Config(path=path.resolve(), **content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item, path, text) for item in error.errors())) from None
+    _check_rules(config, path)
+    return config
+
+
+def _check_rules(config: Config, path: Path) -> None:
+    for index, rule in enumerate(config.rules):
+        if rule.chain not in config.chains:
+            raise ConfigError(
+                f"`{rule.chain}` is not one of the chains: {', '.join(config.chains)}",
+                where=f"{path}: rules[{index}].chain",
+                mend="name a [chains.…] section of this file",
+            )
+        if not config.relative(rule.file).is_file():
+            raise ConfigError(
+                f"there is no file {config.relative(rule.file)}",
+                where=f"{path}: rules[{index}].file",
+                mend="paths are relative to the folder of this file",
+            )
+
+
+def _refuse_private_keys(content: Any, path: Path, text: str, trail: tuple[str, ...] = ()) -> None:
+    """A private key in plain text is refused wherever it stands, without repeating it."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _refuse_private_keys(value, path, text, (*trail, str(key)))
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            _refuse_private_keys(value, path, text, (*trail, str(index)))
+    elif isinstance(content, str) and trail:
+        named = any(re.search(r"private_?key|secret|mnemonic|seed_?phrase", part, re.IGNORECASE) for part in trail)
+        words = content.split()
+        mnemonic = len(words) in (12, 15, 18, 21, 24) and all(word.isalpha() and word.islower() for word in words)
+        if _PRIVATE_KEY.match(content) or mnemonic or named:
+            raise ConfigError(
+                "this looks like a private key in plain text, and is refused",
+                where=_where(path, text, trail),
+                mend=KEY_MEND,
+            )
+
+
+def _explain(item: Any, path: Path, text: str) -> str:
+    trail = tuple(str(part) for part in item["loc"])
+    where = _where(path, text, trail)
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(trail[:-1])
+        near = difflib.get_close_matches(trail[-1], known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: unknown key `{trail[-1]}`\n  mend: {hint}"
+    if item["type"] == "missing":
+        return f"{where}: `{trail[-1]}` is missing\n  mend: add it"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(trail: tuple[str, ...]) -> list[str]:
+    """The keys that the section at `trail` understands."""
+    model: type[BaseModel] = Config
+    for part in trail:
+        field = model.model_fields.get(part)
+        if field is None:
+            continue  # the name of a chain or token, the index of a rule: its model was entered with the field
+        candidates = [field.annotation, *get_args(field.annotation)]
+        found = [entry for entry in candidates if isinstance(entry, type) and issubclass(entry, BaseModel)]
+        if not found:
+            return []
+        model = found[0]
+    return sorted(set(model.model_fields) - {"path"})
+
+
+def _where(path: Path, text: str, trail: tuple[str, ...]) -> str:
+    """`file:line: a.b.c`. tomllib keeps no positions, so the line is found by the section and the key."""
+    dotted = ".".join(trail)
+    line = _line_of(text.splitlines(), trail)
+    return f"{path}:{line}: {dotted}" if line else f"{path}: {dotted}"
+
+
+def _line_of(lines: list[str], trail: tuple[str, ...]) -> int | None:
+    section: tuple[str, ...] = ()
+    array_index: dict[str, int] = {}
+    best: int | None = None
+    for number, line in enumerate(lines, start=1):
+        header = re.match(r"\s*\[(\[)?([^\[\]]+)\]", line)
+        if header:
+            name = tuple(part.strip().strip("\"'") for part in header[2].split("."))
+            if header[1]:
+                array_index[header[2]] = array_index.get(header[2], -1) + 1
+                name = (*name, str(array_index[header[2]]))
+            section = name
+            if trail[: len(section)] == section:
+                best = number
+            continue
+        key = re.match(r"\s*([\w.\"'-]+)\s*=", line)
+        if key and trail[: len(section)] == section:
+            full = (*section, *(part.strip("\"'") for part in key[1].split(".")))
+            if trail[: len(full)] == full:
+                return number
+    return best
+
+
+def _from_environment(name: str, where: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(f"the environment variable {name} is not set", where=where, mend=f"export {name}=…")
+    return value

@@ -1,0 +1,131 @@
+"""bridge.toml: each mistake gets one message with the file, the line, the field and the mend."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.domain.errors import ConfigError
+from bridge.runtime.config import load_config
+
+GOOD = """\
+[database]
+url = "postgresql://localhost/bridge"
+
+[chains.anvil]
+kind = "evm"
+chain_id = 31337
+rpc = ["http://127.0.0.1:8545"]
+start_block = 0
+finality = { tag = "finalized" }
+
+[chains.anvil.contracts]
+vault = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+distributor = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
+
+[chains.anvil.tokens.USDX]
+address = "0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0"
+decimals = 6
+
+[chains.anvil.operator]
+keystore = "operator.json"
+password_file = "operator.password"
+
+[chains.anvil.spending]
+max_per_day = { USDX = "100_000_000_000_000_000_000_000" }
+
+[[rules]]
+file = "rule.yaml"
+chain = "anvil"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "rule.yaml").touch()
+    path = folder / "bridge.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(folder, text))
+    return str(caught.value)
+
+
+def test_load_config__good_file__values_are_exact(tmp_path: Path):
+    config = load_config(write(tmp_path, GOOD))
+    chain = config.chains["anvil"]
+    assert chain.reference == "eip155:31337"
+    assert chain.contracts["vault"].hex() == "5fbdb2315678afecb367f032d93f642f64180aa3"
+    assert chain.spending.max_per_day == {"USDX": 10**23}
+    assert config.relative("rule.yaml") == tmp_path / "rule.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "start_block = 0",
+            "start_blok = 0",
+            [":8: chains.anvil.start_blok: unknown key", "did you mean `start_block`?"],
+        ),
+        ('tag = "finalized"', 'tag = "latest"', [":9: chains.anvil.finality.tag", "'finalized' or 'safe'"]),
+        ('{ tag = "finalized" }', "{ depth = 0 }", [":9: chains.anvil.finality.depth", "greater than or equal to 1"]),
+        ('vault = "0x5FbDB2315678afecb367f032d93F642f64180aa3"', 'vault = "0x12"', [":12:", "40 hex digits"]),
+        ("decimals = 6", "decimals = 6.0", [":17: chains.anvil.tokens.USDX.decimals", "valid integer"]),
+        ('"100_000_000_000_000_000_000_000"', "1.5", ["max_per_day", "whole number of atoms"]),
+        ('USDX = "1', 'USDY = "1', ["names `USDY`, which is not in tokens"]),
+        ('rpc = ["http', 'rpc = ["ws', ["is not an http:// or https:// URL"]),
+        ('chain = "anvil"', 'chain = "anvill"', ["rules[0].chain", "`anvill` is not one of the chains: anvil"]),
+        ('file = "rule.yaml"', 'file = "nowhere.yaml"', ["rules[0].file", "there is no file"]),
+        ("[chains.anvil]", "[chains.anvil", ["is not valid TOML"]),
+        ('password_file = "operator.password"', "", ["give either password_file or password_env"]),
+        ('url = "postgresql://localhost/bridge"', "", [":1: database", "give either url or url_env"]),
+    ],
+)
+def test_load_config__mistake__names_place_and_mend(tmp_path: Path, old: str, new: str, said: list[str]):
+    assert old in GOOD
+    message = refusal(tmp_path, GOOD.replace(old, new, 1))
+    assert str(tmp_path / "bridge.toml") in message
+    for part in said:
+        assert part in message
+
+
+def test_load_config__two_mistakes__both_are_said(tmp_path: Path):
+    message = refusal(
+        tmp_path, GOOD.replace("chain_id = 31337", "chain_id = 0").replace("decimals = 6", "decimals = -1")
+    )
+    assert "chain_id" in message
+    assert "decimals" in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'keystore = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"',
+        'keystore = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"',
+        'private_key = "anything"',
+        'keystore = "test test test test test test test test test test test junk"',
+    ],
+)
+def test_load_config__private_key_in_plain_text__refused_and_not_repeated(tmp_path: Path, line: str):
+    message = refusal(tmp_path, GOOD.replace('keystore = "operator.json"', line))
+    assert ":20: chains.anvil.operator" in message
+    assert "private key in plain text" in message
+    assert "keystore file" in message
+    assert line.split('"')[1] not in message
+
+
+def test_load_config__missing_file__says_how_to_get_one(tmp_path: Path):
+    with pytest.raises(ConfigError, match="bridge sandbox DIR"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_operator_password__variable_not_set__named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = GOOD.replace('password_file = "operator.password"', 'password_env = "BRIDGE_TEST_PASSWORD"')
+    config = load_config(write(tmp_path, text))
+    monkeypatch.delenv("BRIDGE_TEST_PASSWORD", raising=False)
+    with pytest.raises(ConfigError, match="BRIDGE_TEST_PASSWORD is not set"):
+        config.operator_password("anvil")
+    monkeypatch.setenv("BRIDGE_TEST_PASSWORD", "secret")
+    assert config.operator_password("anvil") == "secret"
