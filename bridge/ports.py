@@ -9,9 +9,26 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
+from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
+from bridge.domain.payouts import (
+    Action,
+    Attempt,
+    Batch,
+    Distribution,
+    Inclusion,
+    InFlight,
+    Order,
+    PlannedCall,
+    Refusal,
+    Sender,
+    Signed,
+    Slot,
+)
+from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
 
 
@@ -77,7 +94,7 @@ class ChainReader(Protocol):
         """Raises ConfigError where the declaration is not an event of this chain's interface language."""
 
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
-        """Atoms of `asset` that `account` holds at the end of block `at`. Raises ChainDisagrees where `at` is unknown."""
+        """Atoms of `asset` that `account` holds at the end of `at`. Raises ChainDisagrees where `at` is unknown."""
 
     async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
         """The single uint256 that the view function `name()` returns at the end of block `at`."""
@@ -87,6 +104,92 @@ class ChainReader(Protocol):
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Headers by number, as the node has them now. Used to audit what is stored."""
+
+
+# ── Chains: sending ─────────────────────────────────────────────────────────────────────────────────────────────────
+class BroadcastOutcome(StrEnum):
+    ACCEPTED = "accepted"  # an endpoint took the bytes
+    KNOWN = "known"  # an endpoint had them already
+    REJECTED = "rejected"  # every endpoint that answered said no; earlier attempts may still land
+    UNKNOWN = "unknown"  # no usable answer: it may have arrived
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """What all endpoints together said to the bytes. None of it proves that a transaction failed."""
+
+    outcome: BroadcastOutcome
+    reason: str | None = None  # what was said, where it was not taken
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The pre-flight passed."""
+
+    gas_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The receipts that endpoints have for one transaction id; they may be in different blocks.
+
+    `complete` is True only when every endpoint gave an answer: without it, an empty lookup says nothing.
+    """
+
+    inclusions: tuple[Inclusion, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an action's own events say: whether it took effect, and who was credited instead of paid."""
+
+    executed: bool
+    credited: frozenset[Address]
+
+
+class Payer(Protocol):
+    """One chain's sending side; contracts, call data, nonce rules and fees stay behind it.
+
+    Implementations: chains.evm, chains.fake; one contract-test suite holds for both.
+    """
+
+    account: Address  # the sending account
+    own_contracts: frozenset[Address]  # what no payout may go to
+
+    def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
+        """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""
+
+    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+        """Simulate the action from the sending account on top of block `at`."""
+
+    async def sign(self, action: Action, slot: Slot, previous: Attempt | None) -> Signed | None:
+        """A signed transaction for the slot; a replacement with higher fees where there is a `previous` one.
+
+        None where the fee ceiling leaves no room for a replacement.
+        """
+
+    async def broadcast(self, raw: bytes) -> Broadcast:
+        """Send to every endpoint. Never raises for what an endpoint answers or fails to answer."""
+
+    async def lookup(self, tx_id: bytes) -> Lookup: ...
+
+    async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool: ...
+
+    async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
+        """The content hash that the chain has bound to the id, or None before the proposal."""
+
+    def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
+        """Read the action's own events out of `logs`; those of other actions do not count."""
+
+
+class Signer(Protocol):
+    """Holds the key of one account. What it signs is the adapter's own format."""
+
+    account: Address
+
+    async def sign(self, transaction: Mapping[str, object]) -> tuple[bytes, bytes]:
+        """(transaction id, raw signed bytes). Deterministic: the same transaction gives the same bytes."""
 
 
 # ── Leases ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,6 +240,9 @@ class EventStore(Protocol):
     async def finalized_before(self, chain: str, timestamp: int) -> Block | None:
         """The last finalized block with block.timestamp < `timestamp`."""
 
+    async def head(self, chain: str) -> Block | None:
+        """The highest canonical block that is stored, or None before the first."""
+
     async def block(self, chain: str, number: int) -> Block | None:
         """The canonical (or finalized) block of that number that is stored."""
 
@@ -158,6 +264,58 @@ class EventStore(Protocol):
         """
 
 
+class PayoutStore(Protocol):
+    """Distributions, actions, slots, attempts. Every change of state names the state it expects to find; a method that
+    returns bool returns False, and has changed nothing, where another transaction was faster."""
+
+    async def next_order(self, chain: str) -> Order | None:
+        """The oldest decision to pay that has no distribution."""
+
+    async def plan(self, distribution: Distribution, calls: Sequence[PlannedCall]) -> None: ...
+    async def planned(self, chain: str, limit: int) -> list[Action]:
+        """Planned actions whose turn it is, oldest first: proposals, and batches of proposals that are on chain."""
+
+    async def quarantined(self, chain: str) -> list[Action]: ...
+    async def in_flight(self, chain: str) -> list[InFlight]:
+        """Every live slot with its action and attempts, in order of nonce."""
+
+    async def distribution(self, distribution_id: bytes) -> Distribution: ...
+    async def spent_since(self, chain: str, asset: AssetId, since: int) -> int:
+        """Atoms in batches that got a slot at chain time `since` or later."""
+
+    async def open_sender(self, chain: str, account: Address, finalized_sequence: int) -> Sender:
+        """The account's row, made at its first use."""
+
+    async def reserve(
+        self, action: Action, account: Address, gas_limit: int, finalized_sequence: int, chain_time: int
+    ) -> bool:
+        """planned → reserved with the account's next nonce, in one transaction."""
+
+    async def wait(self, action: Action, reason: str | None) -> None:
+        """Note what an action waits for; its state stays."""
+
+    async def move(self, action: Action, to: ActionState, reason: str | None = None) -> bool: ...
+    async def save_attempt(self, flight: InFlight, signed: Signed, head_number: int) -> bool:
+        """The first attempt moves reserved → signed; a replacement leaves the state."""
+
+    async def mark_sent(self, flight: InFlight) -> bool:
+        """The latest attempt was taken by a node; signed → broadcast."""
+
+    async def apply(self, flight: InFlight, transition: Transition) -> bool:
+        """Commit one arrow with its inclusion and its slot."""
+
+    async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
+        """Set the outcome of every payout of a batch."""
+
+
+class ConfirmationStore(Protocol):
+    async def untold(self, subscriber: str, limit: int) -> list[Confirmation]:
+        """What `subscriber` has not been told, in order for each action; nothing is ever left out."""
+
+    async def told(self, subscriber: str, confirmations: Sequence[Confirmation]) -> None:
+        """Move the subscriber on over `confirmations`, a beginning of what `untold` returned."""
+
+
 class DeadLetterStore(Protocol):
     async def record(self, stage: str, scope: str, error: str, retries: int) -> None: ...
     async def resolve(self, stage: str, scope: str) -> None: ...
@@ -170,6 +328,10 @@ class Transaction(Protocol):
     def chains(self) -> ChainStore: ...
     @property
     def events(self) -> EventStore: ...
+    @property
+    def payouts(self) -> PayoutStore: ...
+    @property
+    def confirmations(self) -> ConfirmationStore: ...
     @property
     def dead_letters(self) -> DeadLetterStore: ...
 

@@ -115,7 +115,7 @@ ChainEvent = BlockAdded | Reorged | Finalized
 class ChainCursor:
     """Where to go on following a chain; made from committed rows only.
 
-    `tail` is the canonical chain from the finalized block (or, at the very start, nothing) up to the head, ascending and
+    `tail` is the canonical chain from the finalized block (at the very start: nothing) up to the head, ascending and
     linked by parent hash.
 
           finalized_number            head

@@ -27,6 +27,7 @@ from bridge.store.events import Events
 from bridge.store.ledger import Ledger
 from bridge.store.numeric import decode_numeric, encode_numeric
 from bridge.store.payouts import Payouts
+from bridge.store.status import StatusReader
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -41,7 +42,7 @@ _CONNECTION_ERRORS = (
 )
 
 CHECK_LEASE = """
-    -- FOR SHARE makes a take-over wait until this transaction ends, so an older epoch can never commit after a newer one
+    -- FOR SHARE makes a take-over wait until this transaction ends, so that an older epoch never commits after a newer
     SELECT epoch FROM leases WHERE name = $1 FOR SHARE
 """
 
@@ -79,6 +80,10 @@ class Transaction:
     @cached_property
     def breaks(self) -> Breaks:
         return Breaks(self.connection)
+
+    @cached_property
+    def status(self) -> StatusReader:
+        return StatusReader(self.connection)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
@@ -123,8 +128,8 @@ class Database:
     async def begin(self, lease: Lease | None = None) -> AsyncIterator[Transaction]:
         """A read-write transaction; commits when the block ends, rolls back when it raises.
 
-        Raises LeaseLost where `lease` is not the newest epoch, DatabaseUnavailable where the connection breaks (what was
-        done is then rolled back, or, if COMMIT itself was cut, may have happened: every caller starts from its cursor).
+        Raises LeaseLost where `lease` is not the newest epoch, DatabaseUnavailable where the connection breaks (what
+        was done is then rolled back or, if COMMIT itself was cut, may have happened: callers go on from their cursor).
         """
         async with self._transaction() as transaction:
             if lease is not None:

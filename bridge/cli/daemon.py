@@ -1,0 +1,163 @@
+"""bridge run, bridge migrate, bridge status."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bridge.cli.main import DEFAULT_CONFIG, ConfigPath, app, run
+from bridge.daemon import serve
+from bridge.domain.units import format_amount
+from bridge.runtime.config import load_config
+from bridge.runtime.logs import configure_logs
+from bridge.store.database import Database
+from bridge.store.migrations import check_schema, migrate
+from bridge.store.status import Status
+
+
+@app.command("run")
+def run_daemon(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Run the daemon: all stages, until SIGTERM or Ctrl-C."""
+    run(_serve(config))
+
+
+async def _serve(path: Path) -> int:
+    config = load_config(path)
+    configure_logs(config.logs.level, config.logs.format)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    await serve(config, stop)
+    return 0
+
+
+@app.command("migrate")
+def migrate_database(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Bring the database to this program's schema."""
+    run(_migrate(config))
+
+
+async def _migrate(path: Path) -> int:
+    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
+    try:
+        applied = await migrate(database)
+    finally:
+        await database.close()
+    for migration in applied:
+        print(f"applied {migration.name}")
+    print("the database is up to date")
+    return 0
+
+
+@app.command("status")
+def show_status(
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Heads, lags, counts, what is in flight, what is held."""
+    run(_status(config, as_json))
+
+
+async def _status(path: Path, as_json: bool) -> int:
+    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
+    try:
+        await check_schema(database, str(path))
+        async with database.snapshot() as transaction:
+            status = await transaction.status.read()
+            letters = await transaction.dead_letters.open()
+    finally:
+        await database.close()
+    if as_json:
+        content = dataclasses.asdict(status) | {"dead_letters": [dataclasses.asdict(letter) for letter in letters]}
+        print(orjson.dumps(_exact(content), option=orjson.OPT_INDENT_2).decode())
+        return 0
+    console = Console(highlight=False)
+    _print_chains(console, status)
+    _print_rules(console, status)
+    _print_counts(console, status)
+    _print_waiting(console, status)
+    for letter in letters:
+        console.print(f"given up: {letter.stage} on {letter.scope}, {letter.retries} retries: {letter.error}")
+    return 0
+
+
+def _print_chains(console: Console, status: Status) -> None:
+    table = Table("chain", "head", "behind node", "finalized", "finalized logs", "reorgs", "holder", box=None)
+    for chain in status.chains:
+        holder = next((lease.holder for lease in status.leases if lease.live and lease.name.endswith(chain.chain)), "—")
+        table.add_row(
+            chain.chain,
+            _number(chain.head_number),
+            _number(chain.lag_blocks),
+            _number(chain.finalized_number),
+            _number(chain.finalized_logs),
+            _number(chain.reorgs),
+            holder,
+        )
+    console.print(table)
+    if not status.chains:
+        console.print("no chain yet: start the daemon with bridge run")
+
+
+def _print_rules(console: Console, status: Status) -> None:
+    table = Table("rule", "windows", "paying", "held", "surplus found", "allocated", "decided until", box=None)
+    for rule in status.rules:
+        table.add_row(
+            rule.rule,
+            str(rule.windows),
+            str(rule.paying),
+            str(rule.holding),
+            f"{format_amount(rule.surplus, rule.decimals)} {rule.symbol}",
+            f"{format_amount(rule.allocated, rule.decimals)} {rule.symbol}",
+            datetime.fromtimestamp(rule.decided_until, UTC).isoformat(sep=" ", timespec="seconds")[:19],
+        )
+    if status.rules:
+        console.print(table)
+
+
+def _print_counts(console: Console, status: Status) -> None:
+    console.print(f"distributions   {_counts(status.distributions)}")
+    console.print(f"actions         {_counts(status.actions)}")
+    console.print(f"payouts         {_counts(status.payouts)}")
+    console.print(f"open breaks     {_counts(status.breaks)}")
+    if status.reconciled is not None:
+        verdict, finished_at = status.reconciled
+        console.print(f"reconciled      {verdict}, {finished_at:%Y-%m-%d %H:%M:%S} UTC")
+    for cursor in status.cursors:
+        console.print(f"cursor          {cursor.stage} {cursor.scope}: block {cursor.block_number:,}")
+
+
+def _print_waiting(console: Console, status: Status) -> None:
+    for waiting in status.waiting:
+        console.print(
+            f"{waiting.state}: {waiting.kind} {waiting.id[:16]} on {waiting.chain}, "
+            f"since {waiting.since:%Y-%m-%d %H:%M:%S}: {waiting.reason}"
+        )
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "none"
+
+
+def _number(value: int | None) -> str:
+    return "—" if value is None else f"{value:,}"
+
+
+def _exact(content: Any) -> Any:
+    """Integers that a reader of JSON would round become strings of digits."""
+    if isinstance(content, dict):
+        return {key: _exact(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_exact(value) for value in content]
+    if type(content) is int and abs(content) > 2**53:
+        return str(content)
+    return content

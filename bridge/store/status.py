@@ -1,0 +1,150 @@
+"""What `bridge status` and the live view show: read in one snapshot, written by nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridge.store.database import Connection
+
+CHAINS = """
+    SELECT c.chain, c.reference, c.start_block, h.head_number, h.head_timestamp, h.finalized_number,
+           h.finalized_timestamp, h.node_head, h.updated_at,
+           (SELECT count(*) FROM reorgs r WHERE r.chain = c.chain) AS reorgs,
+           -- finalized_ranges already counts, so that this need not walk the logs
+           COALESCE((SELECT sum(f.logs) FROM finalized_ranges f WHERE f.chain = c.chain), 0)::BIGINT AS finalized_logs
+      FROM chains c LEFT JOIN heads h USING (chain)
+     ORDER BY c.chain
+"""
+CURSORS = "SELECT stage, scope, block_number, updated_at FROM cursors ORDER BY stage, scope"
+LEASES = """
+    SELECT name, holder, epoch, expires_at >= clock_timestamp() AS live FROM leases ORDER BY name
+"""
+RULES = """
+    SELECT d.chain, d.rule, d.asset, COALESCE(a.symbol, d.asset) AS symbol, COALESCE(a.decimals, 0) AS decimals,
+           count(*) AS windows,
+           count(*) FILTER (WHERE d.verdict = 'pay') AS paying,
+           count(*) FILTER (WHERE d.verdict = 'hold') AS holding,
+           sum(d.surplus) AS surplus, sum(d.total) AS allocated, max(d.window_end) AS decided_until
+      FROM decisions d LEFT JOIN assets a ON a.asset = d.asset
+     GROUP BY d.chain, d.rule, d.asset, a.symbol, a.decimals
+     ORDER BY d.chain, d.rule
+"""
+DISTRIBUTIONS = "SELECT state, count(*) AS distributions FROM distribution_states GROUP BY state ORDER BY state"
+ACTIONS = "SELECT state, count(*) AS actions FROM actions GROUP BY state ORDER BY state"
+PAYOUTS = """
+    SELECT COALESCE(outcome, 'in_flight') AS outcome, count(*) AS payouts FROM payouts GROUP BY 1 ORDER BY 1
+"""
+# What a person may want to look at, the oldest first: every action that waits with a reason, every held decision.
+WAITING = """
+    SELECT a.chain, a.state, a.kind, encode(a.distribution_id, 'hex') AS id, a.reason, a.updated_at AS since
+      FROM actions a WHERE a.reason IS NOT NULL AND a.state NOT IN ('final', 'void')
+    UNION ALL
+    SELECT d.chain, 'held', 'decision', encode(d.decision_id, 'hex'), d.rule || ': ' || d.reason, d.decided_at
+      FROM decisions d WHERE d.verdict = 'hold'
+     ORDER BY since
+     LIMIT 100
+"""
+BREAKS = "SELECT kind, count(*) AS breaks FROM breaks WHERE state <> 'resolved' GROUP BY kind ORDER BY kind"
+LAST_RECONCILIATION = """
+    SELECT verdict, finished_at FROM reconciliations WHERE finished_at IS NOT NULL
+     ORDER BY reconciliation_id DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainStatus:
+    chain: str
+    reference: str
+    start_block: int
+    head_number: int | None  # None until ingest committed its first block
+    head_timestamp: int | None
+    finalized_number: int | None
+    finalized_timestamp: int | None
+    node_head: int | None
+    updated_at: datetime | None
+    reorgs: int
+    finalized_logs: int
+
+    @property
+    def lag_blocks(self) -> int | None:
+        """Blocks that the node has and we have not."""
+        return None if self.node_head is None or self.head_number is None else max(0, self.node_head - self.head_number)
+
+
+@dataclass(frozen=True, slots=True)
+class CursorStatus:
+    stage: str
+    scope: str
+    block_number: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseStatus:
+    name: str
+    holder: str
+    epoch: int
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    chain: str
+    rule: str
+    asset: str
+    symbol: str
+    decimals: int
+    windows: int
+    paying: int
+    holding: int
+    surplus: int  # atoms, found in all windows
+    allocated: int  # atoms, decided to be paid
+    decided_until: int  # seconds since 1970, end of the last decided window
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    chain: str
+    state: str
+    kind: str
+    id: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    chains: tuple[ChainStatus, ...]
+    cursors: tuple[CursorStatus, ...]
+    leases: tuple[LeaseStatus, ...]
+    rules: tuple[RuleStatus, ...]
+    distributions: dict[str, int]  # by state
+    actions: dict[str, int]  # by state
+    payouts: dict[str, int]  # by outcome
+    waiting: tuple[Waiting, ...]
+    breaks: dict[str, int]  # open ones by kind
+    reconciled: tuple[str, datetime] | None  # verdict and time of the last reconciliation
+
+
+class StatusReader:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def read(self) -> Status:
+        fetch = self._connection.fetch
+        last = await self._connection.fetchrow(LAST_RECONCILIATION)
+        return Status(
+            chains=tuple([ChainStatus(**row) for row in await fetch(CHAINS)]),
+            cursors=tuple([CursorStatus(**row) for row in await fetch(CURSORS)]),
+            leases=tuple([LeaseStatus(**row) for row in await fetch(LEASES)]),
+            rules=tuple([RuleStatus(**row) for row in await fetch(RULES)]),
+            distributions=dict([tuple(row) for row in await fetch(DISTRIBUTIONS)]),
+            actions=dict([tuple(row) for row in await fetch(ACTIONS)]),
+            payouts=dict([tuple(row) for row in await fetch(PAYOUTS)]),
+            waiting=tuple([Waiting(**row) for row in await fetch(WAITING)]),
+            breaks=dict([tuple(row) for row in await fetch(BREAKS)]),
+            reconciled=None if last is None else (last["verdict"], last["finished_at"]),
+        )
