@@ -218,7 +218,7 @@ CREATE TABLE actions (
     chain           TEXT NOT NULL REFERENCES chains,
     state           TEXT NOT NULL DEFAULT 'planned' CHECK (state IN
         ('planned', 'reserved', 'signed', 'broadcast', 'included', 'final', 'held', 'quarantined', 'void')),
-    reason          TEXT,                   -- why it is held or quarantined; what a person should do
+    reason          TEXT,                   -- why it is held or quarantined, or what it waits for; NULL when all is well
     payload         BYTEA NOT NULL,         -- chain-specific call data; the same bytes in every attempt
     target          BYTEA NOT NULL,         -- the contract that is called
     updated_at      TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -245,6 +245,8 @@ CREATE TABLE slots (
     nonce     BIGINT NOT NULL,
     action_id BIGINT NOT NULL REFERENCES actions,
     state     TEXT NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'settled', 'foreign')),
+    gas_limit BIGINT NOT NULL,              -- as the pre-flight measured it: signing again needs no node
+    reserved_at BIGINT NOT NULL,            -- chain time of our head, seconds; the value ceiling per day counts from it
     UNIQUE (chain, account, nonce),
     FOREIGN KEY (chain, account) REFERENCES senders (chain, account)
 );
@@ -263,6 +265,7 @@ CREATE TABLE attempts (
     gas_limit      BIGINT NOT NULL,
     max_fee        uint256 NOT NULL,        -- wei per gas
     priority_fee   uint256 NOT NULL,        -- wei per gas
+    signed_head    BIGINT NOT NULL,         -- our head when it was signed: fee bumps count blocks from here
     signed_at      TIMESTAMPTZ NOT NULL DEFAULT now(),
     sent_at        TIMESTAMPTZ,             -- first time a node took it (or knew it)
     -- inclusion as last seen; cleared by a reorg

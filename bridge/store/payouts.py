@@ -1,13 +1,466 @@
-"""Tables: distributions, payouts, actions, senders, slots, attempts."""
+"""Tables: distributions, payouts, actions, senders, slots, attempts.
+
+Every UPDATE of a state names the state it comes from. Two stages write here (pay and confirm); whoever comes second
+changes nothing and looks again.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bridge.domain.confirmations import Transition
+from bridge.domain.errors import RefusedError
+from bridge.domain.payouts import (
+    Action,
+    ActionKind,
+    Attempt,
+    Batch,
+    Distribution,
+    Inclusion,
+    InFlight,
+    Order,
+    Payout,
+    PlannedCall,
+    Purpose,
+    Sender,
+    Signed,
+    Slot,
+)
+from bridge.domain.states import ActionState, SlotState
+from bridge.domain.units import Address, AssetId, BlockStamp
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from bridge.store.database import Connection
+
+NEXT_ORDER = """
+    SELECT d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, d.total
+      FROM decisions d
+     WHERE d.chain = $1 AND d.verdict = 'pay'
+       AND NOT EXISTS (SELECT FROM distributions p WHERE p.decision_id = d.decision_id)
+     ORDER BY d.window_end, d.rule
+     LIMIT 1
+"""
+ALLOCATIONS = "SELECT recipient, amount FROM allocations WHERE decision_id = $1 ORDER BY recipient"
+
+INSERT_DISTRIBUTION = """
+    INSERT INTO distributions (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, content_hash)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+INSERT_ACTION = """
+    INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+DISTRIBUTION = """
+    SELECT p.distribution_id, p.content_hash, d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, p.total
+      FROM distributions p JOIN decisions d USING (decision_id)
+     WHERE p.distribution_id = $1
+"""
+BATCHES = """
+    SELECT batch_index, recipient, amount FROM payouts
+     WHERE distribution_id = $1 AND ($2::INTEGER IS NULL OR batch_index = $2)
+     ORDER BY batch_index, recipient
+"""
+
+_ACTION = """
+    a.action_id, a.distribution_id, a.chain, a.ordinal, a.kind, a.state, a.reason, a.target, a.payload, d.content_hash
+"""
+PLANNED = f"""
+    -- A batch may go as soon as its proposal is in a block and succeeded: nonces keep them in order, and where a reorg
+    -- takes the proposal away, its own bytes are sent again under the lower nonce.
+    SELECT {_ACTION}
+      FROM actions a JOIN distributions d USING (distribution_id)
+      JOIN actions proposal ON proposal.distribution_id = a.distribution_id AND proposal.ordinal = 0
+     WHERE a.chain = $1 AND a.state = 'planned'
+       AND (a.ordinal = 0 OR proposal.state = 'final' OR proposal.state = 'included' AND NOT EXISTS (
+               SELECT FROM attempts t JOIN slots s USING (slot_id)
+                WHERE s.action_id = proposal.action_id AND NOT t.succeeded))
+     ORDER BY a.reason IS NOT NULL, a.action_id  -- what waits with a reason is asked after what was never asked
+     LIMIT $2
+"""  # noqa: S608  # only constants are put in
+QUARANTINED = f"""
+    SELECT {_ACTION}
+      FROM actions a JOIN distributions d USING (distribution_id)
+     WHERE a.chain = $1 AND a.state = 'quarantined'
+     ORDER BY a.action_id
+"""  # noqa: S608
+LIVE_SLOTS = f"""
+    SELECT {_ACTION}, s.slot_id, s.account, s.nonce, s.gas_limit
+      FROM slots s JOIN actions a USING (action_id) JOIN distributions d USING (distribution_id)
+     WHERE s.chain = $1 AND s.state = 'live'
+     ORDER BY s.account, s.nonce
+"""  # noqa: S608
+ATTEMPTS = "SELECT * FROM attempts WHERE slot_id = ANY($1) ORDER BY slot_id, ordinal"
+
+SPENT_SINCE = """
+    -- An action counts once, whatever became of its earlier slots.
+    SELECT COALESCE(sum(p.amount), 0)
+      FROM actions a
+      JOIN distributions d USING (distribution_id)
+      JOIN payouts p ON p.distribution_id = a.distribution_id AND p.batch_index = a.ordinal - 1
+     WHERE a.chain = $1 AND d.asset = $2 AND a.kind = 'execute'
+       AND EXISTS (SELECT FROM slots s WHERE s.action_id = a.action_id AND s.reserved_at >= $3)
+"""
+
+OPEN_SENDER = """
+    INSERT INTO senders (chain, account, first_nonce, next_nonce) VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING
+"""
+SENDER = """
+    SELECT x.first_nonce, x.next_nonce,
+           (SELECT count(*) FROM slots s WHERE s.chain = x.chain AND s.account = x.account AND s.state <> 'live') AS over
+      FROM senders x WHERE x.chain = $1 AND x.account = $2
+"""
+LOCK_SENDER = "SELECT next_nonce FROM senders WHERE chain = $1 AND account = $2 FOR UPDATE"
+TAKE_NONCE = "UPDATE senders SET next_nonce = $3 WHERE chain = $1 AND account = $2"
+INSERT_SLOT = """
+    INSERT INTO slots (chain, account, nonce, action_id, gas_limit, reserved_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+MOVE = """
+    UPDATE actions SET state = $3, reason = $4, updated_at = now() WHERE action_id = $1 AND state = $2
+    RETURNING action_id
+"""
+WAIT = """
+    UPDATE actions SET reason = $3, updated_at = now()
+     WHERE action_id = $1 AND state = $2 AND reason IS DISTINCT FROM $3
+"""
+LOCK_ACTION = "SELECT state FROM actions WHERE action_id = $1 FOR UPDATE"
+INSERT_ATTEMPT = """
+    INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, purpose, gas_limit, max_fee, priority_fee, signed_head)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+MARK_SENT = "UPDATE attempts SET sent_at = now() WHERE attempt_id = $1 AND sent_at IS NULL"
+CLEAR_INCLUSION = """
+    UPDATE attempts SET block_number = NULL, block_hash = NULL, succeeded = NULL, gas_used = NULL, fee_paid = NULL
+     WHERE slot_id = $1 AND block_number IS NOT NULL AND NOT final
+"""
+INCLUDE = """
+    UPDATE attempts
+       SET block_number = $2, block_hash = $3, succeeded = $4, gas_used = $5, fee_paid = $6, final = $7,
+           sent_at = COALESCE(sent_at, now())
+     WHERE attempt_id = $1
+"""
+END_SLOT = "UPDATE slots SET state = $2 WHERE slot_id = $1"
+SETTLE_BATCH = """
+    UPDATE payouts SET outcome = CASE WHEN recipient = ANY($3) THEN 'credited' ELSE 'paid' END
+     WHERE distribution_id = $1 AND batch_index = $2
+"""
+NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
+
+SUMMARIES = """
+    SELECT p.distribution_id, p.decision_id, p.chain, p.rule, p.asset, p.total, p.recipients, p.batches, v.state,
+           p.created_at, d.window_start, d.window_end,
+           -- from the decision's block to the block that made its last batch final, in seconds of chain time
+           b.timestamp AS decided_block_timestamp, last.block_number AS last_block_number,
+           paid.paid_total, paid.credited_total
+      FROM distributions p
+      JOIN decisions d USING (decision_id)
+      JOIN distribution_states v USING (distribution_id)
+      LEFT JOIN blocks b ON b.chain = d.chain AND b.number = d.block_number AND b.hash = d.block_hash
+      LEFT JOIN LATERAL (
+          SELECT COALESCE(sum(amount) FILTER (WHERE outcome = 'paid'), 0) AS paid_total,
+                 COALESCE(sum(amount) FILTER (WHERE outcome = 'credited'), 0) AS credited_total
+            FROM payouts o WHERE o.distribution_id = p.distribution_id
+      ) AS paid ON TRUE
+      LEFT JOIN LATERAL (
+          SELECT max(t.block_number) AS block_number
+            FROM actions a JOIN slots s USING (action_id) JOIN attempts t USING (slot_id)
+           WHERE a.distribution_id = p.distribution_id AND t.final
+      ) AS last ON TRUE
+     WHERE $1::BYTEA IS NULL OR p.distribution_id = $1
+     ORDER BY d.window_end, p.rule
+"""
+STEPS = """
+    SELECT a.action_id, a.distribution_id, a.ordinal, a.kind, a.state, a.reason, a.updated_at,
+           s.nonce, t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
+           COALESCE(n.attempts, 0) AS attempts,
+           (SELECT c.confirmed_at FROM confirmations c WHERE c.action_id = a.action_id AND c.to_state = 'final') AS final_at
+      FROM actions a
+      -- the newest slot tells the story; older ones were spent by others
+      LEFT JOIN LATERAL (
+          SELECT * FROM slots WHERE action_id = a.action_id ORDER BY slot_id DESC LIMIT 1
+      ) AS s ON TRUE
+      LEFT JOIN LATERAL (
+          SELECT * FROM attempts WHERE slot_id = s.slot_id ORDER BY (block_number IS NULL), ordinal DESC LIMIT 1
+      ) AS t ON TRUE
+      LEFT JOIN LATERAL (SELECT count(*) AS attempts FROM attempts WHERE slot_id = s.slot_id) AS n ON TRUE
+      LEFT JOIN blocks b ON b.chain = t.chain AND b.number = t.block_number AND b.hash = t.block_hash
+     WHERE $1::BYTEA IS NULL OR a.distribution_id = $1
+     ORDER BY a.distribution_id, a.ordinal
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action as people see it, with its newest slot and the attempt that counts."""
+
+    action_id: int
+    distribution_id: bytes
+    ordinal: int
+    kind: str
+    state: str
+    reason: str | None  # held: why; otherwise what it waits for
+    updated_at: datetime
+    nonce: int | None
+    tx_id: bytes | None  # the included attempt, else the latest
+    block_number: int | None
+    block_hash: bytes | None
+    block_timestamp: int | None  # seconds, chain time
+    gas_used: int | None
+    fee_paid: int | None  # wei
+    attempts: int  # of the newest slot
+    final_at: datetime | None  # database time
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One distribution as people see it."""
+
+    distribution_id: bytes
+    decision_id: bytes
+    chain: str
+    rule: str
+    asset: str
+    total: int  # atoms
+    recipients: int
+    batches: int
+    state: str
+    created_at: datetime
+    window_start: int  # seconds, chain time; half-open
+    window_end: int
+    decided_block_timestamp: int | None
+    last_block_number: int | None  # of the last final transaction
+    paid_total: int  # atoms that reached their recipients
+    credited_total: int  # atoms that wait for a withdrawal by their recipients
+    steps: tuple[Step, ...]
+
+    @property
+    def tx_ids(self) -> tuple[bytes, ...]:
+        return tuple(step.tx_id for step in self.steps if step.tx_id is not None)
 
 
 class Payouts:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    # ── plan ──
+    async def next_order(self, chain: str) -> Order | None:
+        row = await self._connection.fetchrow(NEXT_ORDER, chain)
+        if row is None:
+            return None
+        allocations = await self._connection.fetch(ALLOCATIONS, row["decision_id"])
+        return _order(row, tuple(Payout(Address(one["recipient"]), one["amount"]) for one in allocations))
+
+    async def plan(self, distribution: Distribution, calls: Sequence[PlannedCall]) -> None:
+        order, batches = distribution.order, distribution.batches
+        await self._connection.execute(
+            INSERT_DISTRIBUTION,
+            distribution.distribution_id,
+            order.decision_id,
+            order.chain,
+            order.rule,
+            order.asset,
+            order.total,
+            sum(len(batch.payouts) for batch in batches),
+            len(batches),
+            distribution.content_hash,
+        )
+        await self._connection.copy_records_to_table(
+            "payouts",
+            columns=["distribution_id", "recipient", "batch_index", "amount"],
+            records=[
+                (distribution.distribution_id, payout.recipient, batch.index, payout.amount)
+                for batch in batches
+                for payout in batch.payouts
+            ],
+        )
+        await self._connection.executemany(
+            INSERT_ACTION,
+            [
+                (distribution.distribution_id, call.ordinal, call.kind, order.chain, call.payload, call.target)
+                for call in calls
+            ],
+        )
+        await self._connection.execute(NOTIFY)
+
+    async def distribution(self, distribution_id: bytes, batch_index: int | None = None) -> Distribution:
+        """With all batches, or with the one that is named. Raises RefusedError where there is none."""
+        row = await self._connection.fetchrow(DISTRIBUTION, distribution_id)
+        if row is None:
+            raise RefusedError(f"there is no distribution 0x{distribution_id.hex()}")
+        payouts: dict[int, list[Payout]] = {}
+        for one in await self._connection.fetch(BATCHES, distribution_id, batch_index):
+            payouts.setdefault(one["batch_index"], []).append(Payout(Address(one["recipient"]), one["amount"]))
+        batches = tuple(Batch(index, tuple(members)) for index, members in payouts.items())
+        order = _order(row, tuple(payout for batch in batches for payout in batch.payouts))
+        return Distribution(distribution_id, order, row["content_hash"], batches)
+
+    # ── what there is to do ──
+    async def planned(self, chain: str, limit: int) -> list[Action]:
+        return [_action(row) for row in await self._connection.fetch(PLANNED, chain, limit)]
+
+    async def quarantined(self, chain: str) -> list[Action]:
+        return [_action(row) for row in await self._connection.fetch(QUARANTINED, chain)]
+
+    async def in_flight(self, chain: str) -> list[InFlight]:
+        rows = await self._connection.fetch(LIVE_SLOTS, chain)
+        attempts: dict[int, list[Attempt]] = {}
+        for row in await self._connection.fetch(ATTEMPTS, [row["slot_id"] for row in rows]):
+            attempts.setdefault(row["slot_id"], []).append(_attempt(row))
+        return [InFlight(_action(row), _slot(row), tuple(attempts.get(row["slot_id"], ()))) for row in rows]
+
+    async def spent_since(self, chain: str, asset: AssetId, since: int) -> int:
+        spent: int = await self._connection.fetchval(SPENT_SINCE, chain, asset, since)
+        return spent
+
+    # ── reserve, sign, send ──
+    async def open_sender(self, chain: str, account: Address, finalized_sequence: int) -> Sender:
+        await self._connection.execute(OPEN_SENDER, chain, account, finalized_sequence)
+        row = await self._connection.fetchrow(SENDER, chain, account)
+        assert row is not None
+        return Sender(account, row["first_nonce"], row["next_nonce"], row["over"])
+
+    async def reserve(
+        self, action: Action, account: Address, gas_limit: int, finalized_sequence: int, chain_time: int
+    ) -> bool:
+        if not await self.move(action, ActionState.RESERVED):
+            return False
+        next_nonce = await self._connection.fetchval(LOCK_SENDER, action.chain, account)
+        # Final nonces that this database never gave out (it was restored, or the key is used elsewhere) get slots too:
+        # every nonce of the account has a row, and no slot waits for what is spent.
+        nonce = max(next_nonce, finalized_sequence)
+        states = [(at, SlotState.FOREIGN) for at in range(next_nonce, nonce)] + [(nonce, SlotState.LIVE)]
+        await self._connection.executemany(
+            INSERT_SLOT,
+            [(action.chain, account, at, action.action_id, gas_limit, chain_time, state) for at, state in states],
+        )
+        await self._connection.execute(TAKE_NONCE, action.chain, account, nonce + 1)
+        return True
+
+    async def wait(self, action: Action, reason: str | None) -> None:
+        await self._connection.execute(WAIT, action.action_id, action.state, reason)
+
+    async def move(self, action: Action, to: ActionState, reason: str | None = None) -> bool:
+        """One arrow; the database refuses one that does not exist."""
+        return await self._connection.fetchval(MOVE, action.action_id, action.state, to, reason) is not None
+
+    async def save_attempt(self, flight: InFlight, signed: Signed, head_number: int) -> bool:
+        action, ordinal = flight.action, len(flight.attempts)
+        if ordinal == 0:
+            if not await self.move(action, ActionState.SIGNED):
+                return False
+        elif await self._connection.fetchval(LOCK_ACTION, action.action_id) != action.state:
+            return False
+        await self._connection.execute(
+            INSERT_ATTEMPT,
+            flight.slot.slot_id,
+            ordinal,
+            action.chain,
+            signed.tx_id,
+            signed.raw,
+            signed.purpose,
+            signed.gas_limit,
+            signed.max_fee,
+            signed.priority_fee,
+            head_number,
+        )
+        return True
+
+    async def mark_sent(self, flight: InFlight) -> bool:
+        if await self._connection.fetchval(LOCK_ACTION, flight.action.action_id) != flight.action.state:
+            return False
+        await self._connection.execute(MARK_SENT, flight.latest.attempt_id)
+        return flight.action.state is ActionState.BROADCAST or await self.move(flight.action, ActionState.BROADCAST)
+
+    # ── confirm ──
+    async def apply(self, flight: InFlight, transition: Transition) -> bool:
+        # The action's row is locked before anything else is written: the loser of a race has written nothing.
+        if await self._connection.fetchval(LOCK_ACTION, flight.action.action_id) != flight.action.state:
+            return False
+        await self._connection.execute(CLEAR_INCLUSION, flight.slot.slot_id)
+        if transition.attempt is not None and transition.inclusion is not None:
+            seen = transition.inclusion
+            await self._connection.execute(
+                INCLUDE,
+                transition.attempt.attempt_id,
+                seen.block.number,
+                seen.block.hash,
+                seen.succeeded,
+                seen.gas_used,
+                seen.fee_paid,
+                transition.slot is SlotState.SETTLED,
+            )
+        if transition.slot is not SlotState.LIVE:
+            await self._connection.execute(END_SLOT, flight.slot.slot_id, transition.slot)
+        # Last, for the trigger records the inclusion that it finds.
+        return await self.move(flight.action, transition.to, transition.reason)
+
+    async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
+        await self._connection.execute(SETTLE_BATCH, distribution_id, batch_index, list(credited))
+
+    # ── for people ──
+    async def summaries(self, distribution_id: bytes | None = None) -> list[Summary]:
+        """All distributions (or one) with their steps, in order of window end and rule."""
+        steps: dict[bytes, list[Step]] = {}
+        for row in await self._connection.fetch(STEPS, distribution_id):
+            steps.setdefault(row["distribution_id"], []).append(Step(**row))
+        return [
+            Summary(**row, steps=tuple(steps.get(row["distribution_id"], ())))
+            for row in await self._connection.fetch(SUMMARIES, distribution_id)
+        ]
+
+
+def _order(row: asyncpg.Record, payouts: tuple[Payout, ...]) -> Order:
+    return Order(
+        row["decision_id"],
+        row["chain"],
+        row["rule"],
+        AssetId(row["asset"]),
+        row["window_start"],
+        row["window_end"],
+        row["total"],
+        payouts,
+    )
+
+
+def _action(row: asyncpg.Record) -> Action:
+    return Action(
+        row["action_id"],
+        row["distribution_id"],
+        row["chain"],
+        row["ordinal"],
+        ActionKind(row["kind"]),
+        ActionState(row["state"]),
+        row["reason"],
+        Address(row["target"]),
+        row["payload"],
+        row["content_hash"],
+    )
+
+
+def _slot(row: asyncpg.Record) -> Slot:
+    return Slot(row["slot_id"], Address(row["account"]), row["nonce"], row["gas_limit"], SlotState.LIVE)
+
+
+def _attempt(row: asyncpg.Record) -> Attempt:
+    signed = Signed(
+        row["tx_id"],
+        row["raw"],
+        row["gas_limit"],
+        row["max_fee"],
+        row["priority_fee"],
+        Purpose(row["purpose"]),
+    )
+    return Attempt(
+        row["attempt_id"], row["ordinal"], signed, row["signed_head"], row["sent_at"] is not None, _inclusion(row)
+    )
+
+
+def _inclusion(row: Any) -> Inclusion | None:
+    if row["block_number"] is None:
+        return None
+    block = BlockStamp(row["chain"], row["block_number"], row["block_hash"])
+    return Inclusion(block, row["succeeded"], row["gas_used"], row["fee_paid"])

@@ -1,0 +1,112 @@
+"""What a look at the chain means for an action in flight: at most one legal arrow, or nothing.
+
+An action moves only on evidence. A missing receipt, an error or a time-out is no evidence: it is simply not part of an
+`Observation`, and nothing happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.domain.payouts import Attempt, Inclusion, InFlight, Purpose
+from bridge.domain.states import ActionState, SlotState
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """One committed transition of an action, as subscribers are told it.
+
+    A subscriber may hear of it more than once; for one action, `confirmation_id` only grows.
+    """
+
+    confirmation_id: int
+    distribution_id: bytes
+    chain: str
+    action_id: int
+    kind: str
+    batch_index: int | None  # None for a proposal
+    from_state: ActionState
+    to_state: ActionState
+    reason: str | None
+    tx_id: bytes | None
+    block_number: int | None
+    block_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is known of one slot at one moment; every block in it was looked up in our own canonical chain.
+
+    `receipts`: by attempt id, inclusions in blocks that are canonical now. At most one, for a nonce executes once.
+    `included_is_canonical`: whether the block of the recorded inclusion still is; None where none is recorded.
+    `finalized_number`: our own finalized block.
+    `spent_by_unknown`: at the finalized block the nonce is spent, and every endpoint answered for every attempt that it
+    knows no receipt.
+    """
+
+    receipts: Mapping[int, Inclusion]
+    included_is_canonical: bool | None
+    finalized_number: int
+    spent_by_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One arrow to take, with what must be committed together with it."""
+
+    to: ActionState
+    attempt: Attempt | None = None  # the one that is included
+    inclusion: Inclusion | None = None
+    slot: SlotState = SlotState.LIVE
+    reason: str | None = None
+
+
+def next_transition(flight: InFlight, seen: Observation) -> Transition | None:
+    """The arrow that `seen` allows, or None.
+
+    Cases, by state:
+      reserved          nothing was signed: nothing can be seen
+      signed, broadcast a receipt in a canonical block        → included
+                        nonce spent by an unknown hash, final → quarantined, slot foreign
+      included          its block is orphaned                 → broadcast (the same bytes are sent again)
+                        its block is final                    → final | held (reverted) | void (the cancel);
+                                                                the slot is settled
+    """
+    state = flight.action.state
+    if state in (ActionState.SIGNED, ActionState.BROADCAST):
+        return _leave_broadcast(flight, seen)
+    if state is ActionState.INCLUDED:
+        return _leave_included(flight, seen)
+    return None
+
+
+def _leave_broadcast(flight: InFlight, seen: Observation) -> Transition | None:
+    for attempt in flight.attempts:
+        inclusion = seen.receipts.get(attempt.attempt_id)
+        if inclusion is not None:
+            return Transition(ActionState.INCLUDED, attempt, inclusion)
+    if seen.spent_by_unknown:
+        return Transition(
+            ActionState.QUARANTINED,
+            slot=SlotState.FOREIGN,
+            reason=f"nonce {flight.slot.nonce} was spent by a transaction that is not ours; asking what was executed",
+        )
+    return None
+
+
+def _leave_included(flight: InFlight, seen: Observation) -> Transition | None:
+    included = [attempt for attempt in flight.attempts if attempt.inclusion is not None]
+    assert len(included) == 1, "an included action has exactly one included attempt"
+    attempt, inclusion = included[0], included[0].inclusion
+    assert inclusion is not None
+    if not seen.included_is_canonical:
+        return Transition(ActionState.BROADCAST)
+    if inclusion.block.number > seen.finalized_number:
+        return None
+    if attempt.signed.purpose is Purpose.CANCEL:
+        return Transition(ActionState.VOID, attempt, inclusion, SlotState.SETTLED, "cancelled on chain")
+    if not inclusion.succeeded:
+        reason = f"reverted in final transaction 0x{attempt.signed.tx_id.hex()}; find out why, then release it"
+        return Transition(ActionState.HELD, attempt, inclusion, SlotState.SETTLED, reason)
+    return Transition(ActionState.FINAL, attempt, inclusion, SlotState.SETTLED)

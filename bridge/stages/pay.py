@@ -1,0 +1,283 @@
+"""decisions ─► distribution, payouts, actions ─► slot (nonce) ─► attempt ─► the nodes.
+
+    decision to pay ─plan─► planned ─pre-flight─► reserved ─sign─► signed ─send─► broadcast ─► (stages/confirm.py)
+                              │  ▲                                   └──── bump: one more attempt, same nonce ────┘
+                              │  └ waits with a reason, asked again at each head
+                              ├► held   only a person can mend it
+                              └► final  the finalized chain says it was executed already
+
+Each arrow is committed before the next effect: a nonce belongs to its slot before anything is signed, an attempt is
+saved before a byte of it leaves, a bump likewise. No answer of a node to the bytes moves a state backwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.domain.errors import HoldError
+from bridge.domain.events import Block
+from bridge.domain.payouts import (
+    DAY_S,
+    NO_CEILINGS,
+    Action,
+    ActionKind,
+    Ceilings,
+    InFlight,
+    Refusal,
+    bump_is_due,
+    check_ceilings,
+    check_nonces,
+    check_recipients,
+    pack_batches,
+)
+from bridge.domain.states import ActionState
+from bridge.domain.units import BlockStamp
+from bridge.ports import (
+    Broadcast,
+    BroadcastOutcome,
+    ChainReader,
+    Database,
+    Lease,
+    Payer,
+    Ready,
+    Transaction,
+)
+from bridge.runtime.crashpoints import CrashPoint, reach
+from bridge.stages.guard import Verdict, ask_chain, settle
+
+IN_FLIGHT_MAX = 16
+"""Nodes keep a bounded queue for an account (geth: 64), and one stuck nonce strands all behind it."""
+PLANNED_MAX = 1000
+"""Planned actions that one step reads."""
+PREFLIGHTS_MAX = 32
+"""Pre-flights of one step, so that sending never waits long for asking."""
+
+FEE_CEILING = "the fee ceiling leaves no room for a bump; raise max_fee_per_gas, or wait for fees to fall"
+_TAKEN = (BroadcastOutcome.ACCEPTED, BroadcastOutcome.KNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the database says at the start of a step."""
+
+    head: Block
+    finalized: BlockStamp
+    in_flight: list[InFlight]
+    planned: list[Action]
+
+
+class Pay:
+    """The sender of one chain."""
+
+    name = "pay"
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        chain: ChainReader,
+        payer: Payer,
+        lease: Lease,
+        ceilings: Ceilings = NO_CEILINGS,
+        batch_recipients: int = 200,
+        bump_after_blocks: int = 5,
+        in_flight_max: int = IN_FLIGHT_MAX,
+    ) -> None:
+        self._database = database
+        self._chain = chain
+        self._payer = payer
+        self._lease = lease
+        self._ceilings = ceilings
+        self._batch_recipients = batch_recipients
+        self._bump_after_blocks = bump_after_blocks
+        self._in_flight_max = in_flight_max
+        self._nonces_checked = False
+        # Asked or sent at this head already. Memory only: forgetting it repeats what is harmless.
+        self._at_head = b""
+        self._asked: set[int] = set()
+        self._sent: set[bytes] = set()
+
+    async def step(self) -> bool:
+        if await self._plan():
+            return True
+        view = await self._look()
+        if view is None:
+            return False
+        if view.head.hash != self._at_head:
+            self._at_head = view.head.hash
+            self._asked.clear()
+            self._sent.clear()
+        if not self._nonces_checked:
+            await self._check_nonces(view.finalized)
+        sent = await self._send(view)
+        started = await self._start(view)
+        return sent or started
+
+    # ── plan ──
+    async def _plan(self) -> bool:
+        """One decision becomes a distribution with all its steps, in one commit."""
+        async with self._database.begin(self._lease) as transaction:
+            order = await transaction.payouts.next_order(self._chain.name)
+            if order is None:
+                return False
+            batches = pack_batches(order.payouts, self._batch_recipients)
+            distribution, calls = self._payer.plan(order, batches)
+            await transaction.payouts.plan(distribution, calls)
+        reach(CrashPoint.DISTRIBUTION_PLANNED)
+        return True
+
+    async def _look(self) -> _View | None:
+        """None before the first finalized block: until then no nonce can be known."""
+        name = self._chain.name
+        async with self._database.snapshot() as transaction:
+            head, finalized = await transaction.events.head(name), await transaction.events.finalized(name)
+            if head is None or finalized is None:
+                return None
+            return _View(
+                head,
+                BlockStamp(name, finalized.number, finalized.hash),
+                await transaction.payouts.in_flight(name),
+                await transaction.payouts.planned(name, PLANNED_MAX),
+            )
+
+    async def _check_nonces(self, finalized: BlockStamp) -> None:
+        """Once, before anything is sent. Raises HoldError where the chain denies what the database holds as final."""
+        sequence = await self._chain.sequence(self._payer.account, finalized)
+        async with self._database.begin(self._lease) as transaction:
+            sender = await transaction.payouts.open_sender(self._chain.name, self._payer.account, sequence)
+        problem = check_nonces(sender, sequence)
+        if problem is not None:
+            raise HoldError(problem)
+        self._nonces_checked = True
+
+    # ── sign and send ──
+    async def _send(self, view: _View) -> bool:
+        """Bring every live slot one step further, lowest nonce first; returns whether a state changed."""
+        moved = False
+        bump = bump_is_due(view.in_flight, view.head.number, self._bump_after_blocks)
+        for flight in view.in_flight:
+            state = flight.action.state
+            if state is ActionState.RESERVED:
+                moved |= await self._sign(flight, view.head)
+            elif state in (ActionState.SIGNED, ActionState.BROADCAST):
+                bumped = flight is bump and await self._sign(flight, view.head)
+                moved |= bumped or await self._broadcast(flight, FEE_CEILING if flight is bump else None)
+        return moved
+
+    async def _sign(self, flight: InFlight, head: Block) -> bool:
+        """Save one more attempt; the next step sends it. False where it cannot be signed now."""
+        if flight.slot.account != self._payer.account:
+            # The key was changed with a slot open. Bytes that are signed are still sent; nothing new can be.
+            await self._wait(
+                flight.action, f"nonce {flight.slot.nonce} belongs to 0x{flight.slot.account.hex()}: start with its key"
+            )
+            return False
+        previous = flight.latest if flight.attempts else None
+        signed = await self._payer.sign(flight.action, flight.slot, previous)
+        if signed is None:
+            return False
+        reach(CrashPoint.ATTEMPT_SIGNED_NOT_SAVED)
+        async with self._database.begin(self._lease) as transaction:
+            saved = await transaction.payouts.save_attempt(flight, signed, head.number)
+        reach(CrashPoint.ATTEMPT_SAVED_NOT_SENT if previous is None else CrashPoint.BUMP_SAVED_NOT_SENT)
+        return saved
+
+    async def _broadcast(self, flight: InFlight, reason: str | None) -> bool:
+        """Send the latest attempt once a head: what a node took it may also drop."""
+        latest, action = flight.latest, flight.action
+        if latest.signed.tx_id in self._sent:
+            return False
+        answer = await self._payer.broadcast(latest.signed.raw)
+        self._sent.add(latest.signed.tx_id)
+        reach(CrashPoint.SENT_NOT_RECORDED)
+        taken = answer.outcome in _TAKEN
+        if not taken:
+            await self._wait(action, _not_taken(answer))
+            return False
+        if action.state is ActionState.BROADCAST and latest.sent:
+            await self._wait(action, reason)
+            return False
+        async with self._database.begin(self._lease) as transaction:
+            moved = await transaction.payouts.mark_sent(flight)
+        reach(CrashPoint.BROADCAST_RECORDED)
+        return moved and action.state is ActionState.SIGNED
+
+    # ── start ──
+    async def _start(self, view: _View) -> bool:
+        """Give slots to planned actions as far as there is room; each is asked once a head."""
+        room = self._in_flight_max - len(view.in_flight)
+        asked = 0
+        moved = False
+        for action in view.planned:
+            if room <= 0 or asked >= PREFLIGHTS_MAX:
+                break
+            if action.action_id in self._asked:
+                continue
+            asked += 1
+            self._asked.add(action.action_id)
+            if await self._start_one(action, view):
+                moved, room = True, room - 1
+        return moved or asked >= PREFLIGHTS_MAX
+
+    async def _start_one(self, action: Action, view: _View) -> bool:
+        """planned → reserved | held | final, or a reason to wait. Returns whether the state changed."""
+        verdict = await ask_chain(self._payer, action, view.finalized)
+        if verdict is Verdict.OTHER_CONTENT:
+            return await self._refuse(action, Refusal(verdict.value, temporary=False))
+        if verdict is Verdict.DONE:
+            async with self._database.begin(self._lease) as transaction:
+                await settle(transaction, self._payer, action, first=0, last=view.finalized.number, tx_id=None)
+                return await transaction.payouts.move(action, ActionState.FINAL)
+        ready = await self._payer.preflight(action, BlockStamp(self._chain.name, view.head.number, view.head.hash))
+        if isinstance(ready, Refusal):
+            return await self._refuse(action, ready)
+        reach(CrashPoint.PREFLIGHT_PASSED)
+        return await self._reserve(action, ready, view)
+
+    async def _reserve(self, action: Action, ready: Ready, view: _View) -> bool:
+        sequence = await self._chain.sequence(self._payer.account, view.finalized)
+        async with self._database.begin(self._lease) as transaction:
+            refusal = await self._over_limits(transaction, action, view.head)
+            reserved = False
+            if refusal is None:
+                reserved = await transaction.payouts.reserve(
+                    action, self._payer.account, ready.gas_limit, sequence, view.head.timestamp
+                )
+        if refusal is not None:
+            return await self._refuse(action, refusal)
+        reach(CrashPoint.SLOT_RESERVED)
+        return reserved
+
+    async def _over_limits(self, transaction: Transaction, action: Action, head: Block) -> Refusal | None:
+        """A proposal is refused for what any of its batches could never do; a batch for what it would do now."""
+        execute = action.kind is ActionKind.EXECUTE
+        distribution = await transaction.payouts.distribution(
+            action.distribution_id, action.batch_index if execute else None
+        )
+        order, batches = distribution.order, distribution.batches
+        if not execute:
+            return check_recipients(batches, order.total, self._payer.own_contracts) or check_ceilings(
+                self._ceilings, order.asset, batches, None
+            )
+        spent = await transaction.payouts.spent_since(self._chain.name, order.asset, head.timestamp - DAY_S)
+        return check_ceilings(self._ceilings, order.asset, batches, spent)
+
+    async def _refuse(self, action: Action, refusal: Refusal) -> bool:
+        if refusal.temporary:
+            await self._wait(action, refusal.reason)
+            return False
+        async with self._database.begin(self._lease) as transaction:
+            return await transaction.payouts.move(action, ActionState.HELD, refusal.reason)
+
+    async def _wait(self, action: Action, reason: str | None) -> None:
+        if reason == action.reason:
+            return
+        async with self._database.begin(self._lease) as transaction:
+            await transaction.payouts.wait(action, reason)
+
+
+def _not_taken(answer: Broadcast) -> str:
+    said = f": {answer.reason}" if answer.reason else ""
+    if answer.outcome is BroadcastOutcome.UNKNOWN:
+        return f"no endpoint said whether it took the transaction{said}; the same bytes are sent again"
+    return f"not taken by any endpoint{said}; the same bytes are sent again and every hash is looked up"
