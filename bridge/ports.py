@@ -28,6 +28,7 @@ from bridge.domain.payouts import (
     Signed,
     Slot,
 )
+from bridge.domain.reports import Facts
 from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
 
@@ -130,17 +131,6 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
-    """The receipts that endpoints have for one transaction id; they may be in different blocks.
-
-    `complete` is True only when every endpoint gave an answer: without it, an empty lookup says nothing.
-    """
-
-    inclusions: tuple[Inclusion, ...]
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Settlement:
     """What an action's own events say: whether it took effect, and who was credited instead of paid."""
 
@@ -172,7 +162,14 @@ class Payer(Protocol):
     async def broadcast(self, raw: bytes) -> Broadcast:
         """Send to every endpoint. Never raises for what an endpoint answers or fails to answer."""
 
-    async def lookup(self, tx_id: bytes) -> Lookup: ...
+    async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:
+        """The receipts that endpoints have; they may name different blocks. Empty says nothing about the future.
+
+        Raises ChainUnavailable when no endpoint answered.
+        """
+
+    async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
+        """True only where every endpoint knows block `at` and answers that it has no receipt for any of `tx_ids`."""
 
     async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool: ...
 
@@ -279,7 +276,9 @@ class PayoutStore(Protocol):
     async def in_flight(self, chain: str) -> list[InFlight]:
         """Every live slot with its action and attempts, in order of nonce."""
 
-    async def distribution(self, distribution_id: bytes) -> Distribution: ...
+    async def distribution(self, distribution_id: bytes, batch_index: int | None = None) -> Distribution:
+        """With all batches, or with the one that is named."""
+
     async def spent_since(self, chain: str, asset: AssetId, since: int) -> int:
         """Atoms in batches that got a slot at chain time `since` or later."""
 
@@ -299,7 +298,7 @@ class PayoutStore(Protocol):
         """The first attempt moves reserved → signed; a replacement leaves the state."""
 
     async def mark_sent(self, flight: InFlight) -> bool:
-        """The latest attempt was taken by a node; signed → broadcast."""
+        """The latest attempt was taken by a node; the first time, signed → broadcast."""
 
     async def apply(self, flight: InFlight, transition: Transition) -> bool:
         """Commit one arrow with its inclusion and its slot."""
@@ -321,6 +320,11 @@ class DeadLetterStore(Protocol):
     async def resolve(self, stage: str, scope: str) -> None: ...
 
 
+class ReportStore(Protocol):
+    async def facts(self) -> Facts:
+        """Everything that a report is assembled from; call it inside a snapshot."""
+
+
 class Transaction(Protocol):
     """One database transaction; it commits when the block that opened it ends."""
 
@@ -334,6 +338,8 @@ class Transaction(Protocol):
     def confirmations(self) -> ConfirmationStore: ...
     @property
     def dead_letters(self) -> DeadLetterStore: ...
+    @property
+    def reports(self) -> ReportStore: ...
 
 
 class Database(Protocol):
