@@ -12,10 +12,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import aiohttp
+from eth_hash.auto import keccak
 
 from bridge.domain.errors import ChainUnavailable, ConfigError, RefusedError
 from bridge.simulation.process import ServerProcess, make_scratch
@@ -67,10 +67,8 @@ class Anvil:
             *("--accounts", "1", "--balance", str(GENESIS_BALANCE_ETHER), "--cache-path", str(scratch)),
         )
         process = await ServerProcess.start("Anvil", command, scratch=scratch, log=log)
-        await process.wait_ready(lambda: LISTENING.search(log.read_text(errors="replace")) is not None)
-        listening = LISTENING.search(log.read_text(errors="replace"))
-        assert listening is not None
-        return cls(process, f"http://{listening[1]}")
+        await process.wait_ready(lambda: _listening(log) is not None)
+        return cls(process, f"http://{_listening(log)}")
 
     async def call(self, method: str, *parameters: Any) -> Any:
         """One JSON-RPC call; its `result`.
@@ -87,14 +85,23 @@ class Anvil:
             raise RefusedError(f"the local chain refused {method}: {answer['error'].get('message')}")
         return answer["result"]
 
-    async def send(self, transactions: Sequence[bytes]) -> None:
-        """Put signed transactions into the pool, in this order."""
+    async def mine(self, timestamp: int, transactions: Sequence[bytes] = ()) -> list[dict[str, Any]]:
+        """Make one block with this timestamp (seconds) out of what is in the pool and these signed transactions.
+
+        The receipts of `transactions`, in their order. Raises RefusedError unless all are in the block and succeeded.
+        """
         for raw in transactions:
             await self.call("eth_sendRawTransaction", "0x" + raw.hex())
-
-    async def mine(self, timestamp: int) -> None:
-        """Make one block with this timestamp (seconds) out of what is in the pool."""
         await self.call("evm_mine", hex(timestamp))
+        if not transactions:
+            return []
+        block = await self.call("eth_getBlockReceipts", "latest")
+        receipts = {receipt["transactionHash"]: receipt for receipt in block}
+        hashes = ["0x" + keccak(raw).hex() for raw in transactions]
+        for position, transaction_hash in enumerate(hashes):
+            if receipts.get(transaction_hash, {}).get("status") != "0x1":
+                raise RefusedError(f"transaction {position} of the block, {transaction_hash}, did not succeed")
+        return [receipts[transaction_hash] for transaction_hash in hashes]
 
     async def head(self) -> int:
         """The number of the newest block."""
@@ -105,10 +112,7 @@ class Anvil:
         await self._http.close()
         await self.process.stop()
 
-    async def __aenter__(self) -> Anvil:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+def _listening(log: Path) -> str | None:
+    match = LISTENING.search(log.read_text(errors="replace"))
+    return match[1] if match else None

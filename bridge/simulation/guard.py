@@ -53,7 +53,7 @@ def run(stop_signal: signal.Signals, scratch: Path, user: str | None, command: l
         user=user,
         group=None if user is None else _group_of(user),
         extra_groups=None if user is None else [],
-        preexec_fn=die_with_guard,  # safe: no thread runs yet
+        preexec_fn=die_with_guard,  # noqa: PLW1509 -- no thread runs yet
     )
 
     def signal_all(number: int) -> None:

@@ -47,7 +47,7 @@ class Postgres:
             raise
         # Nothing here has to survive a power cut, so nothing is flushed to the disk.
         script = """
-            initdb --pgdata=data --username=postgres --auth=trust --encoding=UTF8 --no-locale --no-sync --no-instructions
+            initdb --pgdata=data --username=postgres --auth=trust --encoding=UTF8 --no-locale --no-sync
             postgres --single -D data postgres <bootstrap.sql
             exec postgres -D data -k "$PWD" -c listen_addresses= -c unix_socket_permissions=0700 -c fsync=off \
                 -c timezone=UTC -c max_connections=100

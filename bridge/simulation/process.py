@@ -71,21 +71,21 @@ class ServerProcess:
         return cls(name, guard, int(first_line), log)
 
     async def wait_ready(self, ready: Callable[[], bool]) -> None:
-        """Return once `ready` holds. Stops the server otherwise, and raises ConfigError if it ends or takes too long."""
+        """Return once `ready` holds. Stops the server otherwise, with ConfigError if it ends or takes too long."""
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
         try:
             while not ready():
-                if self._guard.returncode is not None:
-                    raise ConfigError(
-                        f"{self.name} ended while it was starting:\n{_tail(self.log)}", where=str(self.log)
-                    )
-                if asyncio.get_running_loop().time() > deadline:
-                    problem = f"{self.name} was not ready within {START_TIMEOUT_S} s:\n{_tail(self.log)}"
-                    raise ConfigError(problem, where=str(self.log))
+                self._check_starting(in_time=asyncio.get_running_loop().time() < deadline)
                 await asyncio.sleep(POLL_S)
         except BaseException:
             await self.stop()
             raise
+
+    def _check_starting(self, *, in_time: bool) -> None:
+        ended = self._guard.returncode is not None
+        if ended or not in_time:
+            problem = "ended while it was starting" if ended else f"was not ready within {START_TIMEOUT_S} s"
+            raise ConfigError(f"{self.name} {problem}:\n{_tail(self.log)}", where=str(self.log))
 
     async def ended(self) -> int:
         """Wait until the server has ended, asked or not; its exit code."""

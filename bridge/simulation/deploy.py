@@ -1,0 +1,162 @@
+"""Brings the contracts and the people of a sandbox onto its empty chain.
+
+block  1  tokens, vault, book        what needs nothing
+       2  distributor, pool          what needs those
+       3… roles, limits, money       for everyone, a bounded number of transactions a block
+       …  approvals                  so that the traffic can pay and deposit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eth_hash.auto import keccak
+
+from bridge.domain.units import Address
+from bridge.simulation.anvil import Anvil
+from bridge.simulation.contracts import Artifact, Contract
+from bridge.simulation.traffic import OUTSIDERS, PAYERS, WORTH_PER_SENDER, Stage, Token
+from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
+
+ETHER = 10**18
+GAS_MONEY_WEI = 100 * ETHER
+CREATION_GAS_LIMIT = 6_000_000
+TRANSACTIONS_PER_BLOCK = 250  # of GAS_LIMIT each: below the block's gas limit
+
+# (name, symbol, decimals) of the tokens: as few and as many decimals as real ones have.
+TOKENS = (("Sandbox Dollar", "USDX", 6), ("Sandbox Dai", "DAIX", 18))
+
+# What the vault keeps and what may leave it in an epoch, in whole tokens.
+FLOOR = 1_000
+CAP_PER_EPOCH = 10_000_000
+UINT256_MAX = 2**256 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Everything that is on the chain at block `head`, the last one that was needed for it."""
+
+    stage: Stage
+    distributor: Contract
+    operator: Wallet  # has sent nothing yet: its nonce on the chain is 0
+    head: int
+
+
+class Deployer:
+    """Mines blocks of its own transactions; block n gets the timestamp genesis + n × step."""
+
+    def __init__(self, anvil: Anvil, seed: int, *, genesis_timestamp: int, step_s: int, epoch_s: int) -> None:
+        self.head = 0
+        self.wallet = Wallet(DEPLOYER_KEY)
+        self._anvil = anvil
+        self._seed = seed
+        self._genesis_timestamp = genesis_timestamp
+        self._step_s = step_s
+        self._epoch_s = epoch_s
+
+    async def deploy(self, participants: int) -> Deployment:
+        """Raises ConfigError where a contract has not been built, RefusedError where one does not do as it should."""
+        admin = _hex(self.wallet.address)
+        usdx, daix, vault, book = await self._create(
+            *((Artifact.load("TestToken"), token) for token in TOKENS),
+            (Artifact.load("SurplusVault"), (admin, self._epoch_s)),
+            (Artifact.load("ObligationBook"), ()),
+        )
+        distributor, pool = await self._create(
+            (Artifact.load("Distributor"), (admin, _hex(vault.address))),
+            (Artifact.load("DepositPool"), (_hex(usdx.address),)),
+        )
+        tokens = tuple(
+            Token(symbol, decimals, contract)
+            for (_, symbol, decimals), contract in zip(TOKENS, (usdx, daix), strict=True)
+        )
+        stage = Stage(
+            tokens=tokens,
+            vault=vault,
+            pool=pool,
+            book=book,
+            participants=self._wallets("participant", participants),
+            payers=self._wallets("payer", PAYERS),
+            outsiders=self._wallets("outsider", OUTSIDERS),
+            bookkeeper=self.wallet,
+        )
+        operator = Wallet.derive(self._seed, "operator")
+        await self._send([*self._rights(stage, distributor, operator), *self._money(stage, operator)])
+        await self._send(_approvals(stage))
+        return Deployment(stage, distributor, operator, self.head)
+
+    def _wallets(self, role: str, count: int) -> tuple[Wallet, ...]:
+        return tuple(Wallet.derive(self._seed, role, index) for index in range(count))
+
+    async def _create(self, *creations: tuple[Artifact, tuple[object, ...]]) -> list[Contract]:
+        transactions = [
+            self.wallet.sign(None, artifact.creation(*arguments), gas=CREATION_GAS_LIMIT)
+            for artifact, arguments in creations
+        ]
+        receipts = await self._mine(transactions)
+        return [
+            Contract(Address(bytes.fromhex(receipt["contractAddress"][2:])), artifact)
+            for receipt, (artifact, _) in zip(receipts, creations, strict=True)
+        ]
+
+    def _rights(self, stage: Stage, distributor: Contract, operator: Wallet) -> list[bytes]:
+        vault, admin = stage.vault, self.wallet.address
+        grants = [
+            (vault, "DISTRIBUTOR_ROLE", distributor.address),
+            (vault, "GUARDIAN_ROLE", admin),
+            (distributor, "PROPOSER_ROLE", operator.address),
+            (distributor, "GUARDIAN_ROLE", admin),
+        ]
+        limits = [
+            vault.call("setLimits", _hex(token.contract.address), FLOOR * token.unit, CAP_PER_EPOCH * token.unit)
+            for token in stage.tokens
+        ]
+        return [
+            *(
+                self.wallet.sign(contract.address, contract.call("grantRole", keccak(role.encode()), _hex(holder)))
+                for contract, role, holder in grants
+            ),
+            *(self.wallet.sign(vault.address, limit) for limit in limits),
+        ]
+
+    def _money(self, stage: Stage, operator: Wallet) -> list[bytes]:
+        people = [*stage.participants, *stage.payers, *stage.outsiders]
+        minted = [
+            *((stage.tokens[0], wallet) for wallet in stage.participants),
+            *((token, wallet) for token in stage.tokens for wallet in (*stage.payers, *stage.outsiders)),
+        ]
+        return [
+            *(self.wallet.sign(wallet.address, value=GAS_MONEY_WEI) for wallet in (operator, *people)),
+            *(
+                self.wallet.sign(
+                    token.contract.address,
+                    token.contract.call("mint", _hex(wallet.address), WORTH_PER_SENDER * token.unit),
+                )
+                for token, wallet in minted
+            ),
+        ]
+
+    async def _send(self, transactions: Sequence[bytes]) -> None:
+        for start in range(0, len(transactions), TRANSACTIONS_PER_BLOCK):
+            await self._mine(transactions[start : start + TRANSACTIONS_PER_BLOCK])
+
+    async def _mine(self, transactions: Sequence[bytes]) -> list[dict[str, str]]:
+        self.head += 1
+        return await self._anvil.mine(self._genesis_timestamp + self.head * self._step_s, transactions)
+
+
+def _approvals(stage: Stage) -> list[bytes]:
+    """Payers let the vault take any token, participants let the pool take theirs."""
+    given = [
+        *((payer, token.contract, stage.vault) for payer in stage.payers for token in stage.tokens),
+        *((participant, stage.tokens[0].contract, stage.pool) for participant in stage.participants),
+    ]
+    return [
+        wallet.sign(token.address, token.call("approve", _hex(spender.address), UINT256_MAX))
+        for wallet, token, spender in given
+    ]
+
+
+def _hex(address: bytes) -> str:
+    return "0x" + address.hex()
