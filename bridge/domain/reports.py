@@ -1,0 +1,761 @@
+"""What finance, operations and auditors read: books against chain at a named finalized block.
+
+    facts (rows of one snapshot) ──assemble──► Report ──► HTML, JSON
+
+A report holds no clock: its time is the time of its cut-off blocks, so the same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+
+from bridge.domain.units import AssetId, format_amount
+
+
+class Verdict(StrEnum):
+    """What the last reconciliation allows us to say."""
+
+    BALANCED = "balanced"  # it agreed, no break is open, every checked account equals the chain
+    BREAKS = "breaks"  # something differs
+    UNRECONCILED = "nothing reconciled yet"
+
+
+# ── Values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """An asset with what people need to read its amounts."""
+
+    asset: AssetId
+    chain: str
+    symbol: str
+    decimals: int
+    address: bytes | None  # None for the native coin
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Atoms of an asset; signed, for differences can be negative."""
+
+    atoms: int
+    asset: Asset
+
+    @property
+    def text(self) -> str:
+        """With decimals, every digit kept, without the symbol."""
+        return format_amount(self.atoms, self.asset.decimals)
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.asset.symbol}"
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """The finalized block up to which a chain's books are reported, inclusive."""
+
+    number: int
+    hash: bytes
+    timestamp: int  # seconds, as the block says
+
+
+# ── Facts: rows as the store reads them, all in one snapshot ────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class ChainScope:
+    chain: str
+    kind: str
+    reference: str  # CAIP-2
+    genesis_hash: bytes
+    start_block: int
+    cut_off: CutOff | None  # None until a block is final
+    posted_through: int | None  # the ledger's cursor; None before its first commit
+    reorgs: int
+    blocks_orphaned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """The last finished run."""
+
+    reconciliation_id: int
+    finished_at: int  # seconds; ages of breaks are counted up to here
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The sum of all posted transfers of one kind between two accounts, up to the cut-off.
+
+    Accounts of single recipients are summed: `payable`, `owed_on_chain`, `external`; every other code is whole.
+    """
+
+    debit: str
+    credit: str
+    asset: AssetId
+    source: str  # of the journals, up to its colon: opening, log, decision, distribution, attempt, …
+    reverses: bool  # the journals reverse earlier ones
+    atoms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceCheck:
+    """What the chain said of one account at the cut-off, in the last reconciliation."""
+
+    subject: str
+    asset: AssetId
+    actual: int | None  # None where the check was skipped
+
+
+@dataclass(frozen=True, slots=True)
+class CheckCount:
+    level: str
+    chain: str
+    outcome: str  # agreed, broken, skipped
+    cause: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinalizedSpan:
+    """Consecutive finalized ranges that the same two providers read."""
+
+    chain: str
+    first_block: int
+    last_block: int
+    ranges: int
+    logs: int
+    read_by: str
+    verified_by: str
+
+    @property
+    def independent(self) -> bool:
+        return self.read_by != self.verified_by
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVersion:
+    rule: str
+    version: int
+    content_hash: bytes
+    pay: int  # its decisions so far, by verdict
+    carry: int
+    nothing: int
+    hold: int
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionFact:
+    distribution_id: bytes
+    decision_id: bytes
+    chain: str
+    rule: str
+    version: int
+    asset: AssetId
+    window_start: int  # half-open, seconds
+    window_end: int
+    total: int
+    recipients: int
+    paid: int  # recipients whose transfer arrived
+    credited: int  # recipients for whom the contract keeps the amount
+    batches: int
+    state: str
+    tx_ids: tuple[bytes, ...]  # included attempts in the order of the steps
+
+
+@dataclass(frozen=True, slots=True)
+class BreakFact:
+    break_id: int
+    kind: str
+    chain: str
+    subject: str
+    asset: AssetId | None
+    amount: int | None  # chain minus books
+    state: str
+    opened_at: int  # seconds
+    resolved_at: int | None
+    resolution: str | None
+    block_number: int
+    block_hash: bytes
+    evidence: str  # canonical JSON
+
+
+@dataclass(frozen=True, slots=True)
+class GasFact:
+    chain: str
+    transactions: int  # finalized
+    reverted: int
+    gas_used: int
+    fees: int  # atoms of the native coin
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that waits for a person: a held or quarantined step, a held decision, a dead letter."""
+
+    kind: str
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    chains: tuple[ChainScope, ...]
+    assets: tuple[Asset, ...]
+    reconciliation: Reconciliation | None
+    flows: tuple[Flow, ...]
+    balance_checks: tuple[BalanceCheck, ...]
+    checks: tuple[CheckCount, ...]
+    spans: tuple[FinalizedSpan, ...]
+    rules: tuple[RuleVersion, ...]
+    distributions: tuple[DistributionFact, ...]
+    breaks: tuple[BreakFact, ...]
+    gas: tuple[GasFact, ...]
+    attention: tuple[Attention, ...]
+    decided: Mapping[AssetId, int]  # Σ decisions.total up to the cut-off: what the ledger must show as allocated
+
+
+# ── Report: what is printed ─────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class RollForward:
+    """One watched account in one asset: opening + received − sent − fees + adjustments = closing."""
+
+    account: str
+    opening: Amount
+    received: Amount
+    sent: Amount
+    fees: Amount
+    adjustments: Amount  # signed
+    closing: Amount
+    on_chain: Amount | None  # None where the last reconciliation did not read it
+    difference: Amount | None  # on_chain − closing
+
+    def __post_init__(self) -> None:
+        moved = self.received.atoms - self.sent.atoms - self.fees.atoms + self.adjustments.atoms
+        assert self.opening.atoms + moved == self.closing.atoms, f"{self.account} does not roll forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """Where an asset's surplus came from and where it is.
+
+    opening + earned + adjustments = allocated + carried + unallocated
+                                     └─ = paid + credited + in_flight
+    """
+
+    asset: Asset
+    opening: Amount  # held when the books were opened
+    earned: Amount
+    adjustments: Amount  # signed
+    allocated: Amount
+    paid: Amount
+    credited: Amount  # refused by the recipient, kept for it by the contract
+    in_flight: Amount  # decided, not yet final on chain
+    carried: Amount  # too small to pay yet, or more than a guardrail lets through
+    unallocated: Amount
+    decided: Amount  # the same as allocated, counted from the decisions instead of the ledger
+
+    def __post_init__(self) -> None:
+        sources = self.opening.atoms + self.earned.atoms + self.adjustments.atoms
+        assert sources == self.allocated.atoms + self.carried.atoms + self.unallocated.atoms, "the waterfall leaks"
+        landed = self.paid.atoms + self.credited.atoms + self.in_flight.atoms
+        assert self.allocated.atoms == landed, "what was allocated is not what was paid, credited or is in flight"
+
+    @property
+    def undecided(self) -> Amount:
+        """Allocated in the ledger minus decided: not zero where a decision is not booked, or booked otherwise."""
+        return Amount(self.allocated.atoms - self.decided.atoms, self.asset)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBridge:
+    """What the custody accounts (vault and distributor) hold, by whom it is for: free + in_flight + owed = ledger."""
+
+    asset: Asset
+    free: Amount
+    in_flight: Amount  # promised to recipients, not yet final on chain
+    owed: Amount  # credited, waiting to be withdrawn
+    ledger: Amount
+    chain: Amount | None
+    difference: Amount | None  # chain − ledger
+
+    def __post_init__(self) -> None:
+        assert self.free.atoms + self.in_flight.atoms + self.owed.atoms == self.ledger.atoms, "the bridge has a hole"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspense:
+    account: str
+    balance: Amount  # credits − debits; zero when everything is explained
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    distribution_id: bytes
+    decision_id: bytes
+    chain: str
+    rule: str
+    version: int
+    window_start: int
+    window_end: int
+    total: Amount
+    recipients: int
+    paid: int
+    credited: int
+    batches: int
+    state: str
+    tx_hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    break_id: int
+    kind: str
+    chain: str
+    subject: str
+    amount: Amount | None
+    state: str
+    opened_at: int
+    age_s: int | None  # None before the first finished reconciliation
+    resolution: str | None
+    block_number: int
+    block_hash: bytes
+    evidence: str
+
+    @property
+    def open(self) -> bool:
+        return self.state != "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Gas:
+    chain: str
+    transactions: int
+    reverted: int
+    gas_used: int
+    fees: Amount  # as receipts say
+    booked: Amount  # as the ledger says
+    difference: Amount  # booked − fees
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """Which finalized blocks of a chain were read, and by whom."""
+
+    chain: str
+    spans: tuple[FinalizedSpan, ...]
+    gaps: tuple[tuple[int, int], ...]  # first and last missing block, both included
+    independent: bool  # every span was verified by a provider other than the one that read it
+    logs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    verdict: Verdict
+    sentence: str
+    generated_at: int | None  # latest cut-off, seconds; None before any block is final
+    reconciliation: Reconciliation | None
+    chains: tuple[ChainScope, ...]
+    assets: tuple[Asset, ...]
+    accounts: tuple[str, ...]  # watched, as in the roll-forward
+    contracts: tuple[str, ...]  # the watched accounts that are contracts of ours
+    roll_forward: tuple[RollForward, ...]
+    waterfalls: tuple[Waterfall, ...]
+    distributions: tuple[Distribution, ...]
+    breaks: tuple[Break, ...]
+    pending: tuple[PendingBridge, ...]
+    gas: tuple[Gas, ...]
+    checks: tuple[CheckCount, ...]
+    suspense: tuple[Suspense, ...]
+    completeness: tuple[Completeness, ...]
+    rules: tuple[RuleVersion, ...]
+    attention: tuple[Attention, ...]
+    limitations: tuple[str, ...]
+
+    @property
+    def open_breaks(self) -> tuple[Break, ...]:
+        return tuple(item for item in self.breaks if item.open)
+
+
+# ── Assembling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+CUSTODY = ("vault:", "distributor:")
+WATCHED = (*CUSTODY, "operator:")
+PAYABLE, OWED = "payable", "owed_on_chain"
+UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
+SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
+
+
+def assemble(facts: Facts) -> Report:
+    """The report over one snapshot. Raises AssertionError where the books do not add up in themselves."""
+    assets = {asset.asset: asset for asset in facts.assets}
+    rows = roll_forward(facts.flows, facts.balance_checks, assets)
+    breaks = _breaks(facts, assets)
+    verdict = judge(facts.reconciliation, breaks, rows)
+    accounts = tuple(sorted({row.account for row in rows}))
+    completeness = tuple(_completeness(chain, facts.spans) for chain in facts.chains)
+    stamps = [chain.cut_off.timestamp for chain in facts.chains if chain.cut_off]
+    return Report(
+        verdict=verdict,
+        sentence=_sentence(verdict, breaks, rows),
+        generated_at=max(stamps, default=None),
+        reconciliation=facts.reconciliation,
+        chains=facts.chains,
+        assets=facts.assets,
+        accounts=accounts,
+        contracts=tuple(account for account in accounts if account.startswith(CUSTODY)),
+        roll_forward=rows,
+        waterfalls=waterfalls(facts.flows, facts.decided, assets),
+        distributions=tuple(_distribution(fact, assets) for fact in facts.distributions),
+        breaks=breaks,
+        pending=_pending(facts.flows, rows, assets),
+        gas=_gas(facts, assets),
+        checks=facts.checks,
+        suspense=_suspense(facts.flows, assets),
+        completeness=completeness,
+        rules=facts.rules,
+        attention=facts.attention,
+        limitations=_limitations(facts, rows, completeness),
+    )
+
+
+def judge(reconciliation: Reconciliation | None, breaks: Sequence[Break], rows: Sequence[RollForward]) -> Verdict:
+    """Balanced only where the last reconciliation says so and nothing that the report itself shows contradicts it."""
+    if reconciliation is None:
+        return Verdict.UNRECONCILED
+    differs = any(row.difference is not None and row.difference.atoms for row in rows)
+    if reconciliation.verdict != "balanced" or differs or any(item.open for item in breaks):
+        return Verdict.BREAKS
+    return Verdict.BALANCED
+
+
+def is_adjustment(flow: Flow) -> bool:
+    """Reversals and corrections that a person approved, as opposed to what the chain or a decision caused."""
+    return flow.reverses or flow.source in ("adjustment", "reversal")
+
+
+def roll_forward(
+    flows: Sequence[Flow], checks: Sequence[BalanceCheck], assets: Mapping[AssetId, Asset]
+) -> tuple[RollForward, ...]:
+    """One row for each watched account and asset that was ever moved or checked, by account then asset."""
+    moved = {(code, flow.asset) for flow in flows for code in (flow.debit, flow.credit) if code.startswith(WATCHED)}
+    actual = {(check.subject, check.asset): check.actual for check in checks if check.subject.startswith(WATCHED)}
+    return tuple(
+        _roll(account, assets[asset], flows, actual.get((account, asset)))
+        for account, asset in sorted(moved | set(actual))
+    )
+
+
+def _roll(account: str, asset: Asset, flows: Sequence[Flow], on_chain: int | None) -> RollForward:
+    columns: defaultdict[str, int] = defaultdict(int)
+    for flow in flows:
+        if flow.asset != asset.asset or account not in (flow.debit, flow.credit):
+            continue
+        debit = flow.debit == account  # a watched account mirrors the chain: debits are what it receives
+        signed = flow.atoms if debit else -flow.atoms
+        if flow.source == "opening":
+            columns["opening"] += signed
+        elif is_adjustment(flow):
+            columns["adjustments"] += signed
+        elif (flow.credit if debit else flow.debit).startswith("expense:"):
+            columns["fees"] -= signed
+        else:
+            columns["received" if debit else "sent"] += flow.atoms
+        columns["closing"] += signed
+    amount = {
+        name: Amount(columns[name], asset) for name in ("opening", "received", "sent", "fees", "adjustments", "closing")
+    }
+    return RollForward(
+        account=account,
+        **amount,
+        on_chain=None if on_chain is None else Amount(on_chain, asset),
+        difference=None if on_chain is None else Amount(on_chain - columns["closing"], asset),
+    )
+
+
+def waterfalls(
+    flows: Sequence[Flow], decided: Mapping[AssetId, int], assets: Mapping[AssetId, Asset]
+) -> tuple[Waterfall, ...]:
+    """One waterfall for each asset in which surplus was found, allocated or held when the books were opened.
+
+    Sums over flows and balances of accounts are taken apart from each other; the Waterfall asserts that they meet.
+    """
+    # The operator's coin for gas is opened like any balance, but it is nobody's surplus.
+    own = [flow for flow in flows if not (flow.source == "opening" and flow.debit.startswith("operator:"))]
+    touched = {flow.asset for flow in own if {_place(flow.debit), _place(flow.credit)} != {"outside"}}
+    return tuple(_waterfall(assets[asset], own, decided.get(asset, 0)) for asset in sorted(touched))
+
+
+def _waterfall(asset: Asset, flows: Sequence[Flow], decided: int) -> Waterfall:
+    own = [flow for flow in flows if flow.asset == asset.asset]
+    sums: defaultdict[str, int] = defaultdict(int)
+    for flow in own:
+        for name, sign in _steps(flow):
+            sums[name] += sign * flow.atoms
+    balance = _balances(own)
+    named = {
+        name: Amount(sums[name], asset)
+        for name in ("opening", "earned", "adjustments", "allocated", "paid", "credited")
+    }
+    return Waterfall(
+        asset=asset,
+        **named,
+        in_flight=Amount(balance[PAYABLE], asset),
+        carried=Amount(balance[CARRIED], asset),
+        # Decisions take what the opening held from surplus:unallocated too: only both together are what is left.
+        unallocated=Amount(balance[UNALLOCATED] + balance[OPENING], asset),
+        decided=Amount(decided, asset),
+    )
+
+
+def _steps(flow: Flow) -> list[tuple[str, int]]:
+    """Which steps of the waterfall a flow belongs to, with its sign.
+
+    outside ─► surplus          opening, earned, or an adjustment
+    surplus ─► payable          allocated              payable ─► surplus      allocated, back
+    payable ─► suspense:out     paid                   suspense:out ─► payable paid, back
+    payable ─► owed_on_chain    credited               owed_on_chain ─► payable credited, back
+    outside ─► payable          an adjustment that is allocated at once; and back
+    inside surplus, or outside only: no step
+    """
+    gains, loses = _place(flow.credit), _place(flow.debit)  # credits add to liabilities, debits take from them
+    if gains == loses:
+        return []
+    if {gains, loses} == {"surplus", "payable"}:
+        return [("allocated", 1 if gains == "payable" else -1)]
+    if "payable" in (gains, loses):
+        sign = 1 if loses == "payable" else -1
+        step = {OWED: "credited", SUSPENSE_OUT: "paid"}.get(flow.credit if sign == 1 else flow.debit)
+        return [(step, sign)] if step else [("allocated", -sign), ("adjustments", -sign)]
+    if loses == "surplus":
+        return [("adjustments", -1)]
+    if flow.source == "opening":
+        return [("opening", 1)]
+    return [("earned" if flow.credit == UNALLOCATED and not is_adjustment(flow) else "adjustments", 1)]
+
+
+def _place(code: str) -> str:
+    if code in (UNALLOCATED, CARRIED, OPENING):
+        return "surplus"
+    return "payable" if code == PAYABLE else "outside"
+
+
+def _balances(flows: Iterable[Flow]) -> defaultdict[str, int]:
+    """credits − debits by account code."""
+    balance: defaultdict[str, int] = defaultdict(int)
+    for flow in flows:
+        balance[flow.credit] += flow.atoms
+        balance[flow.debit] -= flow.atoms
+    return balance
+
+
+def _pending(
+    flows: Sequence[Flow], rows: Sequence[RollForward], assets: Mapping[AssetId, Asset]
+) -> tuple[PendingBridge, ...]:
+    custody = [row for row in rows if row.account.startswith(CUSTODY)]
+    bridges = []
+    for asset_id in sorted({row.closing.asset.asset for row in custody}):
+        asset = assets[asset_id]
+        own = [row for row in custody if row.closing.asset == asset]
+        balance = _balances(flow for flow in flows if flow.asset == asset_id)
+        ledger = sum(row.closing.atoms for row in own)
+        read = [row.on_chain.atoms for row in own if row.on_chain is not None]
+        chain = sum(read) if len(read) == len(own) else None
+        bridges.append(
+            PendingBridge(
+                asset=asset,
+                free=Amount(ledger - balance[PAYABLE] - balance[OWED], asset),
+                in_flight=Amount(balance[PAYABLE], asset),
+                owed=Amount(balance[OWED], asset),
+                ledger=Amount(ledger, asset),
+                chain=None if chain is None else Amount(chain, asset),
+                difference=None if chain is None else Amount(chain - ledger, asset),
+            )
+        )
+    return tuple(bridges)
+
+
+def _suspense(flows: Sequence[Flow], assets: Mapping[AssetId, Asset]) -> tuple[Suspense, ...]:
+    found = []
+    for asset_id in sorted({flow.asset for flow in flows}):
+        own = [flow for flow in flows if flow.asset == asset_id]
+        touched = {code for flow in own for code in (flow.debit, flow.credit)}
+        balance = _balances(own)
+        found += [
+            Suspense(code, Amount(balance[code], assets[asset_id]))
+            for code in (SUSPENSE_IN, SUSPENSE_OUT)
+            if code in touched
+        ]
+    return tuple(found)
+
+
+def _gas(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Gas, ...]:
+    found = []
+    for fact in facts.gas:
+        native = next((a for a in assets.values() if a.chain == fact.chain and a.address is None), None)
+        # A chain whose native coin the ledger has not seen yet: its atoms can be said, its symbol cannot.
+        asset = native or Asset(AssetId(f"{fact.chain}/native"), fact.chain, "atoms", 0, None)
+        booked = sum(
+            flow.atoms if flow.debit == "expense:gas" else -flow.atoms
+            for flow in facts.flows
+            if flow.asset == asset.asset and "expense:gas" in (flow.debit, flow.credit)
+        )
+        found.append(
+            Gas(
+                fact.chain,
+                fact.transactions,
+                fact.reverted,
+                fact.gas_used,
+                fees=Amount(fact.fees, asset),
+                booked=Amount(booked, asset),
+                difference=Amount(booked - fact.fees, asset),
+            )
+        )
+    return tuple(found)
+
+
+def _distribution(fact: DistributionFact, assets: Mapping[AssetId, Asset]) -> Distribution:
+    return Distribution(
+        distribution_id=fact.distribution_id,
+        decision_id=fact.decision_id,
+        chain=fact.chain,
+        rule=fact.rule,
+        version=fact.version,
+        window_start=fact.window_start,
+        window_end=fact.window_end,
+        total=Amount(fact.total, label(fact.asset, assets)),
+        recipients=fact.recipients,
+        paid=fact.paid,
+        credited=fact.credited,
+        batches=fact.batches,
+        state=fact.state,
+        tx_hashes=fact.tx_ids,
+    )
+
+
+def label(asset: AssetId, assets: Mapping[AssetId, Asset]) -> Asset:
+    """The asset as the ledger knows it; before its first journal, its id stands for the symbol and atoms are whole."""
+    return assets.get(asset) or Asset(asset, asset.split("/", 1)[0], asset.rsplit("/", 1)[-1], 0, b"")
+
+
+def _breaks(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Break, ...]:
+    """Open ones first, oldest first in each group."""
+    asof = facts.reconciliation.finished_at if facts.reconciliation else None
+    found = []
+    for fact in sorted(facts.breaks, key=lambda item: (item.state == "resolved", item.break_id)):
+        end = asof if fact.resolved_at is None else fact.resolved_at
+        amount = None
+        if fact.amount is not None and fact.asset is not None:
+            amount = Amount(fact.amount, label(fact.asset, assets))
+        found.append(
+            Break(
+                break_id=fact.break_id,
+                kind=fact.kind,
+                chain=fact.chain,
+                subject=fact.subject,
+                amount=amount,
+                state=fact.state,
+                opened_at=fact.opened_at,
+                age_s=None if end is None else max(0, end - fact.opened_at),
+                resolution=fact.resolution,
+                block_number=fact.block_number,
+                block_hash=fact.block_hash,
+                evidence=fact.evidence,
+            )
+        )
+    return tuple(found)
+
+
+def _completeness(chain: ChainScope, spans: Sequence[FinalizedSpan]) -> Completeness:
+    """Gaps between start_block and the cut-off that no finalized range covers.
+
+    start_block            gap                 cut_off
+    ─────●═════════════════○○○○═════════════════●──────
+    """
+    own = sorted((span for span in spans if span.chain == chain.chain), key=lambda span: span.first_block)
+    gaps = []
+    expected = chain.start_block
+    for span in own:
+        if span.first_block > expected:
+            gaps.append((expected, span.first_block - 1))
+        expected = max(expected, span.last_block + 1)
+    if chain.cut_off and expected <= chain.cut_off.number:
+        gaps.append((expected, chain.cut_off.number))
+    return Completeness(
+        chain=chain.chain,
+        spans=tuple(own),
+        gaps=tuple(gaps),
+        independent=all(span.independent for span in own),
+        logs=sum(span.logs for span in own),
+    )
+
+
+def _sentence(verdict: Verdict, breaks: Sequence[Break], rows: Sequence[RollForward]) -> str:
+    checked = [row for row in rows if row.on_chain is not None]
+    if verdict is Verdict.UNRECONCILED:
+        return "Nothing has been reconciled yet: no statement can be made about books and chain."
+    if verdict is Verdict.BALANCED:
+        return (
+            f"Books and chain agree: {_count(len(checked), 'watched balance')} equal to the last unit"
+            f"{'' if len(checked) == len(rows) else f', {len(rows) - len(checked)} not checked'}, no break is open."
+        )
+    opened = sum(item.open for item in breaks)
+    differ = sum(bool(row.difference and row.difference.atoms) for row in checked)
+    parts = [f"{_count(opened, 'break')} open"] if opened else []
+    parts += (
+        [f"{_count(differ, 'watched balance')} {'differs' if differ == 1 else 'differ'} from the chain"]
+        if differ
+        else []
+    )
+    return f"Books and chain do not agree: {' and '.join(parts) or 'the last reconciliation found differences'}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequence[Completeness]) -> tuple[str, ...]:
+    """What a reader must not conclude from this report."""
+    found = []
+    for item in completeness:
+        if item.spans and not item.independent:
+            found.append(
+                f"{item.chain}: blocks were read and verified by the same provider; the second read is not independent."
+            )
+        found += [f"{item.chain}: blocks {first} to {last} were not read as final." for first, last in item.gaps]
+    for chain in facts.chains:
+        if chain.cut_off and (chain.posted_through is None or chain.posted_through < chain.cut_off.number):
+            upto = "nothing" if chain.posted_through is None else f"block {chain.posted_through}"
+            found.append(f"{chain.chain}: the ledger is booked through {upto}, the cut-off is {chain.cut_off.number}.")
+    unread = [row for row in rows if row.on_chain is None]
+    if unread:
+        found.append(f"{_count(len(unread), 'watched balance')} had no on-chain reading in the last reconciliation.")
+    skipped = sum(check.count for check in facts.checks if check.outcome == "skipped")
+    if skipped:
+        found.append(f"{_count(skipped, 'check')} skipped, with the causes listed under “Checks”.")
+    found.append("Movements of a native coin that emit no log show as a balance difference, not as an event.")
+    found.append(
+        "States of distributions, and breaks, are as they stood when the report was read; books end at the cut-off."
+    )
+    return tuple(found)
+
+
+# ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def to_json(value: object) -> object:
+    """Plain lists, dicts, strings and numbers; amounts are strings of atoms, bytes are 0x hex.
+
+    Raises TypeError for anything that has no such form, a float above all.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case bytes():
+            return "0x" + value.hex()
+        case Amount():
+            return str(value.atoms)
+        case tuple() | list():
+            return [to_json(item) for item in value]
+        case Mapping():
+            return {str(key): to_json(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

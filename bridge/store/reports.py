@@ -1,0 +1,230 @@
+"""What a report is made of: read-only queries over the whole schema, all within one snapshot.
+
+Everything that is booked is cut off at a finalized block of each chain: that of the last finished reconciliation where
+there is one, else the last finalized block. So a report compares books and chain at the same block hash.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from bridge.domain.reports import (
+    Asset,
+    Attention,
+    BalanceCheck,
+    BreakFact,
+    ChainScope,
+    CheckCount,
+    CutOff,
+    DistributionFact,
+    Facts,
+    FinalizedSpan,
+    Flow,
+    GasFact,
+    Reconciliation,
+    RuleVersion,
+)
+from bridge.domain.units import AssetId
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from bridge.store.database import Connection
+
+RECONCILIATION = """
+    SELECT reconciliation_id, extract(epoch FROM finished_at)::BIGINT AS finished_at, verdict
+      FROM reconciliations WHERE finished_at IS NOT NULL ORDER BY reconciliation_id DESC LIMIT 1
+"""
+
+# A chain's cut-off is the block at which the last reconciliation compared balances; other checks only stand in where
+# it compared none. A chain that it did not look at is cut off at its last finalized block.
+CHAINS = """
+    SELECT c.chain, c.kind, c.reference, c.genesis_hash, c.start_block,
+           cut.number, cut.hash, stamp.timestamp,
+           (SELECT block_number FROM cursors WHERE stage = 'post' AND scope = c.chain) AS posted_through,
+           (SELECT count(*) FROM reorgs r WHERE r.chain = c.chain) AS reorgs,
+           (SELECT COALESCE(sum(r.blocks_orphaned), 0) FROM reorgs r WHERE r.chain = c.chain)::BIGINT AS blocks_orphaned
+      FROM chains c
+      LEFT JOIN LATERAL (
+          SELECT number, hash FROM (
+              SELECT 0 AS choice, (k.level = 'balance') AS level, k.block_number AS number, k.block_hash AS hash
+                FROM checks k WHERE k.reconciliation_id = $1 AND k.chain = c.chain
+              UNION ALL
+              SELECT 1, FALSE, h.finalized_number, h.finalized_hash
+                FROM heads h WHERE h.chain = c.chain AND h.finalized_number >= c.start_block
+          ) AS candidates
+          ORDER BY choice, level DESC, number DESC LIMIT 1
+      ) AS cut ON TRUE
+      LEFT JOIN LATERAL (
+          SELECT b.timestamp FROM blocks b
+           WHERE b.chain = c.chain AND b.number <= cut.number AND b.status <> 'orphaned'
+           ORDER BY b.number DESC LIMIT 1
+      ) AS stamp ON TRUE
+     ORDER BY c.chain
+"""
+
+ASSETS = "SELECT asset, chain, symbol, decimals, address FROM assets ORDER BY asset"
+
+# Recipients are summed: a report of a million recipients is as long as one of ten.
+FLOWS = """
+    WITH codes AS (
+        SELECT account_id, CASE WHEN code ~ '^(payable|owed_on_chain|external):' THEN split_part(code, ':', 1)
+                                ELSE code END AS code
+          FROM accounts
+    )
+    SELECT debit.code AS debit, credit.code AS credit, t.asset, split_part(j.source, ':', 1) AS source,
+           j.reverses_id IS NOT NULL AS reverses, sum(t.amount) AS atoms
+      FROM transfers t
+      JOIN journals j USING (chain, block_number, journal_id)
+      JOIN codes debit ON debit.account_id = t.debit_account
+      JOIN codes credit ON credit.account_id = t.credit_account
+     WHERE t.chain = $1 AND t.block_number <= $2 AND t.phase IN ('posted', 'post')
+     GROUP BY 1, 2, 3, 4, 5
+     ORDER BY 1, 2, 3, 4, 5
+"""
+
+BALANCE_CHECKS = """
+    SELECT DISTINCT ON (subject, asset) subject, asset, actual
+      FROM checks WHERE reconciliation_id = $1 AND level = 'balance' AND asset IS NOT NULL
+     ORDER BY subject, asset, block_number DESC, check_id DESC
+"""
+
+# Causes that name amounts or blocks would make one row each: only skipped and broken checks say theirs.
+CHECKS = """
+    SELECT level, chain, outcome, CASE outcome WHEN 'agreed' THEN NULL ELSE cause END AS cause, count(*) AS count
+      FROM checks WHERE reconciliation_id = $1
+     GROUP BY 1, 2, 3, 4
+     ORDER BY array_position(ARRAY['event', 'balance', 'nonce', 'completeness', 'suspense'], level), 2, 3, 4
+"""
+
+# Runs of consecutive ranges with the same two readers; a run starts where the range before does not fit.
+SPANS = """
+    WITH marked AS (
+        SELECT *, (first_block, read_by, verified_by) IS DISTINCT FROM
+                  (lag(last_block) OVER w + 1, lag(read_by) OVER w, lag(verified_by) OVER w) AS starts
+          FROM finalized_ranges WINDOW w AS (PARTITION BY chain ORDER BY first_block)
+    ), numbered AS (
+        SELECT *, count(*) FILTER (WHERE starts) OVER (PARTITION BY chain ORDER BY first_block) AS run FROM marked
+    )
+    SELECT chain, min(first_block) AS first_block, max(last_block) AS last_block, count(*) AS ranges,
+           sum(logs)::BIGINT AS logs, read_by, verified_by
+      FROM numbered GROUP BY chain, run, read_by, verified_by ORDER BY chain, first_block
+"""
+
+RULES = """
+    SELECT r.rule, r.version, r.content_hash,
+           count(*) FILTER (WHERE d.verdict = 'pay') AS pay,
+           count(*) FILTER (WHERE d.verdict = 'carry') AS carry,
+           count(*) FILTER (WHERE d.verdict = 'nothing') AS nothing,
+           count(*) FILTER (WHERE d.verdict = 'hold') AS hold
+      FROM rules r
+      LEFT JOIN decisions d ON (d.rule, d.version) = (r.rule, r.version)
+     GROUP BY r.rule, r.version, r.content_hash
+     ORDER BY r.rule, r.version
+"""
+
+# Distributions of decisions up to the cut-off, oldest window first.
+DISTRIBUTIONS = """
+    SELECT d.distribution_id, d.decision_id, d.chain, d.rule, e.version, d.asset, e.window_start, e.window_end,
+           d.total, d.recipients, d.batches, s.state,
+           (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'paid') AS paid,
+           (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'credited')
+               AS credited,
+           ARRAY(SELECT t.tx_id FROM actions a JOIN slots USING (action_id) JOIN attempts t USING (slot_id)
+                  WHERE a.distribution_id = d.distribution_id AND t.block_number IS NOT NULL
+                  ORDER BY a.ordinal, t.attempt_id) AS tx_ids
+      FROM distributions d
+      JOIN decisions e USING (decision_id)
+      JOIN distribution_states s USING (distribution_id)
+     WHERE d.chain = $1 AND e.block_number <= $2
+     ORDER BY e.window_end, d.rule, d.distribution_id
+"""
+
+DECIDED = """
+    SELECT asset, sum(total) AS total FROM decisions WHERE chain = $1 AND block_number <= $2 AND verdict = 'pay'
+     GROUP BY asset
+"""
+
+BREAKS = """
+    SELECT break_id, kind, chain, subject, asset, amount, state, extract(epoch FROM opened_at)::BIGINT AS opened_at,
+           extract(epoch FROM resolved_at)::BIGINT AS resolved_at, resolution, block_number, block_hash, evidence
+      FROM breaks ORDER BY break_id
+"""
+
+GAS = """
+    SELECT chain, count(*) AS transactions, count(*) FILTER (WHERE NOT succeeded) AS reverted,
+           COALESCE(sum(gas_used), 0)::BIGINT AS gas_used, COALESCE(sum(fee_paid), 0) AS fees
+      FROM attempts WHERE final AND chain = $1 AND block_number <= $2
+     GROUP BY chain
+"""
+
+ATTENTION = """
+    SELECT 'step ' || a.state AS kind, '0x' || encode(a.distribution_id, 'hex') || ' step ' || a.ordinal AS subject,
+           a.reason
+      FROM actions a WHERE a.state IN ('held', 'quarantined')
+    UNION ALL
+    SELECT 'decision held', d.rule || ' 0x' || encode(d.decision_id, 'hex'), d.reason
+      FROM decisions d WHERE d.verdict = 'hold'
+    UNION ALL
+    SELECT 'dead letter', stage || ' ' || scope, error FROM dead_letters WHERE resolved_at IS NULL
+     ORDER BY kind, subject, reason
+"""
+
+
+class Reports:
+    """Reads; never writes. Open it from `Database.snapshot()`, or its parts may be of different moments."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def facts(self) -> Facts:
+        """Everything that a report is assembled from."""
+        fetch = self._connection.fetch
+        run = await self._connection.fetchrow(RECONCILIATION)
+        run_id = run and run["reconciliation_id"]
+        chains = [_chain(row) for row in await fetch(CHAINS, run_id)]
+        cut_offs = [(chain.chain, chain.cut_off.number) for chain in chains if chain.cut_off]
+        decided: defaultdict[AssetId, int] = defaultdict(int)
+        for row in await self._each(DECIDED, cut_offs):
+            decided[row["asset"]] += row["total"]
+        return Facts(
+            chains=tuple(chains),
+            assets=tuple(Asset(**row) for row in await fetch(ASSETS)),
+            reconciliation=Reconciliation(**run) if run else None,
+            flows=tuple(Flow(**row) for row in await self._each(FLOWS, cut_offs)),
+            balance_checks=tuple(BalanceCheck(**row) for row in await fetch(BALANCE_CHECKS, run_id)),
+            checks=tuple(CheckCount(**row) for row in await fetch(CHECKS, run_id)),
+            spans=tuple(FinalizedSpan(**row) for row in await fetch(SPANS)),
+            rules=tuple(RuleVersion(**row) for row in await fetch(RULES)),
+            distributions=tuple(_distribution(row) for row in await self._each(DISTRIBUTIONS, cut_offs)),
+            breaks=tuple(BreakFact(**row) for row in await fetch(BREAKS)),
+            gas=tuple(GasFact(**row) for row in await self._each(GAS, cut_offs)),
+            attention=tuple(Attention(**row) for row in await fetch(ATTENTION)),
+            decided=dict(decided),
+        )
+
+    async def _each(self, query: str, cut_offs: list[tuple[str, int]]) -> list[asyncpg.Record]:
+        """The rows of `query`(chain, last block), chain after chain."""
+        return [row for cut_off in cut_offs for row in await self._connection.fetch(query, *cut_off)]
+
+
+def _chain(row: asyncpg.Record) -> ChainScope:
+    cut_off = None
+    if row["number"] is not None and row["timestamp"] is not None:
+        cut_off = CutOff(row["number"], row["hash"], row["timestamp"])
+    return ChainScope(
+        chain=row["chain"],
+        kind=row["kind"],
+        reference=row["reference"],
+        genesis_hash=row["genesis_hash"],
+        start_block=row["start_block"],
+        cut_off=cut_off,
+        posted_through=row["posted_through"],
+        reorgs=row["reorgs"],
+        blocks_orphaned=row["blocks_orphaned"],
+    )
+
+
+def _distribution(row: asyncpg.Record) -> DistributionFact:
+    return DistributionFact(**{**row, "tx_ids": tuple(row["tx_ids"])})
