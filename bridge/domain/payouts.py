@@ -8,6 +8,7 @@ Everything here is pure: what the chain said and what the database holds come in
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -66,7 +67,7 @@ def pack_batches(payouts: Sequence[Payout], recipients_max: int) -> tuple[Batch,
     ordered = sorted(payouts, key=lambda payout: payout.recipient)
     if not ordered:
         raise ValueError("a distribution needs a recipient")
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         if before.recipient == after.recipient:
             raise ValueError(f"recipient 0x{after.recipient.hex()} comes twice")
     if any(check_amount(payout.amount) == 0 for payout in ordered):
@@ -235,14 +236,10 @@ def check_ceilings(
     ):
         if asset in limits and amount > limits[asset]:
             return Refusal(f"{amount} atoms pass the ceiling {name}, {limits[asset]}", temporary=False)
-    if (
-        spent_in_day is not None
-        and asset in ceilings.per_day
-        and spent_in_day + highest_batch > ceilings.per_day[asset]
-    ):
+    per_day = ceilings.per_day.get(asset)
+    if spent_in_day is not None and per_day is not None and spent_in_day + highest_batch > per_day:
         return Refusal(
-            f"{spent_in_day} atoms moved in 24 hours; {highest_batch} more pass the ceiling per day, "
-            f"{ceilings.per_day[asset]}; waits for the day to pass",
+            f"{spent_in_day} atoms moved in 24 hours; {highest_batch} more pass the ceiling per day, {per_day}",
             temporary=True,
         )
     return None

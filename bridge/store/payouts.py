@@ -48,14 +48,16 @@ NEXT_ORDER = """
 ALLOCATIONS = "SELECT recipient, amount FROM allocations WHERE decision_id = $1 ORDER BY recipient"
 
 INSERT_DISTRIBUTION = """
-    INSERT INTO distributions (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, content_hash)
+    INSERT INTO distributions
+        (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, content_hash)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 INSERT_ACTION = """
     INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target) VALUES ($1, $2, $3, $4, $5, $6)
 """
 DISTRIBUTION = """
-    SELECT p.distribution_id, p.content_hash, d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, p.total
+    SELECT p.distribution_id, p.content_hash, p.total,
+           d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end
       FROM distributions p JOIN decisions d USING (decision_id)
      WHERE p.distribution_id = $1
 """
@@ -110,13 +112,15 @@ OPEN_SENDER = """
 """
 SENDER = """
     SELECT x.first_nonce, x.next_nonce,
-           (SELECT count(*) FROM slots s WHERE s.chain = x.chain AND s.account = x.account AND s.state <> 'live') AS over
+           (SELECT count(*) FROM slots s
+             WHERE s.chain = x.chain AND s.account = x.account AND s.state <> 'live') AS over
       FROM senders x WHERE x.chain = $1 AND x.account = $2
 """
 LOCK_SENDER = "SELECT next_nonce FROM senders WHERE chain = $1 AND account = $2 FOR UPDATE"
 TAKE_NONCE = "UPDATE senders SET next_nonce = $3 WHERE chain = $1 AND account = $2"
 INSERT_SLOT = """
-    INSERT INTO slots (chain, account, nonce, action_id, gas_limit, reserved_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO slots (chain, account, nonce, action_id, gas_limit, reserved_at, state)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
 MOVE = """
@@ -177,7 +181,8 @@ STEPS = """
     SELECT a.action_id, a.distribution_id, a.ordinal, a.kind, a.state, a.reason, a.updated_at,
            s.nonce, t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
            COALESCE(n.attempts, 0) AS attempts,
-           (SELECT c.confirmed_at FROM confirmations c WHERE c.action_id = a.action_id AND c.to_state = 'final') AS final_at
+           (SELECT c.confirmed_at FROM confirmations c
+             WHERE c.action_id = a.action_id AND c.to_state = 'final') AS final_at
       FROM actions a
       -- the newest slot tells the story; older ones were spent by others
       LEFT JOIN LATERAL (
