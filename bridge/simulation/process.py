@@ -63,8 +63,14 @@ class ServerProcess:
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for us; we then stop the servers in order
             )
+        assert guard.stdin is not None
         assert guard.stdout is not None
-        first_line = await guard.stdout.readline()
+        try:
+            first_line = await guard.stdout.readline()
+        except BaseException:
+            guard.stdin.close()
+            await guard.wait()
+            raise
         if not first_line.strip().isdigit():
             await guard.wait()
             raise ConfigError(f"{name} cannot be started:\n{_tail(log)}", where=str(log))
