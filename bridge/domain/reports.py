@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 
+from bridge.domain.ledger import CARRIED, GAS, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
 from bridge.domain.units import AssetId, format_amount
 
 
@@ -24,17 +25,6 @@ class Verdict(StrEnum):
 
 
 # ── Values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """An asset with what people need to read its amounts."""
-
-    asset: AssetId
-    chain: str
-    symbol: str
-    decimals: int
-    address: bytes | None  # None for the native coin
-
-
 @dataclass(frozen=True, slots=True)
 class Amount:
     """Atoms of an asset; signed, for differences can be negative."""
@@ -381,13 +371,11 @@ class Report:
 CUSTODY = ("vault:", "distributor:")
 WATCHED = (*CUSTODY, "operator:")
 PAYABLE, OWED = "payable", "owed_on_chain"
-UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
-SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
 
 
 def assemble(facts: Facts) -> Report:
     """The report over one snapshot. Raises AssertionError where the books do not add up in themselves."""
-    assets = {asset.asset: asset for asset in facts.assets}
+    assets = {asset.id: asset for asset in facts.assets}
     rows = roll_forward(facts.flows, facts.balance_checks, assets)
     breaks = _breaks(facts, assets)
     verdict = judge(facts.reconciliation, breaks, rows)
@@ -448,7 +436,7 @@ def roll_forward(
 def _roll(account: str, asset: Asset, flows: Sequence[Flow], on_chain: int | None) -> RollForward:
     columns: defaultdict[str, int] = defaultdict(int)
     for flow in flows:
-        if flow.asset != asset.asset or account not in (flow.debit, flow.credit):
+        if flow.asset != asset.id or account not in (flow.debit, flow.credit):
             continue
         debit = flow.debit == account  # a watched account mirrors the chain: debits are what it receives
         signed = flow.atoms if debit else -flow.atoms
@@ -486,7 +474,7 @@ def waterfalls(
 
 
 def _waterfall(asset: Asset, flows: Sequence[Flow], decided: int) -> Waterfall:
-    own = [flow for flow in flows if flow.asset == asset.asset]
+    own = [flow for flow in flows if flow.asset == asset.id]
     sums: defaultdict[str, int] = defaultdict(int)
     for flow in own:
         for name, sign in _steps(flow):
@@ -553,7 +541,7 @@ def _pending(
 ) -> tuple[PendingBridge, ...]:
     custody = [row for row in rows if row.account.startswith(CUSTODY)]
     bridges = []
-    for asset_id in sorted({row.closing.asset.asset for row in custody}):
+    for asset_id in sorted({row.closing.asset.id for row in custody}):
         asset = assets[asset_id]
         own = [row for row in custody if row.closing.asset == asset]
         balance = _balances(flow for flow in flows if flow.asset == asset_id)
@@ -593,11 +581,11 @@ def _gas(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Gas, ...]:
     for fact in facts.gas:
         native = next((a for a in assets.values() if a.chain == fact.chain and a.address is None), None)
         # A chain whose native coin the ledger has not seen yet: its atoms can be said, its symbol cannot.
-        asset = native or Asset(AssetId(f"{fact.chain}/native"), fact.chain, "atoms", 0, None)
+        asset = native or Asset(AssetId(f"{fact.chain}/native"), fact.chain, None, "atoms", 0)
         booked = sum(
-            flow.atoms if flow.debit == "expense:gas" else -flow.atoms
+            flow.atoms if flow.debit == GAS else -flow.atoms
             for flow in facts.flows
-            if flow.asset == asset.asset and "expense:gas" in (flow.debit, flow.credit)
+            if flow.asset == asset.id and GAS in (flow.debit, flow.credit)
         )
         found.append(
             Gas(
@@ -634,7 +622,7 @@ def _distribution(fact: DistributionFact, assets: Mapping[AssetId, Asset]) -> Di
 
 def label(asset: AssetId, assets: Mapping[AssetId, Asset]) -> Asset:
     """The asset as the ledger knows it; before its first journal, its id stands for the symbol and atoms are whole."""
-    return assets.get(asset) or Asset(asset, asset.split("/", 1)[0], asset.rsplit("/", 1)[-1], 0, b"")
+    return assets.get(asset) or Asset(asset, asset.split("/", 1)[0], None, asset.rsplit("/", 1)[-1], 0)
 
 
 def _breaks(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Break, ...]:

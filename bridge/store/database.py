@@ -18,6 +18,7 @@ import asyncpg
 
 from bridge.domain.errors import ConfigError, DatabaseUnavailable, LeaseLost
 from bridge.ports import Lease
+from bridge.store.bookings import Bookings
 from bridge.store.breaks import Breaks
 from bridge.store.chains import Chains
 from bridge.store.confirmations import Confirmations
@@ -27,6 +28,7 @@ from bridge.store.events import Events
 from bridge.store.ledger import Ledger
 from bridge.store.numeric import decode_numeric, encode_numeric
 from bridge.store.payouts import Payouts
+from bridge.store.reports import Reports
 from bridge.store.status import StatusReader
 
 if TYPE_CHECKING:
@@ -74,6 +76,10 @@ class Transaction:
         return Confirmations(self.connection)
 
     @cached_property
+    def bookings(self) -> Bookings:
+        return Bookings(self.connection)
+
+    @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.connection)
 
@@ -84,6 +90,10 @@ class Transaction:
     @cached_property
     def status(self) -> StatusReader:
         return StatusReader(self.connection)
+
+    @cached_property
+    def reports(self) -> Reports:
+        return Reports(self.connection)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from bridge.domain.ledger import Asset
 from bridge.domain.reports import (
-    Asset,
     Attention,
     BalanceCheck,
     BreakFact,
@@ -64,7 +64,7 @@ CHAINS = """
      ORDER BY c.chain
 """
 
-ASSETS = "SELECT asset, chain, symbol, decimals, address FROM assets ORDER BY asset"
+ASSETS = "SELECT asset AS id, chain, symbol, decimals, address FROM assets ORDER BY asset"
 
 # Recipients are summed: a report of a million recipients is as long as one of ten.
 FLOWS = """
@@ -95,7 +95,7 @@ CHECKS = """
     SELECT level, chain, outcome, CASE outcome WHEN 'agreed' THEN NULL ELSE cause END AS cause, count(*) AS count
       FROM checks WHERE reconciliation_id = $1
      GROUP BY 1, 2, 3, 4
-     ORDER BY array_position(ARRAY['event', 'balance', 'nonce', 'completeness', 'suspense'], level), 2, 3, 4
+     ORDER BY array_position(ARRAY['event', 'balance', 'nonce', 'completeness', 'suspense', 'payout'], level), 2, 3, 4
 """
 
 # Runs of consecutive ranges with the same two readers; a run starts where the range before does not fit.

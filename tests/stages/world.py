@@ -15,6 +15,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from bridge.store.database import Database, Transaction
 
@@ -43,6 +44,10 @@ def hexed(value: bytes) -> str:
 
 VAULT_CODE, DISTRIBUTOR_CODE = "vault:" + hexed(VAULT), "distributor:" + hexed(DISTRIBUTOR)
 OPERATOR_CODE = "operator:gas:" + hexed(OPERATOR)
+
+
+Move = tuple[str, str, str, int] | tuple[str, str, str, int, str]
+"""Debit, credit, asset, amount; then the phase, where it is not posted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +92,24 @@ class _Builder:
 
     async def build(self) -> World:
         await self._chains.register(CHAIN, "evm", "eip155:31337", block_hash(0), 0)
-        await self._sql.execute(
-            "INSERT INTO assets VALUES ($1, $3, $4, 'USDX', 6), ($2, $3, NULL, 'ETH', 18)", USDX, ETH, CHAIN, TOKEN
-        )
-        await self._blocks()
+        await self._insert("assets", asset=USDX, chain=CHAIN, address=TOKEN, symbol="USDX", decimals=6)
+        await self._insert("assets", asset=ETH, chain=CHAIN, address=None, symbol="ETH", decimals=18)
+        await self._ingest()
         await self._logs()
-        await self._rules()
-        paid = await self._decide("fee_window", 0, 10, {ALICE: 600 * UNIT, BOB: 399_400_000}, 1000 * UNIT, 600_000)
-        flying = await self._decide("reserve_buffer", 10, 20, {CAROL: 200 * UNIT}, 200 * UNIT, 0)
+        for rule in ("fee_window", "reserve_buffer"):
+            await self._insert("rules", rule=rule, version=1, content_hash=tx(rule), body=f"name: {rule}\n")
+        paid = await self._decide("fee_window", (0, 10), {ALICE: 600 * UNIT, BOB: 399_400_000}, 1000 * UNIT, 600_000)
+        flying = await self._decide("reserve_buffer", (10, 20), {CAROL: 200 * UNIT}, 200 * UNIT, 0)
         paid_distribution = await self._distribute(paid, "fee_window", 999_400_000, 2)
         flying_distribution = await self._distribute(flying, "reserve_buffer", 200 * UNIT, 1)
         await self._payouts(paid_distribution, {ALICE: (600 * UNIT, "paid"), BOB: (399_400_000, "credited")})
         await self._payouts(flying_distribution, {CAROL: (200 * UNIT, None)})
-        await self._sql.execute("INSERT INTO senders VALUES ($1, $2, 0, 4)", CHAIN, OPERATOR)
+        await self._insert("senders", chain=CHAIN, account=OPERATOR, first_nonce=0, next_nonce=4)
         await self._land(paid_distribution, 0, nonce=0, block=22)
         await self._land(paid_distribution, 1, nonce=1, block=24)
         await self._land(flying_distribution, 0, nonce=2, block=26)
-        await self._fly(flying_distribution, 1, nonce=3)
-        await self._book(paid, paid_distribution, flying)
+        await self._sign(flying_distribution, 1, nonce=3, attempts=2)
+        await self._book(paid, paid_distribution, flying, flying_distribution)
         await self._reconcile()
         return World(
             paid,
@@ -115,114 +120,192 @@ class _Builder:
             bumped_tx=tx(f"{flying_distribution.hex()} 1 1"),
         )
 
-    async def _blocks(self) -> None:
-        blocks = [(CHAIN, n, block_hash(n), block_hash(n - 1), T0 + 10 * n, "finalized") for n in range(41)]
-        blocks.append((CHAIN, 12, tx("orphan"), block_hash(11), T0 + 121, "orphaned"))
-        await self._sql.executemany("INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6)", blocks)
-        await self._sql.execute(
-            "INSERT INTO heads VALUES ($1, 42, $2, $3, 40, $4, $5, 42)",
-            *(CHAIN, block_hash(42), T0 + 420, block_hash(40), T0 + 400),
-        )
-        for first, last, logs in ((0, 20, 6), (21, 40, 5)):
-            await self._sql.execute(
-                "INSERT INTO finalized_ranges VALUES ($1, $2, $3, $4, $5, $6, 'node-a', 'node-a')",
-                *(CHAIN, first, last, block_hash(last), logs, tx(f"digest {first}")),
+    async def _insert(self, table: str, returning: str = "", **values: Any) -> Any:
+        """Insert one row; returns its column `returning`, where one is named."""
+        places = ", ".join(f"${place}" for place in range(1, len(values) + 1))
+        statement = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})"
+        return await self._sql.fetchval(statement + (f" RETURNING {returning}" if returning else ""), *values.values())
+
+    async def _ingest(self) -> None:
+        orphan = (12, tx("orphan"), T0 + 121, "orphaned")
+        for number, found, timestamp, status in [
+            *((n, block_hash(n), T0 + 10 * n, "finalized") for n in range(41)),
+            orphan,
+        ]:
+            await self._insert(
+                "blocks",
+                chain=CHAIN,
+                number=number,
+                hash=found,
+                parent_hash=block_hash(number - 1),
+                timestamp=timestamp,
+                status=status,
             )
-        await self._sql.execute(
-            "INSERT INTO reorgs (chain, ancestor_number, ancestor_hash, old_head, blocks_orphaned)"
-            " VALUES ($1, 11, $2, 12, 1)",
-            *(CHAIN, block_hash(11)),
+        await self._insert(
+            "heads",
+            chain=CHAIN,
+            head_number=42,
+            head_hash=block_hash(42),
+            head_timestamp=T0 + 420,
+            finalized_number=40,
+            finalized_hash=block_hash(40),
+            finalized_timestamp=T0 + 400,
+            node_head=42,
         )
-        await self._sql.execute("INSERT INTO cursors VALUES ('post', $1, 40, $2)", CHAIN, block_hash(40))
+        for first, last, logs in ((0, 20, 5), (21, 40, 5)):
+            await self._insert(
+                "finalized_ranges",
+                chain=CHAIN,
+                first_block=first,
+                last_block=last,
+                last_hash=block_hash(last),
+                logs=logs,
+                digest=tx(f"digest {first}"),
+                read_by="node-a",
+                verified_by="node-a",
+            )
+        await self._insert(
+            "reorgs",
+            chain=CHAIN,
+            ancestor_number=11,
+            ancestor_hash=block_hash(11),
+            old_head=12,
+            blocks_orphaned=1,
+        )
+        await self._insert("cursors", stage="post", scope=CHAIN, block_number=40, block_hash=block_hash(40))
 
     async def _logs(self) -> None:
-        """(block, log index, transaction, emitter): contents do not matter here, identities do."""
-        first = f"{self.distribution('fee_window').hex()} 1 0"
-        rows = [
+        """Block, log index, transaction, emitter: contents do not matter here, identities do."""
+        batch = f"{_distribution_id('fee_window').hex()} 1 0"
+        for number, index, name, emitter in (
             (5, 0, "fee 1", TOKEN),
             (5, 1, "fee 1", VAULT),
             (15, 0, "fee 2", TOKEN),
             (15, 1, "fee 2", VAULT),
             (15, 2, "donation", TOKEN),
-            (24, 0, first, TOKEN),
-            (24, 1, first, VAULT),
-            (24, 2, first, TOKEN),
-            (24, 3, first, DISTRIBUTOR),
-            (24, 4, first, DISTRIBUTOR),
-        ]
-        await self._sql.executemany(
-            "INSERT INTO logs VALUES ($1, $2, $3, $4, $5, 0, $6, $7, NULL, NULL, NULL, $8)",
-            [(CHAIN, n, block_hash(n), i, tx(name), emitter, tx("topic"), b"\x2a") for n, i, name, emitter in rows],
-        )
-
-    async def _rules(self) -> None:
-        for rule in ("fee_window", "reserve_buffer"):
-            await self._sql.execute(
-                "INSERT INTO rules VALUES ($1, 1, $2, $3, $4)", rule, tx(rule), f"name: {rule}\n", LOADED
+            (24, 0, batch, TOKEN),
+            (24, 1, batch, VAULT),
+            (24, 2, batch, TOKEN),
+            (24, 3, batch, DISTRIBUTOR),
+            (24, 4, batch, DISTRIBUTOR),
+        ):
+            await self._insert(
+                "logs",
+                chain=CHAIN,
+                block_number=number,
+                block_hash=block_hash(number),
+                log_index=index,
+                tx_hash=tx(name),
+                tx_index=0,
+                address=emitter,
+                topic0=tx("topic"),
+                data=b"\x2a",
             )
 
     async def _decide(
-        self, rule: str, first: int, last: int, allocations: dict[bytes, int], surplus: int, carried: int
+        self, rule: str, window: tuple[int, int], allocations: dict[bytes, int], surplus: int, carried: int
     ) -> bytes:
+        first, last = window
         body = artifact(rule, first, last, surplus, allocations)
         decision_id = hashlib.sha256(body).digest()
-        await self._sql.execute(
-            "INSERT INTO decisions VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, 'pay', 'pays', $9, $10, 0, $11, $12)",
-            *(decision_id, CHAIN, rule, USDX, T0 + 10 * first, T0 + 10 * last, last - 1, block_hash(last - 1)),
-            *(surplus, sum(allocations.values()), carried, body),
+        await self._insert(
+            "decisions",
+            decision_id=decision_id,
+            chain=CHAIN,
+            rule=rule,
+            version=1,
+            asset=USDX,
+            window_start=T0 + 10 * first,
+            window_end=T0 + 10 * last,
+            block_number=last - 1,
+            block_hash=block_hash(last - 1),
+            verdict="pay",
+            reason="above the minimum",
+            surplus=surplus,
+            total=sum(allocations.values()),
+            carried_in=0,
+            carried_out=carried,
+            artifact=body,
         )
         for recipient, amount in allocations.items():
-            await self._sql.execute("INSERT INTO allocations VALUES ($1, $2, $3, 0)", decision_id, recipient, amount)
+            await self._insert("allocations", decision_id=decision_id, recipient=recipient, amount=amount, carried_in=0)
         return decision_id
 
-    @staticmethod
-    def distribution(rule: str) -> bytes:
-        return tx(f"distribution {rule}")
-
     async def _distribute(self, decision_id: bytes, rule: str, total: int, recipients: int) -> bytes:
-        distribution_id = self.distribution(rule)
-        await self._sql.execute(
-            "INSERT INTO distributions VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)",
-            *(distribution_id, decision_id, CHAIN, rule, USDX, total, recipients, tx("content")),
+        distribution_id = _distribution_id(rule)
+        await self._insert(
+            "distributions",
+            distribution_id=distribution_id,
+            decision_id=decision_id,
+            chain=CHAIN,
+            rule=rule,
+            asset=USDX,
+            total=total,
+            recipients=recipients,
+            batches=1,
+            content_hash=tx("content"),
         )
         for ordinal, kind in enumerate(("propose", "execute")):
-            await self._sql.execute(
-                "INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target)"
-                " VALUES ($1, $2, $3, $4, $5, $6)",
-                *(distribution_id, ordinal, kind, CHAIN, b"call", DISTRIBUTOR),
+            await self._insert(
+                "actions",
+                distribution_id=distribution_id,
+                ordinal=ordinal,
+                kind=kind,
+                chain=CHAIN,
+                payload=b"call",
+                target=DISTRIBUTOR,
             )
         return distribution_id
 
     async def _payouts(self, distribution_id: bytes, payouts: dict[bytes, tuple[int, str | None]]) -> None:
         for recipient, (amount, outcome) in payouts.items():
-            await self._sql.execute(
-                "INSERT INTO payouts VALUES ($1, $2, 0, $3, $4)", distribution_id, recipient, amount, outcome
+            await self._insert(
+                "payouts",
+                distribution_id=distribution_id,
+                recipient=recipient,
+                batch_index=0,
+                amount=amount,
+                outcome=outcome,
             )
 
-    async def _sign(self, distribution_id: bytes, ordinal: int, nonce: int, attempts: int) -> tuple[int, int]:
-        """Reserve a slot and sign `attempts` transactions on it; returns (action id, slot id)."""
+    async def _sign(self, distribution_id: bytes, ordinal: int, *, nonce: int, attempts: int) -> tuple[int, int]:
+        """Reserve a slot, sign and send `attempts` transactions on it; returns (action id, slot id)."""
         action: int = await self._sql.fetchval(
             "SELECT action_id FROM actions WHERE distribution_id = $1 AND ordinal = $2", distribution_id, ordinal
         )
         await self._move(action, "reserved")
-        slot: int = await self._sql.fetchval(
-            "INSERT INTO slots (chain, account, nonce, action_id, gas_limit, reserved_at)"
-            " VALUES ($1, $2, $3, $4, 200000, $5) RETURNING slot_id",
-            *(CHAIN, OPERATOR, nonce, action, T0 + 210),
+        slot: int = await self._insert(
+            "slots",
+            returning="slot_id",
+            chain=CHAIN,
+            account=OPERATOR,
+            nonce=nonce,
+            action_id=action,
+            gas_limit=200_000,
+            reserved_at=T0 + 210,
         )
         for bump in range(attempts):
             name = f"{distribution_id.hex()} {ordinal} {bump}"
-            await self._sql.execute(
-                "INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, gas_limit, max_fee, priority_fee,"
-                " signed_head, signed_at, sent_at) VALUES ($1, $2, $3, $4, $5, 200000, $6, 1000000000, 21, $7, $7)",
-                *(slot, bump, CHAIN, tx(name), b"raw " + name.encode(), (2 + bump) * 10**9, LOADED),
+            await self._insert(
+                "attempts",
+                slot_id=slot,
+                ordinal=bump,
+                chain=CHAIN,
+                tx_id=tx(name),
+                raw=b"raw " + name.encode(),
+                gas_limit=200_000,
+                max_fee=(2 + bump) * 10**9,
+                priority_fee=10**9,
+                signed_head=21,
+                signed_at=LOADED,
+                sent_at=LOADED,
             )
         await self._move(action, "signed")
         await self._move(action, "broadcast")
         return action, slot
 
     async def _land(self, distribution_id: bytes, ordinal: int, *, nonce: int, block: int) -> None:
-        action, slot = await self._sign(distribution_id, ordinal, nonce, attempts=1)
+        action, slot = await self._sign(distribution_id, ordinal, nonce=nonce, attempts=1)
         await self._sql.execute(
             "UPDATE attempts SET block_number = $2, block_hash = $3, succeeded = TRUE, gas_used = 150000,"
             " fee_paid = 300000000000000 WHERE slot_id = $1",
@@ -233,13 +316,10 @@ class _Builder:
         await self._sql.execute("UPDATE slots SET state = 'settled' WHERE slot_id = $1", slot)
         await self._move(action, "final")
 
-    async def _fly(self, distribution_id: bytes, ordinal: int, *, nonce: int) -> None:
-        await self._sign(distribution_id, ordinal, nonce, attempts=2)
-
     async def _move(self, action: int, state: str) -> None:
         await self._sql.execute("UPDATE actions SET state = $2 WHERE action_id = $1", action, state)
 
-    async def _book(self, paid: bytes, paid_distribution: bytes, flying: bytes) -> None:
+    async def _book(self, paid: bytes, paid_distribution: bytes, flying: bytes, flying_distribution: bytes) -> None:
         alice, bob, carol = ("payable:" + hexed(recipient) for recipient in (ALICE, BOB, CAROL))
         left, earned = "surplus:unallocated", 250_500_000
         await self.journal("opening", VAULT_CODE, -1, [(VAULT_CODE, "surplus:opening", USDX, 500 * UNIT)])
@@ -261,86 +341,130 @@ class _Builder:
         await self.log(15, 2, [(VAULT_CODE, "suspense:in", USDX, 7 * UNIT)])
         await self.journal("decision", flying.hex(), 19, [(left, carol, USDX, 200 * UNIT)])
         out = "suspense:out"
-        intent = [(alice, out, USDX, 600 * UNIT), (bob, out, USDX, 399_400_000)]
-        await self.journal("distribution", paid_distribution.hex(), 20, intent, phase="pending")
+        for distribution, block, dues in (
+            (paid_distribution, 9, [(alice, 600 * UNIT), (bob, 399_400_000)]),
+            (flying_distribution, 19, [(carol, 200 * UNIT)]),
+        ):
+            intent: list[Move] = [(payable, out, USDX, amount, "pending") for payable, amount in dues]
+            await self.journal("distribution", distribution.hex(), block, intent)
         for block in (22, 24, 26):
             await self.journal("attempt", f"tx {block}", block, [("expense:gas", OPERATOR_CODE, ETH, 3 * 10**14)])
         await self.log(24, 0, [(DISTRIBUTOR_CODE, VAULT_CODE, USDX, 999_400_000)])
         await self.log(24, 1, [])
         await self.log(24, 2, [(out, DISTRIBUTOR_CODE, USDX, 600 * UNIT)])
-        await self.log(24, 3, [(alice, out, USDX, 600 * UNIT)], phase="post")
-        await self.log(24, 4, [(bob, "owed_on_chain:" + hexed(BOB), USDX, 399_400_000)])
+        await self.log(24, 3, [])
+        await self.log(24, 4, [])
+        await self.journal(
+            "batch",
+            f"{paid_distribution.hex()}:0",
+            24,
+            [
+                (alice, out, USDX, 600 * UNIT, "post"),
+                (bob, out, USDX, 399_400_000, "void"),
+                (bob, "owed_on_chain:" + hexed(BOB), USDX, 399_400_000),
+            ],
+        )
 
-    async def log(self, block: int, index: int, moves: list[tuple[str, str, str, int]], phase: str = "posted") -> None:
-        await self.journal(f"log:{CHAIN}", f"{block_hash(block).hex()}:{index}", block, moves, phase)
+    async def log(self, block: int, index: int, moves: list[Move]) -> None:
+        await self.journal(f"log:{CHAIN}", f"{block_hash(block).hex()}:{index}", block, moves)
 
-    async def journal(
-        self, source: str, ref: str, block: int, moves: list[tuple[str, str, str, int]], phase: str = "posted"
-    ) -> None:
-        """Book `moves` of (debit, credit, asset, amount) as one journal."""
+    async def journal(self, source: str, ref: str, block: int, moves: list[Move]) -> None:
+        """Book `moves` as one journal; those without a phase are posted."""
         journal_id: int = await self._sql.fetchval("SELECT nextval('journal_ids')")
         digest = tx(f"{source} {ref}")
-        await self._sql.execute(
-            "INSERT INTO journal_keys VALUES ($1, $2, $3, $4, $5, $6)", source, ref, digest, journal_id, CHAIN, block
+        key: dict[str, Any] = {
+            "source": source,
+            "ref": ref,
+            "payload_hash": digest,
+            "chain": CHAIN,
+            "block_number": block,
+        }
+        await self._insert("journal_keys", journal_id=journal_id, **key)
+        await self._insert(
+            "journals",
+            journal_id=journal_id,
+            block_hash=block_hash(block),
+            kind=source.split(":", maxsplit=1)[0],
+            reason="as the test says",
+            valid_at=T0 + 10 * block,
+            **key,
         )
-        await self._sql.execute(
-            "INSERT INTO journals (chain, block_number, journal_id, block_hash, kind, reason, source, ref, payload_hash,"
-            " valid_at) VALUES ($1, $2, $3, $4, $5, 'test', $6, $7, $8, $9)",
-            *(CHAIN, block, journal_id, block_hash(block), source.split(":")[0], source, ref, digest, T0 + 10 * block),
-        )
-        for seq, (debit, credit, asset, amount) in enumerate(moves):
-            await self._sql.execute(
-                "INSERT INTO transfers VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                *(CHAIN, block, journal_id, seq, await self._account(debit, asset), await self._account(credit, asset)),
-                *(asset, amount, phase),
+        for seq, (debit, credit, asset, amount, *phase) in enumerate(moves):
+            await self._insert(
+                "transfers",
+                chain=CHAIN,
+                block_number=block,
+                journal_id=journal_id,
+                seq=seq,
+                debit_account=await self._account(debit, asset),
+                credit_account=await self._account(credit, asset),
+                asset=asset,
+                amount=amount,
+                phase=phase[0] if phase else "posted",
             )
 
     async def _account(self, code: str, asset: str) -> int:
         if (code, asset) not in self._accounts:
-            self._accounts[code, asset] = await self._sql.fetchval(
-                "INSERT INTO accounts (code, asset) VALUES ($1, $2) ON CONFLICT (code, asset)"
-                " DO UPDATE SET code = excluded.code RETURNING account_id",
-                *(code, asset),
-            )
+            found = await self._insert("accounts", returning="account_id", code=code, asset=asset)
+            self._accounts[code, asset] = found
         return self._accounts[code, asset]
 
     async def _reconcile(self) -> None:
-        run: int = await self._sql.fetchval(
-            "INSERT INTO reconciliations (started_at, finished_at, verdict) VALUES ($1, $2, 'breaks')"
-            " RETURNING reconciliation_id",
-            *(LOADED, datetime.fromtimestamp(T0 + 7200, UTC)),
+        finished, opened = (datetime.fromtimestamp(T0 + seconds, UTC) for seconds in (7200, 3600))
+        run: int = await self._insert(
+            "reconciliations", returning="reconciliation_id", finished_at=finished, verdict="breaks"
         )
-        balances = {
-            (VAULT_CODE, USDX): 758_100_000,
-            (DISTRIBUTOR_CODE, USDX): 399_400_000,
-            (OPERATOR_CODE, ETH): 10 * WEI - 9 * 10**14,
-        }
-        for (account, asset), amount in balances.items():
-            await self.check(run, "balance", account, asset, amount, "agreed", None)
-        await self.check(run, "event", "logs 0..40", None, 10, "agreed", None)
-        await self.check(run, "nonce", hexed(OPERATOR), None, 3, "agreed", None)
-        await self.check(run, "balance", VAULT_CODE, ETH, None, "skipped", "the node has no archive state")
-        await self.check(
-            run, "suspense", "suspense:in", USDX, 7 * UNIT, "broken", "7 USDX came in that nobody explains"
+        checks: list[tuple[str, str, str | None, int | None, str, str | None]] = [
+            ("balance", VAULT_CODE, USDX, 758_100_000, "agreed", None),
+            ("balance", DISTRIBUTOR_CODE, USDX, 399_400_000, "agreed", None),
+            ("balance", OPERATOR_CODE, ETH, 10 * WEI - 9 * 10**14, "agreed", None),
+            ("balance", VAULT_CODE, ETH, None, "skipped", "the node has no archive state"),
+            ("event", "logs 0..40", None, 10, "agreed", None),
+            ("nonce", hexed(OPERATOR), None, 3, "agreed", None),
+            ("suspense", "suspense:in", USDX, 7 * UNIT, "broken", "unexpected_in"),
+        ]
+        at: dict[str, Any] = {"chain": CHAIN, "block_number": 40, "block_hash": block_hash(40)}
+        for level, subject, asset, amount, outcome, cause in checks:
+            await self._insert(
+                "checks",
+                reconciliation_id=run,
+                level=level,
+                subject=subject,
+                asset=asset,
+                expected=amount,
+                actual=amount,
+                outcome=outcome,
+                cause=cause,
+                **at,
+            )
+        await self._insert(
+            "breaks",
+            kind="unexpected_in",
+            level="suspense",
+            check_subject="suspense:in",
+            subject="<b>donation</b>",
+            asset=USDX,
+            amount=7 * UNIT,
+            evidence=json.dumps({"tx": hexed(tx("donation"))}),
+            opened_at=opened,
+            **at,
         )
-        opened = datetime.fromtimestamp(T0 + 3600, UTC)
-        await self._sql.execute(
-            "INSERT INTO breaks (kind, chain, subject, asset, amount, evidence, block_number, block_hash, opened_at)"
-            " VALUES ('unexpected_in', $1, $2, $3, 7000000, $4, 15, $5, $6)",
-            *(CHAIN, "<b>donation</b>", USDX, json.dumps({"tx": hexed(tx("donation"))}), block_hash(15), opened),
-        )
-        await self._sql.execute(
-            "INSERT INTO breaks (kind, chain, subject, asset, amount, state, evidence, block_number, block_hash,"
-            " opened_at, resolved_at, resolution)"
-            " VALUES ('timing', $1, 'batch 0', $2, -600000000, 'resolved', '{}', 23, $3, $4, $5, 'landed')",
-            *(CHAIN, USDX, block_hash(23), opened, datetime.fromtimestamp(T0 + 3660, UTC)),
+        await self._insert(
+            "breaks",
+            kind="timing",
+            level="payout",
+            check_subject="batch 0",
+            subject="batch 0",
+            asset=USDX,
+            amount=-600 * UNIT,
+            state="resolved",
+            evidence="{}",
+            opened_at=opened,
+            resolved_at=finished,
+            resolution="landed",
+            **at,
         )
 
-    async def check(
-        self, run: int, level: str, subject: str, asset: str | None, amount: int | None, outcome: str, cause: str | None
-    ) -> None:
-        await self._sql.execute(
-            "INSERT INTO checks (reconciliation_id, level, chain, subject, asset, block_number, block_hash, expected,"
-            " actual, outcome, cause) VALUES ($1, $2, $3, $4, $5, 40, $6, $7, $7, $8, $9)",
-            *(run, level, CHAIN, subject, asset, block_hash(40), amount, outcome, cause),
-        )
+
+def _distribution_id(rule: str) -> bytes:
+    return tx(f"distribution {rule}")

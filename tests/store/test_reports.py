@@ -2,7 +2,7 @@
 
 from bridge.domain.reports import CutOff, FinalizedSpan
 from bridge.store.database import Database
-from tests.stages.world import CHAIN, T0, USDX, build_world, block_hash
+from tests.stages.world import CHAIN, T0, USDX, block_hash, build_world
 
 
 async def test_facts__small_world__read_at_the_reconciled_block(database: Database):
