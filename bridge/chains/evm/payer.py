@@ -1,0 +1,282 @@
+"""The sending side of an EVM chain: call data of the Distributor, nonces, fees, and what nodes answer.
+
+order ─plan─► propose(…), executeBatch(0), executeBatch(1), …
+preflight     eth_call and eth_estimateGas on top of a named block, from the operator's account
+sign          EIP-1559 (legacy where the chain has no base fee), saved by the stage before it is sent
+broadcast     to every endpoint; no answer proves that a transaction failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from eth_abi.abi import decode, encode
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
+
+from bridge.chains.evm.fees import FeeCeilings, FeeMarket, fee_fields
+from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError
+from bridge.domain.events import Log
+from bridge.domain.payouts import (
+    Action,
+    ActionKind,
+    Attempt,
+    Batch,
+    Distribution,
+    Inclusion,
+    Order,
+    PlannedCall,
+    Refusal,
+    Signed,
+    Slot,
+)
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.ports import Broadcast, Ready, Settlement, Signer
+
+GAS_MARGIN_NUMERATOR, GAS_MARGIN_DENOMINATOR = 5, 4
+"""Over the estimate: state may have changed when the transaction runs, and what is not used is not paid."""
+
+TRANSACTION_GAS_MAX = 2**24
+"""EIP-7825: no transaction may have more."""
+
+PROPOSE = "propose(bytes32,uint64,uint64,address,uint256,uint32,bytes32[],bytes32,string)"
+EXECUTE = "executeBatch(bytes32,uint32,address[],uint256[])"
+EXECUTED = "executed(bytes32,uint32)"
+PROPOSAL = "proposal(bytes32)"
+
+PROPOSED_TOPIC = keccak(b"Proposed(bytes32,bytes32,address,uint64,uint64,uint256,uint32,uint32,bytes32,bytes32,string)")
+BATCH_EXECUTED_TOPIC = keccak(b"BatchExecuted(bytes32,uint32,address,uint256,uint256)")
+CREDITED_TOPIC = keccak(b"Credited(bytes32,address,address,uint32,uint256)")
+
+
+class EvmPayer:
+    """Implements ports.Payer."""
+
+    def __init__(
+        self,
+        *,
+        chain: str,
+        chain_id: int,
+        rpc: EvmRpc,
+        signer: Signer,
+        vault: Address,
+        distributor: Address,
+        ceilings: FeeCeilings,
+        reverts: Reverts | None = None,
+    ) -> None:
+        self.account = signer.account
+        self.own_contracts = frozenset({vault, distributor})
+        self._chain = chain
+        self._chain_id = chain_id
+        self._rpc = rpc
+        self._signer = signer
+        self._distributor = distributor
+        self._ceilings = ceilings
+        self._reverts = reverts or Reverts.of_our_contracts()
+
+    # ── plan ──
+    def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
+        token, rule_id = token_of(order.asset), keccak(order.rule.encode())
+        distribution_id = keccak(
+            encode(
+                ["uint256", "address", "bytes32", "uint64", "uint64", "address"],
+                [self._chain_id, self._distributor, rule_id, order.window_start, order.window_end, token],
+            )
+        )
+        payloads = [_batch_arguments(distribution_id, batch) for batch in batches]
+        hashes = [keccak(payload) for payload in payloads]
+        recipients = sum(len(batch.payouts) for batch in batches)
+        content_hash = keccak(
+            encode(["uint256", "uint32", "bytes32[]", "bytes32"], [order.total, recipients, hashes, order.decision_id])
+        )
+        uri = f"urn:sha256:{order.decision_id.hex()}"
+        proposal = encode(
+            _types(PROPOSE),
+            [
+                rule_id,
+                order.window_start,
+                order.window_end,
+                token,
+                order.total,
+                recipients,
+                hashes,
+                order.decision_id,
+                uri,
+            ],
+        )
+        calls = [PlannedCall(0, ActionKind.PROPOSE, self._distributor, _selector(PROPOSE) + proposal)]
+        calls += [
+            PlannedCall(batch.index + 1, ActionKind.EXECUTE, self._distributor, _selector(EXECUTE) + payload)
+            for batch, payload in zip(batches, payloads, strict=True)
+        ]
+        return Distribution(distribution_id, order, content_hash, tuple(batches)), tuple(calls)
+
+    # ── simulate ──
+    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+        market = await self._market(at)
+        price = market.price_now(self._ceilings)
+        if price > self._ceilings.max_fee:
+            return Refusal(f"gas costs {price} wei, over max_fee_per_gas {self._ceilings.max_fee}", temporary=True)
+        call = {"from": _hex(self.account), "to": _hex(action.target), "data": _hex(action.payload)}
+        try:
+            await self._rpc.call("eth_call", [call, _at(at)])
+            estimate = _int(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
+        except RpcRefused as refused:
+            return self._reverts.refusal(refused, at)
+        gas_limit = estimate * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
+        if gas_limit > TRANSACTION_GAS_MAX:
+            return Refusal(
+                f"needs {gas_limit} gas, over {TRANSACTION_GAS_MAX}: lower batch_recipients", temporary=False
+            )
+        fees = market.offer(self._ceilings, None)
+        assert fees is not None, "a first attempt always has fees"
+        balance = _int(await self._pinned("eth_getBalance", [_hex(self.account)], at))
+        if balance < gas_limit * fees.max_fee:
+            need = gas_limit * fees.max_fee
+            return Refusal(f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}", temporary=True)
+        return Ready(gas_limit)
+
+    async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
+        (answer,) = decode(["bool"], await self._view(EXECUTED, [distribution_id, batch_index], at))
+        return bool(answer)
+
+    async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
+        content_hash = (await self._view(PROPOSAL, [distribution_id], at))[:32]
+        return content_hash if any(content_hash) else None
+
+    # ── sign and send ──
+    async def sign(self, action: Action, slot: Slot, previous: Attempt | None) -> Signed | None:
+        # The newest header, whichever it is: fees are an offer, and nothing is decided by them.
+        market = await self._market(None)
+        fees = market.offer(self._ceilings, previous)
+        if fees is None:
+            return None
+        transaction = {
+            "chainId": self._chain_id,
+            "nonce": slot.nonce,
+            "to": to_checksum_address(action.target),
+            "value": 0,
+            "data": action.payload,
+            "gas": slot.gas_limit,
+            **fee_fields(fees, market),
+        }
+        tx_id, raw = await self._signer.sign(transaction)
+        assert tx_id == keccak(raw), "the signer names another transaction than it signed"
+        return Signed(tx_id, raw, slot.gas_limit, fees.max_fee, fees.priority_fee)
+
+    async def broadcast(self, raw: bytes) -> Broadcast:
+        answers = await self._rpc.call_on_each("eth_sendRawTransaction", [_hex(raw)])
+        return combine_broadcasts([classify_broadcast(answer, keccak(raw)) for answer in answers])
+
+    # ── look up ──
+    async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:
+        answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [_hex(tx_id)])
+        if all(isinstance(answer, Exception) for answer in answers):
+            raise ChainUnavailable(f"no endpoint of {self._chain} answers for receipts: {answers[0]}")
+        found: dict[str, Inclusion] = {}
+        for answer in answers:
+            # A receipt without its block belongs to a transaction that still waits.
+            if isinstance(answer, dict) and answer.get("blockHash"):
+                found[str(answer["blockHash"])] = self._inclusion(answer)
+        return tuple(found.values())
+
+    async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
+        headers = await self._rpc.call_on_each("eth_getBlockByHash", [_hex(at.hash), False])
+        if not all(isinstance(header, dict) for header in headers):
+            return False  # an endpoint that lags or fails cannot deny anything
+        for tx_id in tx_ids:
+            answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [_hex(tx_id)])
+            if any(answer is not None for answer in answers):
+                return False
+        return True
+
+    def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
+        own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
+        if action.kind is ActionKind.PROPOSE:
+            # data: epochStart, epochEnd, total, recipientCount, batchCount, contentHash, …, 32 bytes each
+            bound = [log.data[160:192] for log in own if log.topics[0] == PROPOSED_TOPIC]
+            return Settlement(action.content_hash in bound, frozenset())
+        index = action.batch_index.to_bytes(32)
+        executed = any(log.topics[0] == BATCH_EXECUTED_TOPIC and log.topics[2] == index for log in own)
+        credited = [log.topics[3][12:] for log in own if log.topics[0] == CREDITED_TOPIC and log.data[:32] == index]
+        return Settlement(executed, frozenset(Address(recipient) for recipient in credited))
+
+    # ── the node ──
+    async def _market(self, at: BlockStamp | None) -> FeeMarket:
+        method, block = ("eth_getBlockByNumber", "latest") if at is None else ("eth_getBlockByHash", _hex(at.hash))
+        header = await self._rpc.call(method, [block, False])
+        if not isinstance(header, dict):
+            raise ChainDisagrees(f"the endpoint does not know block {at or 'latest'} of {self._chain}")
+        if header.get("baseFeePerGas") is not None:
+            return FeeMarket(_int(header["baseFeePerGas"]), 0)
+        return FeeMarket(None, _int(await self._rpc.call("eth_gasPrice", [])))
+
+    async def _view(self, signature: str, arguments: Sequence[object], at: BlockStamp) -> bytes:
+        """A view of the Distributor at block `at`. Raises HoldError where what stands there is no Distributor."""
+        call = {
+            "to": _hex(self._distributor),
+            "data": _hex(_selector(signature) + encode(_types(signature), arguments)),
+        }
+        answer = bytes.fromhex(str(await self._pinned("eth_call", [call], at))[2:])
+        if len(answer) < 32:
+            raise HoldError(f"no Distributor at {_hex(self._distributor)} in block {at}: correct contracts.distributor")
+        return answer
+
+    async def _pinned(self, method: str, parameters: Sequence[object], at: BlockStamp) -> object:
+        try:
+            return await self._rpc.call(method, [*parameters, _at(at)])
+        except RpcRefused as refused:
+            raise ChainDisagrees(f"{method} at {at}: {refused}") from refused
+
+    def _inclusion(self, receipt: dict[str, Any]) -> Inclusion:
+        gas_used = _int(receipt["gasUsed"])
+        l1_fee = _int(receipt.get("l1Fee") or "0x0")
+        return Inclusion(
+            BlockStamp(self._chain, _int(receipt["blockNumber"]), bytes.fromhex(receipt["blockHash"][2:])),
+            _int(receipt["status"]) == 1,
+            gas_used,
+            gas_used * _int(receipt["effectiveGasPrice"]) + l1_fee,
+        )
+
+
+def token_of(asset: AssetId) -> bytes:
+    """The token's address. Raises HoldError for what the Distributor cannot pay: anything but an ERC-20."""
+    _, _, reference = asset.partition("/")
+    namespace, _, address = reference.partition(":0x")
+    if namespace != "erc20" or len(address) != 40:
+        raise HoldError(f"{asset} cannot be paid: only tokens of the form eip155:…/erc20:0x… can")
+    return bytes.fromhex(address)
+
+
+def _batch_arguments(distribution_id: bytes, batch: Batch) -> bytes:
+    """The arguments of executeBatch; their hash is what the proposal commits to."""
+    recipients = [payout.recipient for payout in batch.payouts]
+    amounts = [payout.amount for payout in batch.payouts]
+    return encode(_types(EXECUTE), [distribution_id, batch.index, recipients, amounts])
+
+
+def _selector(signature: str) -> bytes:
+    return cast("bytes", keccak(signature.encode())[:4])
+
+
+def _types(signature: str) -> list[str]:
+    return signature[signature.index("(") + 1 : -1].split(",")
+
+
+def _at(stamp: BlockStamp) -> dict[str, str]:
+    """EIP-1898: by hash, so that a node on another branch refuses rather than answers."""
+    return {"blockHash": _hex(stamp.hash)}
+
+
+def _hex(value: bytes) -> str:
+    return "0x" + value.hex()
+
+
+def _int(quantity: object) -> int:
+    """A JSON-RPC quantity. Raises ChainDisagrees where the endpoint sent something else."""
+    if not isinstance(quantity, str) or not quantity.startswith("0x"):
+        raise ChainDisagrees(f"the endpoint sent {quantity!r} where a quantity is due")
+    return int(quantity, 16)

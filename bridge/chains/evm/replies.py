@@ -1,0 +1,176 @@
+"""What nodes say to a transaction, classified in one place: replies to a broadcast, and reasons of a revert."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
+from eth_hash.auto import keccak
+
+from bridge.chains.evm.rpc import RpcRefused
+from bridge.domain.errors import ChainDisagrees
+from bridge.domain.payouts import Refusal
+from bridge.domain.units import BlockStamp
+from bridge.ports import Broadcast, BroadcastOutcome
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+
+# ── Replies to eth_sendRawTransaction ───────────────────────────────────────────────────────────────────────────────
+# By a part of the message, in lower case, because error codes differ between clients and messages hardly do. The first
+# that matches counts. No entry says that the transaction failed: only a receipt, or a finalized nonce without one, does.
+_KNOWN, _REJECTED, _UNKNOWN = BroadcastOutcome.KNOWN, BroadcastOutcome.REJECTED, BroadcastOutcome.UNKNOWN
+REPLIES: tuple[tuple[str, BroadcastOutcome], ...] = (
+    # The node has these very bytes, in its pool or in a block: success of an earlier send.
+    ("already known", _KNOWN),  # geth, erigon, anvil
+    ("already imported", _KNOWN),  # nethermind, older anvil
+    ("alreadyknown", _KNOWN),  # nethermind
+    ("known transaction", _KNOWN),  # older geth, besu
+    ("transaction already exists", _KNOWN),  # reth forks
+    # Other bytes hold the nonce in this pool: an earlier attempt of ours that may still land, or a stranger's. Never
+    # ours by itself, never a reason for another nonce.
+    ("replacement transaction underpriced", _REJECTED),
+    ("could not replace existing", _REJECTED),
+    # The nonce is spent: mostly by one of our own attempts, whose receipt is found by looking up every hash.
+    ("nonce too low", _REJECTED),
+    ("nonce is too low", _REJECTED),
+    ("oldnonce", _REJECTED),
+    # Waits for the nonces below it; sent again with them.
+    ("nonce too high", _REJECTED),
+    ("nonce gap", _REJECTED),
+    # Fees: the bump mends it, or the market does.
+    ("underpriced", _REJECTED),
+    ("less than block base fee", _REJECTED),
+    ("feetoolow", _REJECTED),
+    ("exceeds the configured cap", _REJECTED),  # the node's own ceiling on fees
+    ("insufficient funds", _REJECTED),  # gas money is missing: low gas balance
+    # The pool is full, or full for this account: sent again at the next head.
+    ("txpool is full", _REJECTED),
+    ("transaction pool is full", _REJECTED),
+    ("account limit exceeded", _REJECTED),
+    ("in-flight transaction limit", _REJECTED),  # a delegated account (EIP-7702) has one in flight
+    # Wrong by construction; held up until a person looks, for the slot must not be given up while bytes are about.
+    ("intrinsic gas too low", _REJECTED),
+    ("exceeds block gas limit", _REJECTED),
+    ("invalid sender", _REJECTED),
+    ("invalid chain id", _REJECTED),
+    # The node cannot tell yet.
+    ("indexing is in progress", _UNKNOWN),
+    # Anything else, a time-out and a broken connection: it may have been taken before the answer went wrong.
+)
+
+
+def classify_broadcast(answer: object, tx_id: bytes) -> Broadcast:
+    """One endpoint's answer: a result, or the error that came instead."""
+    if isinstance(answer, RpcRefused):
+        said = str(answer)
+        text = said.lower()
+        return Broadcast(next((outcome for part, outcome in REPLIES if part in text), _UNKNOWN), said)
+    if isinstance(answer, Exception):
+        return Broadcast(_UNKNOWN, str(answer))
+    if answer == "0x" + tx_id.hex():
+        return Broadcast(BroadcastOutcome.ACCEPTED)
+    return Broadcast(_UNKNOWN, f"the endpoint named another transaction, {answer!r}"[:200])
+
+
+def combine_broadcasts(answers: Sequence[Broadcast]) -> Broadcast:
+    """One endpoint that took it is enough; else what is least certain counts, for it may have been taken."""
+    for outcome in (BroadcastOutcome.ACCEPTED, _KNOWN, _UNKNOWN, _REJECTED):
+        for answer in answers:
+            if answer.outcome is outcome:
+                return answer
+    return Broadcast(_UNKNOWN, "no endpoint answered")
+
+
+# ── Reasons of a revert ─────────────────────────────────────────────────────────────────────────────────────────────
+# Errors that end without a change of what is paid, when somebody or time changes the chain's state: the action waits
+# and is asked again at each head. All others hold it for a person.
+TEMPORARY: Mapping[str, str] = {
+    "EnforcedPause": "the vault is paused",
+    "VaultPaused": "the vault is paused",
+    "CapExceeded": "the vault's cap of this epoch is used up",
+    "FloorBreached": "the vault would fall below its floor",
+    "ERC20InsufficientBalance": "the vault has too little of the token",
+    "AccessControlUnauthorizedAccount": "the operator, or the distributor, lacks a role",
+    # Another transaction did it; when that is final, the action is final too.
+    "AlreadyExecuted": "executed by another transaction that is not final yet",
+    "AlreadyProposed": "proposed by another transaction that is not final yet",
+    "UnknownBatch": "the proposal is not on chain in this block",
+}
+
+_ERROR_STRING, _PANIC = bytes.fromhex("08c379a0"), bytes.fromhex("4e487b71")
+_HEX_DATA = re.compile(r"0x[0-9a-fA-F]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Reverts:
+    """Custom errors by selector: (name, argument names, argument types)."""
+
+    errors: Mapping[bytes, tuple[str, tuple[str, ...], tuple[str, ...]]]
+
+    @classmethod
+    def of_our_contracts(cls, directory: Path = ARTIFACTS) -> Reverts:
+        errors: dict[bytes, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
+        for path in sorted(directory.glob("*.json")):
+            for entry in json.loads(path.read_text(encoding="utf-8"))["abi"]:
+                if entry["type"] != "error":
+                    continue
+                types = tuple(field["type"] for field in entry["inputs"])
+                selector = keccak(f"{entry['name']}({','.join(types)})".encode())[:4]
+                errors[selector] = (entry["name"], tuple(field["name"] for field in entry["inputs"]), types)
+        return cls(errors)
+
+    def refusal(self, refused: RpcRefused, at: BlockStamp) -> Refusal:
+        """Why the simulation failed. Raises ChainDisagrees where the node could not simulate at all: no verdict."""
+        data = revert_data(refused.data)
+        if data is None:
+            if "insufficient funds" in str(refused).lower():
+                return Refusal(f"low gas balance: {refused}", temporary=True)
+            if "revert" not in str(refused).lower():
+                raise ChainDisagrees(f"the pre-flight at {at} got no verdict: {refused}") from refused
+            data = b""
+        name, text = self.decode(data)
+        waits_for = TEMPORARY.get(name)
+        if waits_for is not None:
+            return Refusal(f"{waits_for}: {text}", temporary=True)
+        return Refusal(f"would revert: {text}", temporary=False)
+
+    def decode(self, data: bytes) -> tuple[str, str]:
+        """(name of the error, the error with its arguments for people)."""
+        selector, arguments = data[:4], data[4:]
+        if selector == _ERROR_STRING:
+            name, names, types = "Error", ("",), ("string",)
+        elif selector == _PANIC:
+            name, names, types = "Panic", ("code",), ("uint256",)
+        elif selector in self.errors:
+            name, names, types = self.errors[selector]
+        else:
+            return "", f"revert 0x{data[:100].hex()}" if data else "revert without a reason"
+        try:
+            values = decode(types, arguments)
+        except (DecodingError, ValueError):
+            return name, f"{name}(?)"
+        shown = [f"{key}={_show(value)}" if key else _show(value) for key, value in zip(names, values, strict=True)]
+        return name, f"{name}({', '.join(shown)})"
+
+
+def revert_data(data: object) -> bytes | None:
+    """The bytes that a call reverted with, wherever the node put them; None where it gave none."""
+    if isinstance(data, dict):
+        data = data.get("data") or data.get("result")
+    if not isinstance(data, str):
+        return None
+    # parity and old ganache: "Reverted 0x…"
+    found = _HEX_DATA.search(data)
+    if found is None or len(found[0]) % 2:
+        return None
+    return bytes.fromhex(found[0][2:])
+
+
+def _show(value: object) -> str:
+    text = "0x" + value.hex() if isinstance(value, bytes) else str(value)
+    return text[:200]
