@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.28;
+
+import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {IDistributor} from "./interfaces/IDistributor.sol";
+import {ISurplusVault} from "./interfaces/ISurplusVault.sol";
+import {BoundedTransfer} from "./libraries/BoundedTransfer.sol";
+
+/// @title Pays each distribution exactly once, in batches
+/// @notice {IDistributor} says what; here is how. Pausing, floor and cap are the vault's.
+contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
+    using SafeCast for uint256;
+    using SafeERC20 for IERC20;
+
+    struct Proposal {
+        bytes32 contentHash;
+        uint256 total;
+        // At most `total`, and equal to it once every batch has executed.
+        uint256 disbursed;
+        // One slot. `batchCount` is zero exactly where nothing was proposed.
+        address token;
+        uint32 batchCount;
+        uint32 executedCount;
+        // Payments that batches not yet executed must make.
+        uint32 recipientsLeft;
+    }
+
+    bytes32 public constant PROPOSER_ROLE = keccak256("PROPOSER_ROLE");
+
+    /// @notice Recipients of one batch at most: with plain tokens it stays under half of what one transaction may use
+    /// (EIP-7825: 16,777,216 gas).
+    uint256 public constant MAX_RECIPIENTS = 250;
+
+    /// @notice Gas for one transfer. Plain tokens need at most 50,000; what needs more becomes a credit, and its
+    /// withdrawal has no limit. A token whose recipients can burn this (hooks) wants batches of at most 100.
+    uint256 public constant TRANSFER_GAS = 100_000;
+
+    /// @dev What must be left before each transfer: EIP-150 keeps 1/64 of it from the call, and 5,000 more cover the
+    /// few instructions between the check and the call, with an access to the token's account.
+    uint256 private constant GAS_BEFORE_TRANSFER = TRANSFER_GAS * 64 / 63 + 5_000;
+
+    ISurplusVault public immutable vault;
+
+    mapping(bytes32 id => Proposal) private _proposals;
+
+    /// @dev The hash of each batch that is still to be executed. It is deleted before the batch is paid, so what was
+    /// executed, or never proposed, has nothing to match.
+    mapping(bytes32 id => mapping(uint256 index => bytes32)) private _batchHashes;
+
+    mapping(address token => mapping(address account => uint256)) public owed;
+
+    /// @dev The sum of `owed` over all accounts; never more than this contract's balance of a token that keeps
+    /// balances as they are.
+    mapping(address token => uint256) public totalOwed;
+
+    modifier whenVaultNotPaused() {
+        if (vault.paused()) revert VaultPaused(address(vault));
+        _;
+    }
+
+    constructor(address admin, address vault_) {
+        if (admin == address(0)) revert InvalidAdmin(admin);
+        if (vault_.code.length == 0) revert InvalidVault(vault_);
+        vault = ISurplusVault(vault_);
+        _grantRole(DEFAULT_ADMIN_ROLE, admin);
+    }
+
+    /// @inheritdoc IDistributor
+    function propose(
+        bytes32 ruleId,
+        uint64 epochStart,
+        uint64 epochEnd,
+        address token,
+        uint256 total,
+        uint32 recipientCount,
+        bytes32[] calldata batchHashes,
+        bytes32 artifactHash,
+        string calldata uri
+    ) external onlyRole(PROPOSER_ROLE) returns (bytes32 id) {
+        if (epochStart >= epochEnd) revert InvalidEpoch(epochStart, epochEnd);
+        id = distributionId(ruleId, epochStart, epochEnd, token);
+        bytes32 contentHash = keccak256(abi.encode(total, recipientCount, batchHashes, artifactHash));
+        _bind(id, contentHash, token, total, recipientCount, batchHashes);
+        emit Proposed(
+            id,
+            ruleId,
+            token,
+            epochStart,
+            epochEnd,
+            total,
+            recipientCount,
+            batchHashes.length.toUint32(),
+            contentHash,
+            artifactHash,
+            uri
+        );
+    }
+
+    /// @inheritdoc IDistributor
+    function executeBatch(bytes32 id, uint32 index, address[] calldata recipients, uint256[] calldata amounts)
+        external
+        nonReentrant
+        whenVaultNotPaused
+        onlyRole(PROPOSER_ROLE)
+    {
+        _consume(id, index, keccak256(abi.encode(id, index, recipients, amounts)));
+        uint256 sum = _check(recipients, amounts);
+        address token = _disburse(id, index, sum, recipients.length);
+
+        uint256 balanceBefore = IERC20(token).balanceOf(address(this));
+        vault.release(id, token, sum);
+        uint256 credited = _pay(id, index, token, recipients, amounts);
+        _requireBalance(token, balanceBefore + credited);
+
+        emit BatchExecuted(id, index, token, sum - credited, credited);
+    }
+
+    /// @inheritdoc IDistributor
+    function withdraw(address token, address to) external nonReentrant whenVaultNotPaused {
+        if (to == address(this)) revert InvalidRecipient(to);
+        uint256 amount = owed[token][msg.sender];
+        if (amount == 0) revert NothingOwed(token, msg.sender);
+        delete owed[token][msg.sender];
+        totalOwed[token] -= amount;
+
+        emit Withdrawn(token, msg.sender, to, amount);
+        uint256 balanceBefore = IERC20(token).balanceOf(address(this));
+        IERC20(token).safeTransfer(to, amount);
+        _requireBalance(token, balanceBefore - amount);
+    }
+
+    /// @inheritdoc IDistributor
+    function executed(bytes32 id, uint32 index) external view returns (bool) {
+        return index < _proposals[id].batchCount && _batchHashes[id][index] == 0;
+    }
+
+    /// @inheritdoc IDistributor
+    function proposal(bytes32 id)
+        external
+        view
+        returns (
+            bytes32 contentHash,
+            address token,
+            uint256 total,
+            uint256 disbursed,
+            uint32 batchCount,
+            uint32 executedCount
+        )
+    {
+        Proposal storage p = _proposals[id];
+        return (p.contentHash, p.token, p.total, p.disbursed, p.batchCount, p.executedCount);
+    }
+
+    /// @inheritdoc IDistributor
+    function distributionId(bytes32 ruleId, uint64 epochStart, uint64 epochEnd, address token)
+        public
+        view
+        returns (bytes32)
+    {
+        return keccak256(abi.encode(block.chainid, address(this), ruleId, epochStart, epochEnd, token));
+    }
+
+    function _bind(
+        bytes32 id,
+        bytes32 contentHash,
+        address token,
+        uint256 total,
+        uint32 recipientCount,
+        bytes32[] calldata batchHashes
+    ) private {
+        if (_proposals[id].batchCount != 0) revert AlreadyProposed(id);
+        uint256 batchCount = batchHashes.length;
+        if (batchCount == 0 || recipientCount < batchCount || recipientCount > batchCount * MAX_RECIPIENTS) {
+            revert InvalidRecipientCount(recipientCount, batchCount);
+        }
+        _proposals[id] = Proposal({
+            contentHash: contentHash,
+            total: total,
+            disbursed: 0,
+            token: token,
+            batchCount: batchCount.toUint32(),
+            executedCount: 0,
+            recipientsLeft: recipientCount
+        });
+        for (uint256 i = 0; i < batchCount; ++i) {
+            // Zero means executed.
+            if (batchHashes[i] == 0) revert InvalidBatchHash(i);
+            _batchHashes[id][i] = batchHashes[i];
+        }
+    }
+
+    /// @dev The guard against paying twice: comes before anything is paid, and nothing ever puts the hash back.
+    function _consume(bytes32 id, uint32 index, bytes32 batchHash) private {
+        if (index >= _proposals[id].batchCount) revert UnknownBatch(id, index);
+        bytes32 expected = _batchHashes[id][index];
+        if (expected == 0) revert AlreadyExecuted(id, index);
+        if (batchHash != expected) revert BatchHashMismatch(id, index, expected, batchHash);
+        delete _batchHashes[id][index];
+    }
+
+    function _check(address[] calldata recipients, uint256[] calldata amounts) private view returns (uint256 sum) {
+        uint256 count = recipients.length;
+        if (count == 0 || count > MAX_RECIPIENTS || amounts.length != count) {
+            revert InvalidBatchSize(count, amounts.length);
+        }
+        address previous = address(0);
+        for (uint256 i = 0; i < count; ++i) {
+            address recipient = recipients[i];
+            if (recipient <= previous) revert RecipientsNotAscending(previous, recipient);
+            if (recipient == address(this)) revert InvalidRecipient(recipient);
+            previous = recipient;
+            sum += amounts[i];
+        }
+    }
+
+    /// @dev Counts the batch against what was proposed.
+    function _disburse(bytes32 id, uint32 index, uint256 sum, uint256 recipients) private returns (address token) {
+        Proposal storage p = _proposals[id];
+        bool last = p.executedCount + 1 == p.batchCount;
+
+        uint256 disbursed = p.disbursed + sum;
+        if (disbursed > p.total || (last && disbursed != p.total)) revert TotalMismatch(id, p.total, disbursed);
+        uint256 left = p.recipientsLeft;
+        if (recipients > left || (last && recipients != left)) revert RecipientCountMismatch(id, index);
+
+        p.disbursed = disbursed;
+        p.executedCount += 1;
+        p.recipientsLeft = (left - recipients).toUint32();
+        return p.token;
+    }
+
+    function _pay(
+        bytes32 id,
+        uint32 index,
+        address token,
+        address[] calldata recipients,
+        uint256[] calldata amounts
+    ) private returns (uint256 credited) {
+        for (uint256 i = 0; i < recipients.length; ++i) {
+            // Else whoever sends the transaction could choose a gas limit at which transfers fail.
+            if (gasleft() < GAS_BEFORE_TRANSFER) revert InsufficientGas(GAS_BEFORE_TRANSFER, gasleft());
+            if (BoundedTransfer.tryTransfer(token, recipients[i], amounts[i], TRANSFER_GAS)) continue;
+            owed[token][recipients[i]] += amounts[i];
+            credited += amounts[i];
+            emit Credited(id, token, recipients[i], index, amounts[i]);
+        }
+        // Once a batch: a credit to come is nowhere read before, for every way to read or use it is shut meanwhile.
+        if (credited != 0) totalOwed[token] += credited;
+    }
+
+    /// @dev More than expected is no harm: a recipient that is called back may send something here, and must not be able
+    /// to stop a batch by it.
+    function _requireBalance(address token, uint256 expected) private view {
+        uint256 balance = IERC20(token).balanceOf(address(this));
+        if (balance < expected) revert TokenTakesFee(token, expected, balance);
+    }
+}
