@@ -431,11 +431,65 @@ CREATE TABLE transfers (
 -- A projection of transfers, maintained in the same transaction.
 CREATE TABLE balances (
     account_id      BIGINT PRIMARY KEY REFERENCES accounts,
-    debits_posted   NUMERIC(78, 0) NOT NULL DEFAULT 0 CHECK (debits_posted >= 0),
-    credits_posted  NUMERIC(78, 0) NOT NULL DEFAULT 0 CHECK (credits_posted >= 0),
-    debits_pending  NUMERIC(78, 0) NOT NULL DEFAULT 0 CHECK (debits_pending >= 0),
-    credits_pending NUMERIC(78, 0) NOT NULL DEFAULT 0 CHECK (credits_pending >= 0)
+    -- Wider than uint256: a token that moves 2^256 - 1 to and fro may not stop the books.
+    debits_posted   NUMERIC NOT NULL DEFAULT 0 CHECK (debits_posted >= 0),
+    credits_posted  NUMERIC NOT NULL DEFAULT 0 CHECK (credits_posted >= 0),
+    debits_pending  NUMERIC NOT NULL DEFAULT 0 CHECK (debits_pending >= 0),
+    credits_pending NUMERIC NOT NULL DEFAULT 0 CHECK (credits_pending >= 0)
 );
+
+-- What other stages committed and the books do not have yet. Written by the triggers below in the transaction that makes
+-- the fact, deleted in the one that books it: nothing can be forgotten, and finding what is new costs the same for ever.
+CREATE TABLE unbooked (
+    entry_id     BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    chain        TEXT NOT NULL,
+    block_number BIGINT NOT NULL,           -- booked once the ledger has come this far
+    source       TEXT NOT NULL CHECK (source IN ('decision', 'distribution', 'attempt', 'void')),
+    ref          BYTEA NOT NULL,            -- decision_id, distribution_id, tx_id, distribution_id
+    batch_index  INTEGER,                   -- of a void batch
+    CHECK ((source = 'void') = (batch_index IS NOT NULL))
+);
+CREATE INDEX unbooked_in_order ON unbooked (chain, block_number, entry_id);
+
+-- The time of a finalized block; of the nearest stored one where a backfill did not keep it.
+CREATE FUNCTION block_time(of_chain TEXT, at BIGINT) RETURNS BIGINT STABLE LANGUAGE sql AS $$
+    SELECT COALESCE(
+        (SELECT timestamp FROM blocks WHERE chain = of_chain AND number <= at AND status = 'finalized'
+          ORDER BY number DESC LIMIT 1),
+        (SELECT timestamp FROM blocks WHERE chain = of_chain AND number > at AND status = 'finalized'
+          ORDER BY number LIMIT 1))
+$$;
+
+CREATE FUNCTION book_later() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    CASE TG_TABLE_NAME
+        WHEN 'decisions' THEN
+            INSERT INTO unbooked (chain, block_number, source, ref)
+            VALUES (NEW.chain, NEW.block_number, 'decision', NEW.decision_id);
+        WHEN 'distributions' THEN
+            INSERT INTO unbooked (chain, block_number, source, ref)
+            SELECT NEW.chain, block_number, 'distribution', NEW.distribution_id
+              FROM decisions WHERE decision_id = NEW.decision_id;
+        WHEN 'attempts' THEN
+            INSERT INTO unbooked (chain, block_number, source, ref)
+            VALUES (NEW.chain, NEW.block_number, 'attempt', NEW.tx_id);
+        WHEN 'actions' THEN
+            INSERT INTO unbooked (chain, block_number, source, ref, batch_index)
+            SELECT NEW.chain, e.block_number, 'void', NEW.distribution_id, NEW.ordinal - 1
+              FROM distributions JOIN decisions e USING (decision_id) WHERE distribution_id = NEW.distribution_id;
+    END CASE;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER decisions_booked AFTER INSERT ON decisions FOR EACH ROW EXECUTE FUNCTION book_later();
+CREATE TRIGGER distributions_booked AFTER INSERT ON distributions FOR EACH ROW EXECUTE FUNCTION book_later();
+CREATE TRIGGER attempts_inserted_final_booked AFTER INSERT ON attempts
+    FOR EACH ROW WHEN (NEW.final) EXECUTE FUNCTION book_later();
+CREATE TRIGGER attempts_final_booked AFTER UPDATE OF final ON attempts
+    FOR EACH ROW WHEN (NEW.final AND NOT OLD.final) EXECUTE FUNCTION book_later();
+CREATE TRIGGER actions_void_booked AFTER UPDATE OF state ON actions
+    FOR EACH ROW WHEN (NEW.kind = 'execute' AND NEW.state = 'void' AND OLD.state <> 'void')
+    EXECUTE FUNCTION book_later();
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -467,9 +521,10 @@ CREATE TABLE reconciliations (
 CREATE TABLE checks (
     check_id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     reconciliation_id BIGINT NOT NULL REFERENCES reconciliations,
-    level             TEXT NOT NULL CHECK (level IN ('event', 'balance', 'nonce', 'completeness', 'suspense')),
+    level             TEXT NOT NULL CHECK (level IN
+        ('event', 'balance', 'nonce', 'completeness', 'suspense', 'payout')),
     chain             TEXT NOT NULL REFERENCES chains,
-    subject           TEXT NOT NULL,        -- the account, event or range that was checked
+    subject           TEXT NOT NULL,        -- what was checked; the same words in every run
     asset             TEXT,
     block_number      BIGINT NOT NULL,      -- at this finalized block, by hash
     block_hash        BYTEA NOT NULL,
@@ -488,6 +543,8 @@ CREATE TABLE breaks (
         ('missing_on_chain', 'missing_in_ledger', 'amount_mismatch', 'duplicate', 'timing', 'orphaned_by_reorg',
          'fee_mismatch', 'unexpected_in', 'unexpected_out', 'unexplained_balance', 'provider_disagreement')),
     chain       TEXT NOT NULL REFERENCES chains,
+    level       TEXT NOT NULL,              -- with check_subject: the check that found it, and that may clear it
+    check_subject TEXT NOT NULL,
     subject     TEXT NOT NULL,
     asset       TEXT,
     amount      NUMERIC,                    -- signed: chain minus books

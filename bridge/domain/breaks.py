@@ -1,0 +1,253 @@
+"""Where books and chain part: checks, and the breaks they find.
+
+    facts at one finalized block ──► checks (agreed, broken, skipped with cause) ──► breaks (open → … → resolved)
+
+There is no tolerance: one atom is a break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from bridge.domain.ledger import SUSPENSE_IN
+from bridge.domain.states import BreakState
+from bridge.domain.units import AssetId, BlockStamp
+
+
+class Level(StrEnum):
+    EVENT = "event"  # each finalized log ↔ exactly one journal
+    BALANCE = "balance"  # books = chain at the same block hash
+    NONCE = "nonce"  # transactions sent by the operator = slots spent
+    COMPLETENESS = "completeness"  # no block, journal or balance is missing or changed
+    SUSPENSE = "suspense"  # everything that moved is explained
+    PAYOUT = "payout"  # what was intended = what was executed
+
+
+class Outcome(StrEnum):
+    AGREED = "agreed"
+    BROKEN = "broken"
+    SKIPPED = "skipped"  # could not be judged yet; says why
+
+
+class BreakKind(StrEnum):
+    MISSING_ON_CHAIN = "missing_on_chain"  # intended or booked, and not on the chain
+    MISSING_IN_LEDGER = "missing_in_ledger"  # on the chain, and not booked
+    AMOUNT_MISMATCH = "amount_mismatch"  # booked otherwise than the chain says
+    DUPLICATE = "duplicate"  # executed twice
+    TIMING = "timing"  # past its allowance, yet nothing contradicts it
+    ORPHANED_BY_REORG = "orphaned_by_reorg"  # booked from a block that is not final
+    FEE_MISMATCH = "fee_mismatch"  # another fee than the receipt's
+    UNEXPECTED_IN = "unexpected_in"  # came without a payment of fees, for example a donation
+    UNEXPECTED_OUT = "unexpected_out"  # left without our intent, for example a theft
+    UNEXPLAINED_BALANCE = "unexplained_balance"  # the balance moved, no event says why
+    PROVIDER_DISAGREEMENT = "provider_disagreement"  # a node contradicts what was read before
+
+
+CLEARS_ITSELF = frozenset({
+    BreakKind.MISSING_ON_CHAIN,
+    BreakKind.MISSING_IN_LEDGER,
+    BreakKind.TIMING,
+    BreakKind.UNEXPECTED_IN,
+    BreakKind.UNEXPECTED_OUT,
+    BreakKind.UNEXPLAINED_BALANCE,
+    BreakKind.PROVIDER_DISAGREEMENT,
+})  # fmt: skip
+"""Kinds that are resolved when the same check is made again and no longer finds them. The others need a person: that a
+wrong entry vanished explains nothing."""
+
+Evidence = Mapping[str, str | int | Sequence[str]]
+"""What a person needs to see. Amounts and block hashes are strings; JSON numbers lose digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a check found. (kind, chain, subject, asset) is its identity: found again, it is the same break."""
+
+    kind: BreakKind
+    subject: str
+    evidence: Evidence
+    asset: AssetId | None = None
+    amount: int | None = None  # chain minus books
+    lasting: bool = False  # a fact that no entry can undo: opened once, and not again after a person resolved it
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison at `at`. `subject` is the same in every run: so the next run can clear what this one found."""
+
+    level: Level
+    subject: str
+    at: BlockStamp
+    asset: AssetId | None = None
+    expected: int | None = None  # what the books say
+    actual: int | None = None  # what the chain says
+    skipped: str | None = None  # why it could not be judged
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.differences:
+            return Outcome.BROKEN
+        return Outcome.SKIPPED if self.skipped else Outcome.AGREED
+
+    @property
+    def cause(self) -> str | None:
+        """Why it was skipped, or what differs; None where it agreed."""
+        found = ", ".join(sorted({f"{difference.kind}" for difference in self.differences}))
+        return found or self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A difference with its row."""
+
+    break_id: int
+    kind: BreakKind
+    chain: str
+    level: Level
+    subject: str
+    asset: AssetId | None
+    amount: int | None
+    state: BreakState
+    evidence: str  # canonical JSON
+    at: BlockStamp  # where it was first found
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What one run found. A skipped check is no break; whoever needs certainty also asks for `skipped` to be empty."""
+
+    reconciliation_id: int
+    at: tuple[BlockStamp, ...]  # the cut-off of each chain
+    checks: tuple[Check, ...]
+    breaks: tuple[Break, ...]  # every break that is not resolved, oldest first
+    cleared: int  # breaks that this run resolved
+
+    @property
+    def balanced(self) -> bool:
+        return not self.breaks and not any(check.outcome is Outcome.BROKEN for check in self.checks)
+
+    @property
+    def skipped(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.outcome is Outcome.SKIPPED)
+
+    def counts(self) -> dict[Level, dict[Outcome, int]]:
+        """Checks by level and outcome; levels in the order of their declaration."""
+        counts = {level: dict.fromkeys(Outcome, 0) for level in Level}
+        for check in self.checks:
+            counts[check.level][check.outcome] += 1
+        return counts
+
+
+# ── Judging ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def judge_balance(at: BlockStamp, code: str, asset: AssetId, books: int, chain: int) -> Check:
+    """A mirrored account holds what the books say, to the atom."""
+    differences: tuple[Difference, ...] = ()
+    if books != chain:
+        evidence = {"books": str(books), "chain": str(chain), "block_hash": f"0x{at.hash.hex()}"}
+        differences = (Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, chain - books),)
+    return Check(Level.BALANCE, code, at, asset, expected=books, actual=chain, differences=differences)
+
+
+def judge_suspense(at: BlockStamp, code: str, asset: AssetId, held: int, unmatched: Sequence[str]) -> Check:
+    """A suspense account is empty. `held` is debits − credits; `unmatched`: journals of blocks that do not net.
+
+    suspense:in   < 0  more came than was paid as fees     > 0  fees were announced that never came
+    suspense:out  > 0  more left than we intended          < 0  a batch says it paid what never left
+    """
+    if held == 0:
+        return Check(Level.SUSPENSE, code, at, asset, expected=0, actual=0)
+    if code == SUSPENSE_IN:
+        kind = BreakKind.UNEXPECTED_IN if held < 0 else BreakKind.AMOUNT_MISMATCH
+    else:
+        kind = BreakKind.UNEXPECTED_OUT if held > 0 else BreakKind.MISSING_ON_CHAIN
+    difference = Difference(kind, code, {"held": str(held), "journals": list(unmatched)}, asset, -held)
+    return Check(Level.SUSPENSE, code, at, asset, expected=0, actual=-held, differences=(difference,))
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the payout tables know of the operator's nonces, through one finalized block."""
+
+    first_nonce: int
+    settled: int  # slots whose included attempt is final at or below the block
+    live: Mapping[int, bool]  # nonce of each unsettled slot → still within its allowance of time
+    foreign: Collection[int]  # nonces spent by a transaction nobody here signed, as the confirm stage proved
+
+
+def judge_nonce(at: BlockStamp, code: str, sequence: int, spent: Spent) -> Check:
+    """The operator has sent exactly the transactions that slots account for. `sequence` is the chain's count."""
+    foreign = sorted(nonce for nonce in spent.foreign if nonce < sequence)
+    books = spent.first_nonce + spent.settled + len(foreign)
+    waiting = {nonce: fresh for nonce, fresh in spent.live.items() if nonce < sequence}
+    stray = sequence - books - len(waiting)
+    differences = [
+        Difference(BreakKind.UNEXPECTED_OUT, f"{code} nonce {nonce}", {"nonce": nonce}, lasting=True)
+        for nonce in foreign
+    ]
+    evidence = {"books": books, "chain": sequence}
+    if stray > 0:
+        differences.append(Difference(BreakKind.UNEXPECTED_OUT, code, evidence, amount=stray))
+    elif stray < 0:
+        differences.append(Difference(BreakKind.MISSING_ON_CHAIN, code, evidence, amount=stray))
+    differences += [
+        Difference(BreakKind.TIMING, f"{code} nonce {nonce}", {"nonce": nonce})
+        for nonce, fresh in sorted(waiting.items())
+        if not fresh
+    ]
+    skipped = f"{len(waiting)} included transactions are not settled yet" if waiting else None
+    return Check(
+        Level.NONCE, code, at, expected=books, actual=sequence, skipped=skipped, differences=tuple(differences)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A batch as the Distributor's finalized event tells it."""
+
+    distribution_id: bytes
+    index: int
+    token: AssetId | None
+    moved: int  # paid + credited, atoms
+    ref: str  # of the log
+
+
+@dataclass(slots=True)
+class Batches:
+    """Executed batches against intended ones. Mutable while logs are read page by page."""
+
+    executed: dict[tuple[bytes, int], Executed] = field(default_factory=dict)
+    duplicates: list[Executed] = field(default_factory=list)
+
+    def add(self, executed: Executed) -> None:
+        key = (executed.distribution_id, executed.index)
+        if key in self.executed:
+            self.duplicates.append(executed)
+        self.executed.setdefault(key, executed)
+
+    def judge(self, at: BlockStamp, intended: Mapping[tuple[bytes, int], tuple[AssetId, int]]) -> Check:
+        """`intended` has asset and total of each batch that we know."""
+        differences = [self._difference(BreakKind.DUPLICATE, batch, batch.moved) for batch in self.duplicates]
+        for key, batch in self.executed.items():
+            if key not in intended:
+                differences.append(self._difference(BreakKind.UNEXPECTED_OUT, batch, batch.moved))
+            elif intended[key] != (batch.token, batch.moved):
+                differences.append(self._difference(BreakKind.AMOUNT_MISMATCH, batch, batch.moved - intended[key][1]))
+        known = sum(key in intended for key in self.executed)
+        return Check(
+            Level.PAYOUT,
+            "executed batches",
+            at,
+            expected=known,
+            actual=len(self.executed) + len(self.duplicates),
+            differences=tuple(differences),
+        )
+
+    @staticmethod
+    def _difference(kind: BreakKind, batch: Executed, amount: int) -> Difference:
+        subject = f"batch {batch.distribution_id.hex()}:{batch.index}"
+        return Difference(kind, subject, {"log": batch.ref, "moved": str(batch.moved)}, batch.token, amount)

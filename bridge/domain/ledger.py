@@ -1,0 +1,448 @@
+"""The books: which journal each fact becomes, and what a journal is.
+
+    finalized log ──────► book_event        decision ──────► book_decision
+    first run ──────────► book_opening      distribution ──► book_intent    (pending)
+    finalized attempt ──► book_gas          batch ─────────► book_settlement or book_void, once
+
+A journal is a set of transfers; each moves one amount of one asset from its credit account to its debit account, so the
+sum over all accounts is zero by construction. Accounts are codes:
+
+    vault:0x…  distributor:0x…  operator:gas:0x…     debits − credits = what the chain says the account holds
+    surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…     whose that is
+    expense:gas                                      what it cost
+    suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
+
+How an outflow is explained: the token's Transfer log books what left against suspense:out, whoever caused it. Only a
+batch that we intended, and that the Distributor says it executed, books payable:0x… against suspense:out. So a theft
+has nothing that takes it out of suspense. Inflows likewise: only FeePaid takes a Transfer out of suspense:in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bridge.domain.events import Event, Log
+from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address
+
+UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
+SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
+GAS = "expense:gas"
+
+_ENCODING_VERSION = 1
+"""Of the bytes under the payload hash; raised when a field is added to Journal or Transfer."""
+
+
+class Phase(StrEnum):
+    POSTED = "posted"  # booked at once
+    PENDING = "pending"  # reserved: intended, not yet on chain
+    POST = "post"  # releases a pending of the same accounts and amount, and books it
+    VOID = "void"  # releases a pending of the same accounts and amount, and books nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """An asset the books are kept in. `symbol` and `decimals` are for people; never part of arithmetic."""
+
+    id: AssetId
+    chain: str
+    address: Address | None  # None for the native coin
+    symbol: str
+    decimals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """`amount` atoms of `asset` to the account `debit` from the account `credit`."""
+
+    debit: str
+    credit: str
+    asset: AssetId
+    amount: int
+    phase: Phase = Phase.POSTED
+
+    def __post_init__(self) -> None:
+        if type(self.amount) is not int or not 0 < self.amount <= UINT256_MAX:
+            raise ValueError(f"a transfer moves a positive uint256, not {self.amount!r}")
+        if self.debit == self.credit:
+            raise ValueError(f"a transfer needs two accounts, not {self.debit} twice")
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """One booked fact. (source, ref) is its identity: the same fact is booked once, however often it is seen."""
+
+    kind: str
+    reason: str
+    source: str  # log:CHAIN, opening, decision, distribution, batch, attempt
+    ref: str  # what it books, unique within the source
+    at: BlockStamp
+    valid_at: int  # seconds: the time of block `at`
+    transfers: tuple[Transfer, ...] = ()
+
+    @property
+    def payload_hash(self) -> bytes:
+        """sha256 over every field, each with its length before it, so that no two journals share an encoding."""
+        digest = hashlib.sha256(bytes([_ENCODING_VERSION]))
+        for field in self._fields():
+            raw = field.encode() if isinstance(field, str) else field
+            digest.update(len(raw).to_bytes(4) + raw)
+        return digest.digest()
+
+    def _fields(self) -> Iterable[str | bytes]:
+        yield from (self.kind, self.reason, self.source, self.ref)
+        yield from (self.at.chain, str(self.at.number), self.at.hash, str(self.valid_at), str(len(self.transfers)))
+        for transfer in self.transfers:
+            yield from (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
+
+
+# ── What the books watch ────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """An account of the books that must equal an account of the chain, to the atom, at every finalized block."""
+
+    code: str
+    address: Address
+    asset: Asset
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The contracts, tokens and the sending account of one chain that the books cover."""
+
+    chain: str
+    vault: Address
+    distributor: Address
+    operator: Address
+    tokens: tuple[Asset, ...]
+    native: Asset
+
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        return (*self.tokens, self.native)
+
+    @property
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """Every token in the vault and the distributor, and the operator's native coin."""
+        codes = ((f"vault:{format_address(self.vault)}", self.vault), (self._distributor, self.distributor))
+        held = [Mirror(code, address, token) for code, address in codes for token in self.tokens]
+        return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
+
+    @property
+    def _distributor(self) -> str:
+        return f"distributor:{format_address(self.distributor)}"
+
+    def code_of(self, address: Address) -> str | None:
+        """The account of the books for a holder of tokens, or None for one that is not ours."""
+        if address == self.vault:
+            return f"vault:{format_address(address)}"
+        return self._distributor if address == self.distributor else None
+
+    def token(self, address: object) -> AssetId | None:
+        """The asset of a token contract, or None for one that is not watched."""
+        return next((token.id for token in self.tokens if token.address == address), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which logs the books cover: every log of `contracts`, and transfers of `tokens` from or to a holder."""
+
+    contracts: tuple[Address, ...]
+    tokens: tuple[Address, ...]
+    transfer: bytes  # topic 0
+    holders: tuple[bytes, ...]  # as topics 1 and 2 spell them
+
+
+def gas_code(operator: Address) -> str:
+    return f"operator:gas:{format_address(operator)}"
+
+
+def payable_code(recipient: Address) -> str:
+    return f"payable:{format_address(recipient)}"
+
+
+def owed_code(recipient: Address) -> str:
+    return f"owed_on_chain:{format_address(recipient)}"
+
+
+# ── Opening ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def book_opening(watched: Watched, at: BlockStamp, valid_at: int, held: Mapping[Mirror, int]) -> Journal:
+    """What the mirrored accounts held at the end of block `at`; the books cover what happens after it."""
+    return Journal(
+        kind="opening",
+        reason=f"balances at the end of block {at.number}",
+        source="opening",
+        ref=watched.chain,
+        at=at,
+        valid_at=valid_at,
+        transfers=tuple(
+            Transfer(mirror.code, OPENING, mirror.asset.id, held[mirror]) for mirror in watched.mirrors if held[mirror]
+        ),
+    )
+
+
+# ── Logs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def log_ref(log: Log) -> str:
+    return f"{log.block.hash.hex()}:{log.log_index}"
+
+
+def book_event(event: Event, watched: Watched) -> Journal:
+    """Exactly one journal for a finalized log; without transfers where the log moves nothing by itself.
+
+    Depends on nothing but the log and what is watched, so that anybody can make it again and compare.
+    """
+    log = event.log
+    return Journal(
+        kind=event.source,
+        reason=f"log {log.log_index} of transaction 0x{log.tx_hash.hex()}",
+        source=f"log:{log.block.chain}",
+        ref=log_ref(log),
+        at=log.block,
+        valid_at=log.timestamp,
+        transfers=tuple(transfer for transfer in [_movement(event, watched)] if transfer is not None),
+    )
+
+
+def _movement(event: Event, watched: Watched) -> Transfer | None:
+    # token.Transfer         between ours and the world, or between two of ours
+    # vault.FeePaid          explains the Transfer into the vault in the same transaction
+    # distributor.Withdrawn  explains the Transfer out of the distributor in the same transaction
+    # everything else        moves nothing: what BatchExecuted and Credited explain is booked by the batch's settlement,
+    #                        for only with our intent at hand do they explain anything
+    fields = event.fields
+    match event.source:
+        case "token.Transfer":
+            debit, credit, asset = _code(fields["to"], watched), _code(fields["from"], watched), event.log.address
+            return _move(debit or SUSPENSE_OUT, credit or SUSPENSE_IN, watched.token(asset), fields["value"])
+        case "vault.FeePaid":
+            return _move(SUSPENSE_IN, UNALLOCATED, watched.token(fields["token"]), fields["amount"])
+        case "distributor.Withdrawn":
+            owed = owed_code(_address(fields["account"]))
+            return _move(owed, SUSPENSE_OUT, watched.token(fields["token"]), fields["amount"])
+        case _:
+            return None
+
+
+def _move(debit: str, credit: str, asset: AssetId | None, amount: object) -> Transfer | None:
+    """None where nothing moves (zero, or to oneself), or where the asset or both ends are none of ours."""
+    assert isinstance(amount, int)
+    if asset is None or amount == 0 or debit == credit or (debit, credit) == (SUSPENSE_OUT, SUSPENSE_IN):
+        return None
+    return Transfer(debit, credit, asset, amount)
+
+
+def _code(address: object, watched: Watched) -> str | None:
+    return watched.code_of(_address(address))
+
+
+def _address(value: object) -> Address:
+    assert isinstance(value, bytes)
+    return Address(value)
+
+
+# ── Decisions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one recipient was allocated, `carried_in` of it left by earlier windows. Atoms."""
+
+    recipient: Address
+    amount: int
+    carried_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, as far as the books care. Amounts in atoms."""
+
+    decision_id: bytes
+    rule: str
+    verdict: str
+    asset: AssetId
+    at: BlockStamp  # every read of the decision was pinned to it
+    valid_at: int
+    carried_in: int  # all that earlier windows left
+    carried_out: int  # all that is left to later windows
+    shares: tuple[Share, ...]
+
+
+def book_decision(decided: Decided) -> Journal:
+    """Surplus becomes payable to its recipients, and what is left over is carried.
+
+    surplus:carried changes from carried_in to carried_out: down by what recipients get of it, up by what is newly
+    carried, both against surplus:unallocated or the recipient.
+    """
+    transfers: list[Transfer] = []
+    for share in decided.shares:
+        payable = payable_code(share.recipient)
+        transfers += _transfers(UNALLOCATED, payable, decided.asset, share.amount - share.carried_in)
+        transfers += _transfers(CARRIED, payable, decided.asset, share.carried_in)
+    newly_carried = decided.carried_out - decided.carried_in + sum(share.carried_in for share in decided.shares)
+    if newly_carried > 0:
+        transfers += _transfers(UNALLOCATED, CARRIED, decided.asset, newly_carried)
+    else:
+        transfers += _transfers(CARRIED, UNALLOCATED, decided.asset, -newly_carried)
+    return Journal(
+        kind=f"decision.{decided.verdict}",
+        reason=f"rule {decided.rule}",
+        source="decision",
+        ref=decided.decision_id.hex(),
+        at=decided.at,
+        valid_at=decided.valid_at,
+        transfers=tuple(transfers),
+    )
+
+
+def _transfers(debit: str, credit: str, asset: AssetId, amount: int) -> list[Transfer]:
+    return [Transfer(debit, credit, asset, amount)] if amount else []
+
+
+# ── Payouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What one recipient is to get from one batch. Atoms."""
+
+    batch_index: int
+    recipient: Address
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A distribution we mean to make. `at` is its decision's block."""
+
+    distribution_id: bytes
+    rule: str
+    asset: AssetId
+    at: BlockStamp
+    valid_at: int
+    dues: tuple[Due, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """One batch of a booked intent that is neither settled nor void."""
+
+    distribution_id: bytes
+    index: int
+    asset: AssetId
+    dues: tuple[Due, ...]
+
+
+def batch_ref(distribution_id: bytes, index: int) -> str:
+    return f"{distribution_id.hex()}:{index}"
+
+
+def book_intent(intent: Intent) -> Journal:
+    """Each payout is pending from the moment it is planned until its batch is settled or void."""
+    return Journal(
+        kind="intent",
+        reason=f"rule {intent.rule}",
+        source="distribution",
+        ref=intent.distribution_id.hex(),
+        at=intent.at,
+        valid_at=intent.valid_at,
+        transfers=tuple(_due(due, intent.asset, Phase.PENDING) for due in intent.dues),
+    )
+
+
+def book_settlement(batch: OpenBatch, executed: Log, credited: Collection[Address]) -> Journal:
+    """The batch as the finalized log `executed` says it happened.
+
+    A paid recipient's pending is posted; that of a `credited` one is voided, for the Distributor kept the amount and
+    now owes it on chain.
+    """
+    transfers: list[Transfer] = []
+    for due in batch.dues:
+        if due.recipient in credited:
+            payable, owed = payable_code(due.recipient), owed_code(due.recipient)
+            transfers += [_due(due, batch.asset, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
+        else:
+            transfers.append(_due(due, batch.asset, Phase.POST))
+    reason = f"executed by log {executed.log_index} of transaction 0x{executed.tx_hash.hex()}"
+    ref = batch_ref(batch.distribution_id, batch.index)
+    return Journal("settlement", reason, "batch", ref, executed.block, executed.timestamp, tuple(transfers))
+
+
+def book_void(batch: OpenBatch, at: BlockStamp, valid_at: int) -> Journal:
+    """The batch was given up: nothing is pending any more, and the recipients are still owed.
+
+    Shares source and ref with the settlement: a batch can be closed once.
+    """
+    transfers = tuple(_due(due, batch.asset, Phase.VOID) for due in batch.dues)
+    ref = batch_ref(batch.distribution_id, batch.index)
+    return Journal("void", "given up", "batch", ref, at, valid_at, transfers)
+
+
+def _due(due: Due, asset: AssetId, phase: Phase) -> Transfer:
+    return Transfer(payable_code(due.recipient), SUSPENSE_OUT, asset, due.amount, phase)
+
+
+# ── Gas ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class GasPaid:
+    """A transaction of ours in a finalized block, whether it succeeded or not: both burn gas."""
+
+    tx_id: bytes
+    operator: Address
+    fee: int  # wei
+    succeeded: bool
+    at: BlockStamp
+    valid_at: int
+
+
+def book_gas(paid: GasPaid, native: AssetId) -> Journal:
+    return Journal(
+        kind="gas" if paid.succeeded else "gas.reverted",
+        reason=f"transaction 0x{paid.tx_id.hex()}",
+        source="attempt",
+        ref=paid.tx_id.hex(),
+        at=paid.at,
+        valid_at=paid.valid_at,
+        transfers=tuple(_transfers(GAS, gas_code(paid.operator), native, paid.fee)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unbooked:
+    """What other stages committed and the books do not have yet; `entries` are forgotten once the rest is booked."""
+
+    entries: tuple[int, ...]
+    decisions: tuple[Decided, ...]
+    intents: tuple[Intent, ...]
+    gas: tuple[GasPaid, ...]
+    voids: tuple[tuple[bytes, int], ...]  # (distribution_id, batch index)
+
+
+# ── Statements ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Sums of one account over all its transfers. Atoms."""
+
+    code: str
+    asset: AssetId
+    debits_posted: int
+    credits_posted: int
+    debits_pending: int
+    credits_pending: int
+
+    @property
+    def posted(self) -> int:
+        """Debits minus credits: what a mirrored account holds; negative for whose it is."""
+        return self.debits_posted - self.credits_posted
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One account between two blocks, both inclusive: opening + debits − credits = closing. Atoms, debit-positive."""
+
+    code: str
+    asset: AssetId
+    opening: int
+    debits: int
+    credits: int
+    closing: int
+
+    def __post_init__(self) -> None:
+        assert self.opening + self.debits - self.credits == self.closing, f"{self.code} does not roll forward"
