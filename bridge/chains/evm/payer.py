@@ -9,7 +9,7 @@ broadcast     to every endpoint; no answer proves that a transaction failed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from eth_abi.abi import decode, encode
 from eth_hash.auto import keccak
@@ -125,7 +125,7 @@ class EvmPayer:
             await self._rpc.call("eth_call", [call, _at(at)])
             estimate = _int(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
         except RpcRefused as refused:
-            return self._reverts.refusal(refused, at)
+            return self._reverts.refusal(refused)
         gas_limit = estimate * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
         if gas_limit > TRANSACTION_GAS_MAX:
             return Refusal(
@@ -133,7 +133,7 @@ class EvmPayer:
             )
         fees = market.offer(self._ceilings, None)
         assert fees is not None, "a first attempt always has fees"
-        balance = _int(await self._pinned("eth_getBalance", [_hex(self.account)], at))
+        balance = _int(await self._rpc.call("eth_getBalance", [_hex(self.account), _at(at)]))
         if balance < gas_limit * fees.max_fee:
             need = gas_limit * fees.max_fee
             return Refusal(f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}", temporary=True)
@@ -174,22 +174,19 @@ class EvmPayer:
     # ── look up ──
     async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:
         answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [_hex(tx_id)])
-        if all(isinstance(answer, Exception) for answer in answers):
-            raise ChainUnavailable(f"no endpoint of {self._chain} answers for receipts: {answers[0]}")
-        found: dict[str, Inclusion] = {}
-        for answer in answers:
-            # A receipt without its block belongs to a transaction that still waits.
-            if isinstance(answer, dict) and answer.get("blockHash"):
-                found[str(answer["blockHash"])] = self._inclusion(answer)
-        return tuple(found.values())
+        if all(answer.error is not None for answer in answers):
+            raise ChainUnavailable(f"no endpoint of {self._chain} answers for receipts: {answers[0].error}")
+        # A receipt without its block belongs to a transaction that still waits.
+        receipts = [answer.result for answer in answers if answer.result and answer.result.get("blockHash")]
+        return tuple({receipt["blockHash"]: self._inclusion(receipt) for receipt in receipts}.values())
 
     async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
         headers = await self._rpc.call_on_each("eth_getBlockByHash", [_hex(at.hash), False])
-        if not all(isinstance(header, dict) for header in headers):
+        if any(header.error is not None or header.result is None for header in headers):
             return False  # an endpoint that lags or fails cannot deny anything
         for tx_id in tx_ids:
             answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [_hex(tx_id)])
-            if any(answer is not None for answer in answers):
+            if any(answer.error is not None or answer.result is not None for answer in answers):
                 return False
         return True
 
@@ -215,21 +212,13 @@ class EvmPayer:
         return FeeMarket(None, _int(await self._rpc.call("eth_gasPrice", [])))
 
     async def _view(self, signature: str, arguments: Sequence[object], at: BlockStamp) -> bytes:
-        """A view of the Distributor at block `at`. Raises HoldError where what stands there is no Distributor."""
-        call = {
-            "to": _hex(self._distributor),
-            "data": _hex(_selector(signature) + encode(_types(signature), arguments)),
-        }
-        answer = bytes.fromhex(str(await self._pinned("eth_call", [call], at))[2:])
+        """A view of the Distributor at block `at`. Raises ChainDisagrees where none stands there in that block."""
+        data = _selector(signature) + encode(_types(signature), arguments)
+        call = {"to": _hex(self._distributor), "data": _hex(data)}
+        answer = bytes.fromhex(str(await self._rpc.call("eth_call", [call, _at(at)]))[2:])
         if len(answer) < 32:
-            raise HoldError(f"no Distributor at {_hex(self._distributor)} in block {at}: correct contracts.distributor")
+            raise ChainDisagrees(f"no Distributor at {_hex(self._distributor)} in block {at}")
         return answer
-
-    async def _pinned(self, method: str, parameters: Sequence[object], at: BlockStamp) -> object:
-        try:
-            return await self._rpc.call(method, [*parameters, _at(at)])
-        except RpcRefused as refused:
-            raise ChainDisagrees(f"{method} at {at}: {refused}") from refused
 
     def _inclusion(self, receipt: dict[str, Any]) -> Inclusion:
         gas_used = _int(receipt["gasUsed"])
@@ -259,7 +248,7 @@ def _batch_arguments(distribution_id: bytes, batch: Batch) -> bytes:
 
 
 def _selector(signature: str) -> bytes:
-    return cast("bytes", keccak(signature.encode())[:4])
+    return keccak(signature.encode())[:4]
 
 
 def _types(signature: str) -> list[str]:

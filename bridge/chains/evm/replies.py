@@ -12,17 +12,16 @@ from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
-from bridge.chains.evm.rpc import RpcRefused
-from bridge.domain.errors import ChainDisagrees
+from bridge.chains.evm import rpc
+from bridge.chains.evm.rpc import Answer, RpcRefused
 from bridge.domain.payouts import Refusal
-from bridge.domain.units import BlockStamp
 from bridge.ports import Broadcast, BroadcastOutcome
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 # ── Replies to eth_sendRawTransaction ───────────────────────────────────────────────────────────────────────────────
 # By a part of the message, in lower case, because error codes differ between clients and messages hardly do. The first
-# that matches counts. No entry says that the transaction failed: only a receipt, or a finalized nonce without one, does.
+# that matches counts. No entry says that a transaction failed: only a receipt, or a finalized nonce without one, does.
 _KNOWN, _REJECTED, _UNKNOWN = BroadcastOutcome.KNOWN, BroadcastOutcome.REJECTED, BroadcastOutcome.UNKNOWN
 REPLIES: tuple[tuple[str, BroadcastOutcome], ...] = (
     # The node has these very bytes, in its pool or in a block: success of an earlier send.
@@ -60,21 +59,21 @@ REPLIES: tuple[tuple[str, BroadcastOutcome], ...] = (
     ("invalid chain id", _REJECTED),
     # The node cannot tell yet.
     ("indexing is in progress", _UNKNOWN),
-    # Anything else, a time-out and a broken connection: it may have been taken before the answer went wrong.
+    # Anything else, a time-out or a broken connection is unknown too: it may have been taken before that.
 )
 
 
-def classify_broadcast(answer: object, tx_id: bytes) -> Broadcast:
-    """One endpoint's answer: a result, or the error that came instead."""
-    if isinstance(answer, RpcRefused):
-        said = str(answer)
-        text = said.lower()
-        return Broadcast(next((outcome for part, outcome in REPLIES if part in text), _UNKNOWN), said)
-    if isinstance(answer, Exception):
-        return Broadcast(_UNKNOWN, str(answer))
-    if answer == "0x" + tx_id.hex():
+def classify_broadcast(answer: Answer, tx_id: bytes) -> Broadcast:
+    """What one endpoint said to the transaction `tx_id`."""
+    if isinstance(answer.error, RpcRefused):
+        text = answer.error.message.lower()
+        outcome = next((outcome for part, outcome in REPLIES if part in text), _UNKNOWN)
+        return Broadcast(outcome, str(answer.error))
+    if answer.error is not None:
+        return Broadcast(_UNKNOWN, str(answer.error))
+    if answer.result == "0x" + tx_id.hex():
         return Broadcast(BroadcastOutcome.ACCEPTED)
-    return Broadcast(_UNKNOWN, f"the endpoint named another transaction, {answer!r}"[:200])
+    return Broadcast(_UNKNOWN, f"{answer.endpoint.name} named another transaction, {answer.result!r}"[:200])
 
 
 def combine_broadcasts(answers: Sequence[Broadcast]) -> Broadcast:
@@ -103,7 +102,11 @@ TEMPORARY: Mapping[str, str] = {
 }
 
 _ERROR_STRING, _PANIC = bytes.fromhex("08c379a0"), bytes.fromhex("4e487b71")
-_HEX_DATA = re.compile(r"0x[0-9a-fA-F]*")
+_BUILT_IN: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "Error": ("Error", ("",), ("string",)),
+    "Panic": ("Panic", ("code",), ("uint256",)),
+}
+_HEX_DATA = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +127,13 @@ class Reverts:
                 errors[selector] = (entry["name"], tuple(field["name"] for field in entry["inputs"]), types)
         return cls(errors)
 
-    def refusal(self, refused: RpcRefused, at: BlockStamp) -> Refusal:
-        """Why the simulation failed. Raises ChainDisagrees where the node could not simulate at all: no verdict."""
-        data = revert_data(refused.data)
-        if data is None:
-            if "insufficient funds" in str(refused).lower():
-                return Refusal(f"low gas balance: {refused}", temporary=True)
-            if "revert" not in str(refused).lower():
-                raise ChainDisagrees(f"the pre-flight at {at} got no verdict: {refused}") from refused
-            data = b""
-        name, text = self.decode(data)
+    def refusal(self, refused: RpcRefused) -> Refusal:
+        """Why the simulation failed. Raises `refused` itself where the node could not simulate at all: no verdict."""
+        if "insufficient funds" in refused.message.lower():
+            return Refusal(f"low gas balance: {refused}", temporary=True)
+        if refused.kind is not rpc.Refusal.REVERTED:
+            raise refused
+        name, text = self.decode(revert_data(refused.data))
         waits_for = TEMPORARY.get(name)
         if waits_for is not None:
             return Refusal(f"{waits_for}: {text}", temporary=True)
@@ -143,9 +143,9 @@ class Reverts:
         """(name of the error, the error with its arguments for people)."""
         selector, arguments = data[:4], data[4:]
         if selector == _ERROR_STRING:
-            name, names, types = "Error", ("",), ("string",)
+            name, names, types = _BUILT_IN["Error"]
         elif selector == _PANIC:
-            name, names, types = "Panic", ("code",), ("uint256",)
+            name, names, types = _BUILT_IN["Panic"]
         elif selector in self.errors:
             name, names, types = self.errors[selector]
         else:
@@ -158,17 +158,13 @@ class Reverts:
         return name, f"{name}({', '.join(shown)})"
 
 
-def revert_data(data: object) -> bytes | None:
-    """The bytes that a call reverted with, wherever the node put them; None where it gave none."""
+def revert_data(data: object) -> bytes:
+    """The bytes that a call reverted with, wherever the node put them; empty where it gave none."""
     if isinstance(data, dict):
         data = data.get("data") or data.get("result")
-    if not isinstance(data, str):
-        return None
-    # parity and old ganache: "Reverted 0x…"
-    found = _HEX_DATA.search(data)
-    if found is None or len(found[0]) % 2:
-        return None
-    return bytes.fromhex(found[0][2:])
+    # Some clients write "Reverted 0x…".
+    found = _HEX_DATA.search(data) if isinstance(data, str) else None
+    return b"" if found is None else bytes.fromhex(found[0][2:])
 
 
 def _show(value: object) -> str:
