@@ -27,7 +27,9 @@ TRANSACTIONS_PER_BLOCK = 250  # of GAS_LIMIT each: below the block's gas limit
 # (name, symbol, decimals) of the tokens: as few and as many decimals as real ones have.
 TOKENS = (("Sandbox Dollar", "USDX", 6), ("Sandbox Dai", "DAIX", 18))
 
-# What the vault keeps and what may leave it in an epoch, in whole tokens.
+# In whole tokens: what the vault owns before anybody earns it anything, what it never goes below, and what may leave
+# it in an epoch.
+RESERVE = 5_000
 FLOOR = 1_000
 CAP_PER_EPOCH = 10_000_000
 UINT256_MAX = 2**256 - 1
@@ -106,7 +108,6 @@ class Deployer:
             (vault, "DISTRIBUTOR_ROLE", distributor.address),
             (vault, "GUARDIAN_ROLE", admin),
             (distributor, "PROPOSER_ROLE", operator.address),
-            (distributor, "GUARDIAN_ROLE", admin),
         ]
         limits = [
             vault.call("setLimits", _hex(token.contract.address), FLOOR * token.unit, CAP_PER_EPOCH * token.unit)
@@ -122,18 +123,17 @@ class Deployer:
 
     def _money(self, stage: Stage, operator: Wallet) -> list[bytes]:
         people = [*stage.participants, *stage.payers, *stage.outsiders]
+        usdx, worth = stage.tokens[0], WORTH_PER_SENDER
         minted = [
-            *((stage.tokens[0], wallet) for wallet in stage.participants),
-            *((token, wallet) for token in stage.tokens for wallet in (*stage.payers, *stage.outsiders)),
+            *((token, stage.vault.address, RESERVE) for token in stage.tokens),
+            *((usdx, wallet.address, worth) for wallet in stage.participants),
+            *((token, wallet.address, worth) for token in stage.tokens for wallet in (*stage.payers, *stage.outsiders)),
         ]
         return [
             *(self.wallet.sign(wallet.address, value=GAS_MONEY_WEI) for wallet in (operator, *people)),
             *(
-                self.wallet.sign(
-                    token.contract.address,
-                    token.contract.call("mint", _hex(wallet.address), WORTH_PER_SENDER * token.unit),
-                )
-                for token, wallet in minted
+                self.wallet.sign(token.contract.address, token.contract.call("mint", _hex(owner), amount * token.unit))
+                for token, owner, amount in minted
             ),
         ]
 

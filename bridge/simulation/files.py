@@ -55,7 +55,7 @@ format = "json"
 kind = "evm"
 chain_id = {facts["chain_id"]}
 rpc = ["{facts["rpc_url"]}"]
-start_block = 0
+start_block = {facts["start_block"]}
 finality = {{ tag = "finalized" }}
 poll_interval_ms = {poll_ms}
 native = {{ symbol = "ETH", decimals = 18 }}

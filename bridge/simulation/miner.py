@@ -20,8 +20,8 @@ class Miner:
     def __init__(self, anvil: Anvil, traffic: Traffic, *, head: int, genesis_timestamp: int, step_s: int) -> None:
         self.history: list[TrafficBlock] = []
         self.head = head
+        self.traffic = traffic
         self._anvil = anvil
-        self._traffic = traffic
         self._genesis_timestamp = genesis_timestamp
         self._step_s = step_s
         # What a reorganisation may have to mine again; nothing final can be taken away.
@@ -44,7 +44,7 @@ class Miner:
     async def mine(self) -> TrafficBlock:
         """Make the next block of the chain; its traffic."""
         async with self._mining:
-            block = self._traffic.block(self.head + 1, self.timestamp(self.head + 1))
+            block = self.traffic.block(self.head + 1, self.timestamp(self.head + 1))
             await self._anvil.mine(block.timestamp, block.transactions)
             self.head = block.number
             self._recent.append(block)

@@ -119,6 +119,11 @@ class Sandbox:
         """All that this sandbox started and that a daemon may be told to reach; anything else is foreign."""
         return frozenset({self.rpc_url, self.database_url})
 
+    @property
+    def start_block(self) -> int:
+        """The first block of the traffic. The reserve that the deployment gave the vault came before."""
+        return self.deployment.head + 1
+
     def facts(self) -> dict[str, Any]:
         """What sandbox.json says."""
         stage = self.deployment.stage
@@ -133,6 +138,7 @@ class Sandbox:
             "chain_id": CHAIN_ID,
             "rpc_url": self.rpc_url,
             "database_url": self.database_url,
+            "start_block": self.start_block,
             "genesis_timestamp": self.miner.timestamp(0),
             "block_time": self.settings.block_time_s,
             "epoch_seconds": self.settings.epoch_s,

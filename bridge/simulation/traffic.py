@@ -97,14 +97,21 @@ class Traffic:
         self._deposits = dict.fromkeys((wallet.address for wallet in stage.participants), 0)  # atoms in the pool
         self._owed = 0  # atoms that the book owes: incurred − settled
         self._newcomers = list(reversed(stage.participants))  # have not made their first deposit
+        self._stopped = False
 
     @property
     def opened(self) -> bool:
         """Whether every participant has made a first deposit."""
         return not self._newcomers
 
+    def stop(self) -> None:
+        """From the next block on, nobody does anything any more."""
+        self._stopped = True
+
     def block(self, number: int, timestamp: int) -> TrafficBlock:
         """The traffic of the next block. The first blocks hold each participant's first deposit and nothing else."""
+        if self._stopped:
+            return TrafficBlock(number, timestamp, (), ())
         random = Random(f"{self.seed}/{number}")
         if self._newcomers:
             newcomers = [self._newcomers.pop() for _ in range(min(len(self._newcomers), OPENING_DEPOSITS_PER_BLOCK))]
