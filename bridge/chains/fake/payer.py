@@ -1,0 +1,314 @@
+"""The sending side of a chain that exists in memory: a pool, nonces, and a distributor that executes each batch once.
+
+It knows no clock and no network. A script (a test, a simulation) mines and reorganises it, and makes its endpoints
+misbehave through `faults`; what a real node may answer, this one can.
+
+    broadcast ─► pool ─mine(stamp)─► block: lowest nonces first, each executed against the state of its parent
+                  ▲                    │
+                  └── put back or lost ┴─ reorg(ancestor)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable
+from bridge.domain.events import Log
+from bridge.domain.payouts import (
+    Action,
+    ActionKind,
+    Attempt,
+    Batch,
+    Distribution,
+    Fees,
+    Inclusion,
+    Order,
+    PlannedCall,
+    Refusal,
+    Signed,
+    Slot,
+    bump_fees,
+)
+from bridge.domain.units import Address, BlockStamp
+from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
+
+GAS_LIMIT = 100_000
+GAS_USED = 60_000
+PROPOSED, BATCH_EXECUTED, CREDITED = (
+    hashlib.sha256(name).digest() for name in (b"Proposed", b"BatchExecuted", b"Credited")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTransaction:
+    account: Address
+    nonce: int
+    payload: bytes
+    fees: Fees
+
+    @property
+    def raw(self) -> bytes:
+        return json.dumps(
+            [self.account.hex(), self.nonce, self.payload.hex(), self.fees.max_fee, self.fees.priority_fee]
+        ).encode()
+
+    @property
+    def tx_id(self) -> bytes:
+        return hashlib.sha256(self.raw).digest()
+
+    @classmethod
+    def parse(cls, raw: bytes) -> FakeTransaction:
+        account, nonce, payload, max_fee, priority_fee = json.loads(raw)
+        return cls(Address(bytes.fromhex(account)), nonce, bytes.fromhex(payload), Fees(max_fee, priority_fee))
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong from now on."""
+
+    broadcast: Broadcast | None = None  # the answer, whatever happens to the bytes
+    lose_broadcasts: bool = False  # the bytes do not reach the pool
+    receipts_unavailable: bool = False  # every endpoint fails when asked for receipts
+    receipts_hidden: bool = False  # every endpoint answers that it has no receipt
+    refusal: Refusal | None = None  # what every pre-flight says
+    reverts: bool = False  # what is mined from now on reverts
+    credited: set[Address] = field(default_factory=set)  # transfers to these fail and become credits
+
+
+@dataclass(frozen=True, slots=True)
+class _Mined:
+    transaction: FakeTransaction
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _FakeBlock:
+    stamp: BlockStamp
+    mined: tuple[_Mined, ...]
+
+
+class FakePayer:
+    """Implements ports.Payer for chains.fake."""
+
+    def __init__(self, *, chain: str, account: Address, distributor: Address, max_fee: int = 1000) -> None:
+        self.account = account
+        self.own_contracts = frozenset({distributor})
+        self.faults = Faults()
+        self.pool: dict[bytes, FakeTransaction] = {}
+        self.base_fee = 10
+        self._chain = chain
+        self._distributor = distributor
+        self._max_fee = max_fee
+        self._blocks: list[_FakeBlock] = []  # canonical, ascending
+
+    # ── the script's side ──
+    def mine(self, stamp: BlockStamp, timestamp: int = 0) -> list[Log]:
+        """Make block `stamp` out of the pool, as far as nonces follow each other; its logs."""
+        mined: list[_Mined] = []
+        logs: list[Log] = []
+        while (transaction := self._next_of_pool(mined)) is not None:
+            succeeded = not self.faults.reverts and self._executable(transaction, mined)
+            mined.append(_Mined(transaction, succeeded))
+            if succeeded:
+                logs += self._logs(transaction, stamp, timestamp, len(mined) - 1, len(logs))
+        self._blocks.append(_FakeBlock(stamp, tuple(mined)))
+        spent = self._nonce_after(self._blocks)
+        self.pool = {tx_id: one for tx_id, one in self.pool.items() if one.nonce >= spent.get(one.account, 0)}
+        return logs
+
+    def reorg(self, ancestor: int, *, put_back: bool) -> None:
+        """Forget every block above number `ancestor`; their transactions are put back into the pool, or lost."""
+        dropped = [block for block in self._blocks if block.stamp.number > ancestor]
+        self._blocks = [block for block in self._blocks if block.stamp.number <= ancestor]
+        if put_back:
+            self.pool.update({one.transaction.tx_id: one.transaction for block in dropped for one in block.mined})
+
+    def spend_nonce(self, payload: bytes = b"{}") -> None:
+        """A transaction of the same key that the daemon knows nothing of, in the pool with the highest fees."""
+        nonce = self._nonce_after(self._blocks).get(self.account, 0)
+        stranger = FakeTransaction(self.account, nonce, payload, Fees(10**9, 10**9))
+        self.pool[stranger.tx_id] = stranger
+
+    def paid(self) -> dict[tuple[bytes, int], int]:
+        """How often each (distribution, batch) was executed on the canonical chain."""
+        times: dict[tuple[bytes, int], int] = {}
+        for one in self._succeeded(self._blocks):
+            call = json.loads(one.payload)
+            if call.get("call") == ActionKind.EXECUTE:
+                key = (bytes.fromhex(call["id"]), int(call["index"]))
+                times[key] = times.get(key, 0) + 1
+        return times
+
+    def sequence(self, account: Address, at: BlockStamp) -> int:
+        return self._nonce_after(self._through(at)).get(account, 0)
+
+    # ── ports.Payer ──
+    def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
+        identity = [self._chain, self._distributor.hex(), order.rule, order.window_start, order.window_end, order.asset]
+        distribution_id = hashlib.sha256(json.dumps(identity).encode()).digest()
+        contents = [
+            {"index": batch.index, "payouts": [[one.recipient.hex(), str(one.amount)] for one in batch.payouts]}
+            for batch in batches
+        ]
+        content_hash = hashlib.sha256(json.dumps([str(order.total), contents]).encode()).digest()
+        proposal = {"call": ActionKind.PROPOSE, "id": distribution_id.hex(), "content": content_hash.hex()}
+        calls = [PlannedCall(0, ActionKind.PROPOSE, self._distributor, json.dumps(proposal).encode())]
+        for batch, content in zip(batches, contents, strict=True):
+            execution = {"call": ActionKind.EXECUTE, "id": distribution_id.hex(), **content}
+            calls.append(
+                PlannedCall(batch.index + 1, ActionKind.EXECUTE, self._distributor, json.dumps(execution).encode())
+            )
+        return Distribution(distribution_id, order, content_hash, tuple(batches)), tuple(calls)
+
+    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+        if self.faults.refusal is not None:
+            return self.faults.refusal
+        blocks = self._through(at)
+        probe = FakeTransaction(
+            self.account, self._nonce_after(blocks).get(self.account, 0), action.payload, Fees(0, 0)
+        )
+        if not self._executable(probe, (), blocks):
+            return Refusal("would revert", temporary=True)
+        return Ready(GAS_LIMIT)
+
+    async def sign(self, action: Action, slot: Slot, previous: Attempt | None) -> Signed | None:
+        wanted = Fees(min(2 * self.base_fee, self._max_fee), 1)
+        fees: Fees | None = wanted
+        if previous is not None:
+            fees = bump_fees(Fees(previous.signed.max_fee, previous.signed.priority_fee), wanted, self._max_fee)
+        if fees is None:
+            return None
+        transaction = FakeTransaction(slot.account, slot.nonce, action.payload, fees)
+        return Signed(transaction.tx_id, transaction.raw, slot.gas_limit, fees.max_fee, fees.priority_fee)
+
+    async def broadcast(self, raw: bytes) -> Broadcast:
+        transaction = FakeTransaction.parse(raw)
+        answer = self._take(transaction)
+        return self.faults.broadcast or answer
+
+    async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:
+        if self.faults.receipts_unavailable:
+            raise ChainUnavailable(f"no endpoint of {self._chain} answers for receipts")
+        found = None if self.faults.receipts_hidden else self._inclusion(tx_id)
+        return () if found is None else (found,)
+
+    async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
+        self._through(at)
+        if self.faults.receipts_unavailable:
+            return False
+        return self.faults.receipts_hidden or all(self._inclusion(tx_id) is None for tx_id in tx_ids)
+
+    async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
+        return (distribution_id, batch_index) in self._state(self._through(at))[1]
+
+    async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
+        return self._state(self._through(at))[0].get(distribution_id)
+
+    def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
+        own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
+        if action.kind is ActionKind.PROPOSE:
+            return Settlement(
+                any((log.topics[0], log.data) == (PROPOSED, action.content_hash) for log in own), frozenset()
+            )
+        own = [log for log in own if log.topics[2] == action.batch_index.to_bytes(32, "big")]
+        credited = frozenset(Address(log.data) for log in own if log.topics[0] == CREDITED)
+        return Settlement(any(log.topics[0] == BATCH_EXECUTED for log in own), credited)
+
+    # ── inside ──
+    def _take(self, transaction: FakeTransaction) -> Broadcast:
+        if self.faults.lose_broadcasts:
+            return Broadcast(BroadcastOutcome.UNKNOWN, "time-out")
+        if transaction.tx_id in self.pool:
+            return Broadcast(BroadcastOutcome.KNOWN)
+        if transaction.nonce < self._nonce_after(self._blocks).get(transaction.account, 0):
+            return Broadcast(BroadcastOutcome.REJECTED, "nonce too low")
+        rivals = [
+            one for one in self.pool.values() if (one.account, one.nonce) == (transaction.account, transaction.nonce)
+        ]
+        if any(bump_fees(one.fees, one.fees, 2**256).max_fee > transaction.fees.max_fee for one in rivals):  # type: ignore[union-attr]
+            return Broadcast(BroadcastOutcome.REJECTED, "replacement transaction underpriced")
+        for one in rivals:
+            del self.pool[one.tx_id]
+        self.pool[transaction.tx_id] = transaction
+        return Broadcast(BroadcastOutcome.ACCEPTED)
+
+    def _next_of_pool(self, mined: Sequence[_Mined]) -> FakeTransaction | None:
+        spent = self._nonce_after(self._blocks)
+        for one in mined:
+            spent[one.transaction.account] = one.transaction.nonce + 1
+        ready = [
+            one
+            for one in self.pool.values()
+            if one.nonce == spent.get(one.account, 0) and one.fees.max_fee >= self.base_fee
+        ]
+        return max(ready, key=lambda one: (one.fees.priority_fee, one.tx_id), default=None)
+
+    def _executable(
+        self, transaction: FakeTransaction, mined: Sequence[_Mined], blocks: Sequence[_FakeBlock] | None = None
+    ) -> bool:
+        before = [
+            *(self._blocks if blocks is None else blocks),
+            _FakeBlock(BlockStamp(self._chain, 0, b""), tuple(mined)),
+        ]
+        proposals, executed = self._state(before)
+        call = json.loads(transaction.payload)
+        if call.get("call") == ActionKind.PROPOSE:
+            return bytes.fromhex(call["id"]) not in proposals
+        if call.get("call") == ActionKind.EXECUTE:
+            distribution_id = bytes.fromhex(call["id"])
+            return distribution_id in proposals and (distribution_id, int(call["index"])) not in executed
+        return True
+
+    def _logs(
+        self, transaction: FakeTransaction, stamp: BlockStamp, timestamp: int, tx_index: int, first_index: int
+    ) -> list[Log]:
+        call = json.loads(transaction.payload)
+        facts: list[tuple[tuple[bytes, ...], bytes]] = []
+        if call.get("call") == ActionKind.PROPOSE:
+            facts = [((PROPOSED, bytes.fromhex(call["id"])), bytes.fromhex(call["content"]))]
+        elif call.get("call") == ActionKind.EXECUTE:
+            distribution_id, index = bytes.fromhex(call["id"]), int(call["index"]).to_bytes(32, "big")
+            recipients = [bytes.fromhex(recipient) for recipient, _ in call["payouts"]]
+            facts = [
+                ((CREDITED, distribution_id, index), recipient)
+                for recipient in recipients
+                if recipient in self.faults.credited
+            ]
+            facts.append(((BATCH_EXECUTED, distribution_id, index), b""))
+        return [
+            Log(stamp, first_index + at, transaction.tx_id, tx_index, self._distributor, topics, data, timestamp)
+            for at, (topics, data) in enumerate(facts)
+        ]
+
+    def _through(self, at: BlockStamp) -> list[_FakeBlock]:
+        if at not in [block.stamp for block in self._blocks]:
+            raise ChainDisagrees(f"no endpoint knows {at}")
+        return [block for block in self._blocks if block.stamp.number <= at.number]
+
+    def _inclusion(self, tx_id: bytes) -> Inclusion | None:
+        for block in self._blocks:
+            for one in block.mined:
+                if one.transaction.tx_id == tx_id:
+                    return Inclusion(block.stamp, one.succeeded, GAS_USED, GAS_USED * self.base_fee)
+        return None
+
+    def _succeeded(self, blocks: Iterable[_FakeBlock]) -> Iterable[FakeTransaction]:
+        return (one.transaction for block in blocks for one in block.mined if one.succeeded)
+
+    def _nonce_after(self, blocks: Iterable[_FakeBlock]) -> dict[Address, int]:
+        return {one.transaction.account: one.transaction.nonce + 1 for block in blocks for one in block.mined}
+
+    def _state(self, blocks: Iterable[_FakeBlock]) -> tuple[dict[bytes, bytes], set[tuple[bytes, int]]]:
+        """(content bound to each id, batches executed)."""
+        proposals: dict[bytes, bytes] = {}
+        executed: set[tuple[bytes, int]] = set()
+        for one in self._succeeded(blocks):
+            call = json.loads(one.payload)
+            if call.get("call") == ActionKind.PROPOSE:
+                proposals[bytes.fromhex(call["id"])] = bytes.fromhex(call["content"])
+            elif call.get("call") == ActionKind.EXECUTE:
+                executed.add((bytes.fromhex(call["id"]), int(call["index"])))
+        return proposals, executed

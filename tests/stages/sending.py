@@ -1,0 +1,200 @@
+"""A chain in memory and a real database, driven block by block: what the tests of pay, confirm and notify stand on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import cast
+
+from bridge.chains.fake.payer import FakePayer
+from bridge.domain.payouts import NO_CEILINGS, Ceilings
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.ports import ChainReader, Lease
+from bridge.stages.confirm import Confirm
+from bridge.stages.pay import Pay
+from bridge.store.database import Database
+from bridge.store.leases import Leases
+from bridge.store.payouts import Summary
+
+CHAIN = "fake"
+TOKEN = AssetId("fake:1/erc20:0x" + "aa" * 20)
+OPERATOR, DISTRIBUTOR = Address(b"\x03" * 20), Address(b"\x02" * 20)
+FINALITY_DISTANCE = 2
+STEPS_MAX = 200
+
+
+def recipients(count: int) -> list[Address]:
+    return [Address(n.to_bytes(20, "big")) for n in range(1, count + 1)]
+
+
+class SendingWorld:
+    """Blocks exist because a test says so; ingest is played by `_save`, finality is two blocks behind the head."""
+
+    def __init__(self, database: Database, payer: FakePayer, lease: Lease) -> None:
+        self.database = database
+        self.payer = payer
+        self.lease = lease
+        self.head = -1
+        self.branch = 0
+        self.stages = self.start()
+
+    @classmethod
+    async def create(cls, database: Database) -> SendingWorld:
+        async with database.begin() as transaction:
+            await transaction.chains.register(CHAIN, "fake", "fake:1", b"\0" * 32, 0)
+            await transaction.connection.execute("INSERT INTO rules VALUES ('fees', 1, '\\x01', 'name: fees')")
+        lease = await Leases(database).acquire(f"pay:{CHAIN}", "test", 60_000)
+        assert lease is not None
+        world = cls(database, FakePayer(chain=CHAIN, account=OPERATOR, distributor=DISTRIBUTOR), lease)
+        for _ in range(FINALITY_DISTANCE + 1):
+            await world.mine()
+        return world
+
+    def start(self, ceilings: Ceilings = NO_CEILINGS, *, in_flight_max: int = 16) -> tuple[Pay, Confirm]:
+        """New stages, as after a restart: all that the old ones remembered is gone."""
+        reader = cast("ChainReader", _Reader(self.payer))
+        pay = Pay(
+            database=self.database,
+            chain=reader,
+            payer=self.payer,
+            lease=self.lease,
+            ceilings=ceilings,
+            batch_recipients=2,
+            bump_after_blocks=3,
+            in_flight_max=in_flight_max,
+        )
+        confirm = Confirm(database=self.database, chain=reader, payer=self.payer, lease=self.lease)
+        self.stages = pay, confirm
+        return self.stages
+
+    async def decide(self, amounts: Sequence[int], *, window: int = 0, to: Sequence[Address] | None = None) -> bytes:
+        """A decision to pay `amounts` to recipients 0x…01, 0x…02, …; returns its id."""
+        decision_id = hashlib.sha256(f"decision {window}".encode()).digest()
+        async with self.database.begin() as transaction:
+            await transaction.connection.execute(
+                """INSERT INTO decisions VALUES
+                   ($1, $2, 'fees', 1, $3, $4, $5, 0, $6, 'pay', 'test', $7, $7, 0, 0, '\\x7b7d')""",
+                decision_id,
+                CHAIN,
+                TOKEN,
+                window,
+                window + 1,
+                self.hash_of(0, 0),
+                sum(amounts),
+            )
+            await transaction.connection.copy_records_to_table(
+                "allocations",
+                columns=["decision_id", "recipient", "amount", "carried_in"],
+                records=[
+                    (decision_id, recipient, amount, 0)
+                    for recipient, amount in zip(to or recipients(len(amounts)), amounts, strict=True)
+                ],
+            )
+        return decision_id
+
+    async def work(self) -> None:
+        """Step both stages until neither has anything to do at this head."""
+        for _ in range(STEPS_MAX):
+            moved = [await stage.step() for stage in self.stages]
+            if not any(moved):
+                return
+        raise AssertionError("the stages never come to rest")
+
+    async def mine(self, blocks: int = 1, *, ingest: bool = True) -> None:
+        for _ in range(blocks):
+            self.head += 1
+            stamp = BlockStamp(CHAIN, self.head, self.hash_of(self.head, self.branch))
+            logs = self.payer.mine(stamp, self.timestamp)
+            if ingest:
+                await self._save(stamp, logs)
+
+    async def advance(self, blocks: int = 1) -> None:
+        """Mine, and let the stages rest after each block."""
+        for _ in range(blocks):
+            await self.mine()
+            await self.work()
+
+    async def reorg(self, depth: int, *, put_back: bool = False) -> None:
+        """Replace the last `depth` blocks by as many of another branch."""
+        assert depth <= FINALITY_DISTANCE
+        ancestor = self.head - depth
+        self.payer.reorg(ancestor, put_back=put_back)
+        async with self.database.begin() as transaction:
+            await transaction.connection.execute(
+                "UPDATE blocks SET status = 'orphaned' WHERE number > $1 AND status = 'canonical'", ancestor
+            )
+        self.head, self.branch = ancestor, self.branch + 1
+        await self.mine(depth)
+
+    @property
+    def timestamp(self) -> int:
+        return 1_000_000 + 12 * self.head
+
+    @staticmethod
+    def hash_of(number: int, branch: int) -> bytes:
+        return hashlib.sha256(f"block {number} of branch {branch}".encode()).digest()
+
+    async def _save(self, stamp: BlockStamp, logs: Sequence[object]) -> None:
+        """What ingest would commit for a new head and the finality that follows it."""
+        final = max(stamp.number - FINALITY_DISTANCE, 0)
+        async with self.database.begin() as transaction:
+            execute = transaction.connection.execute
+            await execute(
+                "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, 'canonical')",
+                CHAIN,
+                stamp.number,
+                stamp.hash,
+                self.hash_of(stamp.number - 1, self.branch),
+                self.timestamp,
+            )
+            for log in logs:
+                topics = [*log.topics, None, None, None, None][:4]  # type: ignore[attr-defined]
+                await execute(
+                    "INSERT INTO logs VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                    *(CHAIN, stamp.number, stamp.hash, log.log_index, log.tx_hash, log.tx_index, log.address),  # type: ignore[attr-defined]
+                    *(*topics, log.data),  # type: ignore[attr-defined]
+                )
+            await execute(
+                "UPDATE blocks SET status = 'finalized' WHERE number <= $1 AND status = 'canonical'", final
+            )
+            await execute("DELETE FROM heads")
+            await execute(
+                """INSERT INTO heads (chain, head_number, head_hash, head_timestamp, finalized_number, finalized_hash,
+                                      finalized_timestamp, node_head)
+                   SELECT $1, $2, $3, $4, number, hash, timestamp, $2 FROM blocks
+                    WHERE number = $5 AND status = 'finalized'""",
+                *(CHAIN, stamp.number, stamp.hash, self.timestamp, final),
+            )
+
+    # ── what came of it ──
+    async def summary(self, window: int = 0) -> Summary:
+        async with self.database.snapshot() as transaction:
+            [found] = [one for one in await transaction.payouts.summaries() if one.window_start == window]
+            return found
+
+    async def states(self, window: int = 0) -> list[str]:
+        return [step.state for step in (await self.summary(window)).steps]
+
+    async def reasons(self, window: int = 0) -> list[str | None]:
+        return [step.reason for step in (await self.summary(window)).steps]
+
+    async def rows(self, query: str) -> list[tuple[object, ...]]:
+        async with self.database.snapshot() as transaction:
+            return [tuple(row) for row in await transaction.connection.fetch(query)]
+
+    def assert_paid_once(self, batches: int) -> None:
+        paid = self.payer.paid()
+        assert len(paid) == batches
+        assert set(paid.values()) == {1}
+
+
+class _Reader:
+    """As much of a ChainReader as the sending stages ask."""
+
+    name = CHAIN
+
+    def __init__(self, payer: FakePayer) -> None:
+        self._payer = payer
+
+    async def sequence(self, account: Address, at: BlockStamp) -> int:
+        return self._payer.sequence(account, at)
