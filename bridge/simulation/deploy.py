@@ -19,6 +19,7 @@ from bridge.simulation.contracts import Artifact, Contract
 from bridge.simulation.traffic import OUTSIDERS, PAYERS, WORTH_PER_SENDER, Stage, Token
 from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
 
+BENEFICIARIES = 2
 ETHER = 10**18
 GAS_MONEY_WEI = 100 * ETHER
 CREATION_GAS_LIMIT = 6_000_000
@@ -42,6 +43,7 @@ class Deployment:
     stage: Stage
     distributor: Contract
     operator: Wallet  # has sent nothing yet: its nonce on the chain is 0
+    beneficiaries: tuple[Wallet, ...]  # of fixed shares; they own nothing and send nothing
     head: int
 
 
@@ -86,7 +88,7 @@ class Deployer:
         operator = Wallet.derive(self._seed, "operator")
         await self._send([*self._rights(stage, distributor, operator), *self._money(stage, operator)])
         await self._send(_approvals(stage))
-        return Deployment(stage, distributor, operator, self.head)
+        return Deployment(stage, distributor, operator, self._wallets("beneficiary", BENEFICIARIES), self.head)
 
     def _wallets(self, role: str, count: int) -> tuple[Wallet, ...]:
         return tuple(Wallet.derive(self._seed, role, index) for index in range(count))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.domain.errors import ConfigError
+from bridge.domain.units import Address, format_address
+from bridge.runtime.rulefile import parse_rule
+from bridge.simulation.anvil import REPOSITORY
 from bridge.simulation.deploy import CAP_PER_EPOCH, Deployment
+from bridge.simulation.traffic import Token
 
 CHAIN = "anvil"
 """The name of the chain in bridge.toml."""
@@ -21,6 +28,9 @@ def write_files(directory: Path, facts: dict[str, Any], deployment: Deployment) 
     password = secrets.token_urlsafe(24)
     _write(directory / "operator.json", deployment.operator.keystore(password), mode=0o600)
     _write(directory / "operator.password", password + "\n", mode=0o600)
+    (directory / "rules").mkdir(exist_ok=True)
+    for name, text in _rules(facts, deployment).items():
+        _write(directory / "rules" / f"{name}.yaml", text)
     _write(directory / "bridge.toml", _configuration(facts, deployment))
     _write(directory / "sandbox.json", json.dumps(facts, indent=2) + "\n")
 
@@ -74,4 +84,70 @@ max_fee_per_gas = 200_000_000_000
 priority_fee_per_gas = 1_000_000_000
 batch_recipients = {BATCH_RECIPIENTS}
 max_per_transaction = {{ {ceilings} }}
+
+[[rules]]
+file = "rules/fee_window.yaml"
+chain = "{CHAIN}"
+
+[[rules]]
+file = "rules/reserve_buffer.yaml"
+chain = "{CHAIN}"
 """
+
+
+def _rules(facts: dict[str, Any], deployment: Deployment) -> dict[str, str]:
+    """The shipped rules, by name, with the sandbox's numbers put in: one for each token.
+
+    The vault's own floor is below the rules', so no payout that a rule allows is refused by the vault.
+    """
+    usdx, daix = deployment.stage.tokens
+    epoch_s = facts["epoch_seconds"]
+    window = f"{{every: {epoch_s} s}}"
+    fee_window = {
+        "description": "Fees of a window, shared by time-weighted deposits",
+        "asset": usdx.symbol,
+        "window": window,
+        "cap_per_epoch": _atoms(1_000_000, usdx),
+        "minimum_total": _atoms(1, usdx),
+        "minimum_per_recipient": _atoms(100, usdx),
+    }
+    reserve_buffer = {
+        "asset": daix.symbol,
+        "window": window,
+        "floor": _atoms(4_000, daix),
+        "cap_per_epoch": _atoms(1_000_000, daix),
+        "cooldown": f"{2 * epoch_s} s",
+        "lot": _atoms(1_000, daix),
+    }
+    beneficiaries = [wallet.address for wallet in deployment.beneficiaries]
+    texts = {
+        "fee_window": _adapted("fee_window", fee_window),
+        "reserve_buffer": _with_shares(_adapted("reserve_buffer", reserve_buffer), beneficiaries),
+    }
+    for name, text in texts.items():
+        parse_rule(text, name=name, contracts=set(facts["contracts"]), tokens=set(facts["tokens"]))
+    return texts
+
+
+def _atoms(whole: int, token: Token) -> str:
+    return f"{whole * token.unit:_}"
+
+
+def _adapted(name: str, values: Mapping[str, str]) -> str:
+    """The shipped rule's text with other values; each key stands there once, and its comment stays."""
+    path = REPOSITORY / "rules" / name / "rule.yaml"
+    if not path.is_file():
+        raise ConfigError("the shipped rule is not there", where=str(path), mend="check the repository out again")
+    text = path.read_text(encoding="utf-8")
+    for key, value in values.items():
+        text, count = re.subn(rf"^( *{key}: *)[^#\n]*?( *(?:#.*)?)$", rf"\g<1>{value}\g<2>", text, flags=re.MULTILINE)
+        assert count == 1, f"{path} has {key} {count} times"
+    return f"# The rule that ships as {path.relative_to(REPOSITORY)}, with this sandbox's numbers.\n{text}"
+
+
+def _with_shares(text: str, beneficiaries: Sequence[Address]) -> str:
+    """The addresses of the shares, in the order in which they stand there, replaced."""
+    fresh = iter(beneficiaries)
+    text = re.sub(r"(?<=\bto: )0x[0-9a-fA-F]{40}\b", lambda _: format_address(next(fresh)), text)
+    assert next(fresh, None) is None, "the shipped rule has fewer shares than there are beneficiaries"
+    return text.replace("shares: # replace these addresses by your own", "shares:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 import tempfile
@@ -54,15 +55,21 @@ class ServerProcess:
         """
         # The servers read many variables (addresses, ports, data directories): none of the caller's may leak in.
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(scratch), "TMPDIR": str(scratch), "TZ": "UTC"}
-        with log.open("wb") as output:
-            guard = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", str(GUARD), str(int(stop_signal)), str(scratch), user or "", *command),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=output,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for us; we then stop the servers in order
-            )
+        arguments = ("-I", "-S", str(GUARD), str(int(stop_signal)), str(scratch), user or "", *command)
+        try:
+            with log.open("wb") as output:
+                guard = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *arguments,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=output,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for us; we then stop the servers in order
+                )
+        except BaseException:
+            shutil.rmtree(scratch)
+            raise
         assert guard.stdin is not None
         assert guard.stdout is not None
         try:

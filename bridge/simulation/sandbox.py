@@ -131,7 +131,7 @@ class Sandbox:
             "vault": stage.vault,
             "distributor": self.deployment.distributor,
             "pool": stage.pool,
-            "book": stage.book,
+            "obligations": stage.book,
         }
         return {
             "seed": self.settings.seed,
@@ -149,6 +149,7 @@ class Sandbox:
             },
             "operator": format_address(self.deployment.operator.address),
             "participants": [format_address(wallet.address) for wallet in stage.participants],
+            "beneficiaries": [format_address(wallet.address) for wallet in self.deployment.beneficiaries],
         }
 
     async def mine(self, blocks: int = 1) -> list[TrafficBlock]:

@@ -75,7 +75,7 @@ class TrafficBlock:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the traffic takes place and who takes part in it. `pool` and `book` count in `tokens[0]`."""
+    """Where the traffic takes place and who takes part in it. The pool is of `tokens[0]`, the book of `tokens[1]`."""
 
     tokens: tuple[Token, ...]
     vault: Contract
@@ -166,14 +166,14 @@ class Traffic:
         return act, participant.sign(pool.address, pool.call("withdraw", amount))
 
     def _incur(self, random: Random) -> tuple[Act, bytes]:
-        token, book = self.stage.tokens[0], self.stage.book
+        token, book = self.stage.tokens[1], self.stage.book
         amount = random.randint(1, 200 * token.unit)
         self._owed += amount
         act = Act(Kind.INCUR, self.stage.bookkeeper.address, token.symbol, amount)
         return act, self.stage.bookkeeper.sign(book.address, book.call("incur", amount))
 
     def _settle(self, random: Random) -> tuple[Act, bytes]:
-        token, book = self.stage.tokens[0], self.stage.book
+        token, book = self.stage.tokens[1], self.stage.book
         amount = random.randint(1, self._owed)
         self._owed -= amount
         act = Act(Kind.SETTLE, self.stage.bookkeeper.address, token.symbol, amount)

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from eth_keys.datatypes import PrivateKey
 
 from bridge.domain.units import Address
 from bridge.simulation.anvil import CHAIN_ID
@@ -25,9 +25,8 @@ class Wallet:
     """One key, and the nonce of its next transaction. Nobody else may sign for it, so the nonce needs no reading."""
 
     def __init__(self, key: bytes) -> None:
-        self.key = key
-        self._account: LocalAccount = Account.from_key(key)
-        self.address = Address(bytes.fromhex(self._account.address[2:]))
+        self._key = PrivateKey(key)  # remembers its public key, which is slow to derive
+        self.address = Address(self._key.public_key.to_canonical_address())
         self.nonce = 0
 
     @classmethod
@@ -49,8 +48,8 @@ class Wallet:
             "maxPriorityFeePerGas": PRIORITY_FEE_PER_GAS_WEI,
         }
         self.nonce += 1
-        return bytes(self._account.sign_transaction(transaction).raw_transaction)
+        return bytes(Account.sign_transaction(transaction, self._key).raw_transaction)
 
     def keystore(self, password: str) -> str:
         """The key as a keystore file's text. Few rounds: it guards nothing, and the daemon should start at once."""
-        return json.dumps(Account.encrypt(self.key, password, kdf="pbkdf2", iterations=1000), indent=2) + "\n"
+        return json.dumps(Account.encrypt(self._key, password, kdf="pbkdf2", iterations=1000), indent=2) + "\n"

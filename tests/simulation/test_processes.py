@@ -14,6 +14,7 @@ import pytest
 
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.simulation import anvil as anvil_module
+from bridge.simulation import postgres as postgres_module
 from bridge.simulation.anvil import FINALITY_DISTANCE, Anvil
 from bridge.simulation.postgres import Postgres
 from bridge.simulation.process import ServerProcess, make_scratch
@@ -97,6 +98,14 @@ async def test_postgres__very_long_temporary_directory__socket_path_still_fits(t
         await (await asyncpg.connect(postgres.url)).close()
     finally:
         await postgres.stop()
+
+
+def test_postgres__binaries_out_of_reach_of_the_unprivileged__are_copied_and_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(postgres_module, "_everyone_can_reach", lambda _: False)
+    binaries = postgres_module._binaries(tmp_path, "nobody")
+    assert tmp_path in binaries.parents
+    version = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("postgres (PostgreSQL)")
 
 
 async def test_server__that_ends_at_once__error_shows_its_last_words(tmp_path):

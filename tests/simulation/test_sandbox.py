@@ -18,7 +18,10 @@ import pytest
 from eth_account import Account
 
 from bridge.domain.errors import ConfigError, RetryableError
+from bridge.domain.rules import Shares
+from bridge.domain.units import format_address
 from bridge.runtime.config import load_config
+from bridge.runtime.rulefile import load_rule
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import fees
@@ -80,6 +83,21 @@ async def test_sandbox__started__writes_what_an_operator_would(tmp_path):
         connection = await asyncpg.connect(facts["database_url"])
         assert await connection.fetchval("SELECT 1") == 1
         await connection.close()
+
+
+async def test_sandbox__rules__are_the_shipped_ones_with_its_own_numbers(tmp_path):
+    settings = Settings(seed=7, block_time_s=None, epoch_s=45)
+    async with Sandbox.start(tmp_path, settings) as sandbox:
+        config = load_config(sandbox.config_path)
+        rules = [load_rule(config.relative(rule.file)).rule for rule in config.rules]
+        assert [(rule.name, rule.asset, rule.window_s) for rule in rules] == [
+            ("fee_window", "USDX", 45),
+            ("reserve_buffer", "DAIX", 45),
+        ]
+        split = rules[1].split
+        assert isinstance(split, Shares)
+        recipients = [format_address(recipient) for recipient, _ in split.shares]
+        assert recipients == sandbox.facts()["beneficiaries"]
 
 
 async def test_sandbox__operator__has_gas_money_and_has_sent_nothing(tmp_path):
