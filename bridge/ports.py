@@ -6,14 +6,17 @@ Adapters live in `chains/` and `store/`; stages know only what is written here. 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.confirmations import Confirmation, Transition
+from bridge.domain.decisions import Decision
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
+from bridge.domain.ledger import Asset, Balance, Coverage, Intent, Journal, OpenBatch, Unbooked
 from bridge.domain.payouts import (
     Action,
     Attempt,
@@ -29,7 +32,9 @@ from bridge.domain.payouts import (
     Slot,
 )
 from bridge.domain.reports import Facts
+from bridge.domain.rules import Rule, Window
 from bridge.domain.states import ActionState
+from bridge.domain.stories import JournalFact, Match, SignedAttempt, StoryFacts
 from bridge.domain.units import Address, AssetId, BlockStamp
 
 
@@ -261,6 +266,30 @@ class EventStore(Protocol):
         """
 
 
+class DecisionStore(Protocol):
+    """Rules, what they remember, and what they decided."""
+
+    async def save_rule(self, rule: Rule) -> None:
+        """Raises ConfigError where this version has another text already, or a newer version is known."""
+
+    async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
+        """The last decided window and its block number."""
+
+    async def last_paid_end(self, chain: str, rule: str) -> int | None: ...
+    async def owed(self, chain: str, asset: AssetId) -> int:
+        """All that was ever decided to be paid in the asset, and all that is carried, by whatever rule."""
+
+    async def carries(self, chain: str, rule: str, asset: AssetId) -> dict[Address, int]: ...
+    async def accumulators(self, chain: str, rule: str, keys: Collection[Key] | None = None) -> dict[Key, State]:
+        """Those of `keys` that are known; all of them where None."""
+
+    async def save_accumulators(self, chain: str, rule: str, states: Mapping[Key, State]) -> None: ...
+    async def sources(self, chain: str, rule: str, window: Window) -> dict[str, Source]: ...
+    async def save_sources(self, chain: str, rule: str, window: Window, sources: Mapping[str, Source]) -> None: ...
+    async def add(self, chain: str, decision: Decision) -> None:
+        """The decision, its allocations, and the carries as they are after it."""
+
+
 class PayoutStore(Protocol):
     """Distributions, actions, slots, attempts. Every change of state names the state it expects to find; a method that
     returns bool returns False, and has changed nothing, where another transaction was faster."""
@@ -315,6 +344,50 @@ class ConfirmationStore(Protocol):
         """Move the subscriber on over `confirmations`, a beginning of what `untold` returned."""
 
 
+class BookingStore(Protocol):
+    """What is to be booked: finalized logs, and rows of other stages."""
+
+    async def next_stop(self, chain: str, after: int, span: int) -> Block | None:
+        """The last stored finalized block of the `span` after `after`, or the first beyond; None at the end."""
+
+    async def logs(self, chain: str, first: int, last: int, covered: Coverage, limit: int) -> list[Log]:
+        """Finalized logs of blocks first…last that the books cover, in (block, index) order.
+
+        Whole blocks, so there may be more than `limit`; fewer than `limit` means that there are no others.
+        """
+
+    async def logs_of(self, chain: str, distributor: Address, intents: Sequence[Intent], last: int) -> list[Log]:
+        """The distributor's finalized logs about `intents`, from after each one's decision through block `last`."""
+
+    async def unbooked(self, chain: str, through: int, limit: int) -> Unbooked:
+        """At most `limit` facts of blocks up to `through`, those of the oldest blocks first."""
+
+    async def unbooked_count(self, chain: str, through: int) -> int: ...
+    async def forget(self, entries: Sequence[int]) -> None:
+        """They are booked, in this transaction."""
+
+    async def open_batches(self, batches: Sequence[tuple[bytes, int]]) -> list[OpenBatch]:
+        """Those of `batches` (distribution id, index) whose intent is booked and that nothing has closed."""
+
+
+class LedgerStore(Protocol):
+    async def register_assets(self, assets: Sequence[Asset]) -> None:
+        """Note assets at their first use; an account needs one. What is known already stays as it is."""
+
+    async def post(self, journals: Sequence[Journal]) -> list[bool]:
+        """Book `journals` in order; for each, False where it was booked before.
+
+        Raises JournalConflict where (source, ref) was booked with another payload, RefusedError where a post or void
+        releases more than is pending or an asset is not registered.
+        """
+
+    async def balances(self, chain: str, block_number: int, codes: Sequence[str] | None = None) -> list[Balance]:
+        """Accounts through `block_number`, by code and asset; all of the chain's assets where `codes` is None."""
+
+    async def journals(self, source: str, refs: Sequence[str]) -> list[Journal]:
+        """Those of `refs` that are booked, read back from their rows."""
+
+
 class DeadLetterStore(Protocol):
     async def record(self, stage: str, scope: str, error: str, retries: int) -> None: ...
     async def resolve(self, stage: str, scope: str) -> None: ...
@@ -325,6 +398,32 @@ class ReportStore(Protocol):
         """Everything that a report is assembled from; call it inside a snapshot."""
 
 
+class StoryStore(Protocol):
+    async def find(self, low: bytes, high: bytes) -> list[Match]:
+        """What has an id in low … high, both included; bounded."""
+
+    async def facts(self, decision_id: bytes) -> StoryFacts:
+        """Raises LookupError where there is no such decision."""
+
+    async def logs(
+        self,
+        chain: str,
+        contract: Address,
+        topic0: bytes,
+        *,
+        first: tuple[int, int],
+        last: tuple[int, int],
+        limit: int,
+    ) -> list[Log]:
+        """Finalized logs of one kind from position `first` to `last` (block, log index), both included, in order."""
+
+    async def log_refs(self, chain: str, attempts: Sequence[SignedAttempt]) -> list[tuple[bytes, int]]:
+        """(block hash, log index) of every log that the included ones of `attempts` caused."""
+
+    async def journals(self, keys: Sequence[tuple[str, str]]) -> list[JournalFact]:
+        """The journals of these (source, ref), in the order of the books."""
+
+
 class Transaction(Protocol):
     """One database transaction; it commits when the block that opened it ends."""
 
@@ -333,13 +432,21 @@ class Transaction(Protocol):
     @property
     def events(self) -> EventStore: ...
     @property
+    def decisions(self) -> DecisionStore: ...
+    @property
     def payouts(self) -> PayoutStore: ...
     @property
     def confirmations(self) -> ConfirmationStore: ...
     @property
+    def bookings(self) -> BookingStore: ...
+    @property
+    def ledger(self) -> LedgerStore: ...
+    @property
     def dead_letters(self) -> DeadLetterStore: ...
     @property
     def reports(self) -> ReportStore: ...
+    @property
+    def stories(self) -> StoryStore: ...
 
 
 class Database(Protocol):

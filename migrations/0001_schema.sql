@@ -121,17 +121,31 @@ CREATE TABLE rules (
     UNIQUE (content_hash)
 );
 
--- What a rule remembers between events: one row for each accumulator and key, only changed rows are written.
--- value has the unit of the input; weight is value × seconds and may pass uint256, hence wider.
+-- What a rule remembers between events: one row for each accumulator and key, only changed rows are written, nothing
+-- when a window ends. value has the unit of the input, weight is value × seconds; both may pass uint256, hence wider.
 CREATE TABLE accumulators (
     chain   TEXT NOT NULL,
     rule    TEXT NOT NULL,
     input   TEXT NOT NULL,
     account BYTEA NOT NULL,                 -- '' for a scalar
-    value   NUMERIC(78, 0) NOT NULL,
+    value   NUMERIC NOT NULL,
     weight  NUMERIC NOT NULL DEFAULT 0,
-    since   BIGINT NOT NULL DEFAULT 0,      -- second up to which weight is counted
+    since   BIGINT NOT NULL DEFAULT 0,      -- second of the last event; before the window's start: counts as reset
     PRIMARY KEY (chain, rule, input, account)
+);
+
+-- The events that a window has counted so far, by the name that the rule gives them.
+CREATE TABLE sources (
+    chain        TEXT NOT NULL,
+    rule         TEXT NOT NULL,
+    event        TEXT NOT NULL,
+    window_start BIGINT NOT NULL,           -- another window's row counts as absent
+    events       BIGINT NOT NULL CHECK (events > 0),
+    first_block  BIGINT NOT NULL,
+    first_index  INTEGER NOT NULL,
+    last_block   BIGINT NOT NULL,
+    last_index   INTEGER NOT NULL,
+    PRIMARY KEY (chain, rule, event)
 );
 
 -- What is owed but was too small to pay, by recipient; the key '' holds surplus that no recipient has yet.

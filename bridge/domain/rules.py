@@ -148,6 +148,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """An asset that rules may name."""
+
+    asset: AssetId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
     """What a rule's names stand for on one chain."""
 

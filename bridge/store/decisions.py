@@ -1,13 +1,187 @@
-"""Tables: rules, accumulators, carries, decisions, allocations."""
+"""Tables: rules, accumulators, sources, carries, decisions, allocations."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
+
+from bridge.domain.accumulators import Key, Source, State
+from bridge.domain.decisions import Decision
+from bridge.domain.errors import ConfigError
+from bridge.domain.rules import Rule, Window
+from bridge.domain.units import Address, AssetId
 
 if TYPE_CHECKING:
     from bridge.store.database import Connection
 
+SAVE_RULE = """
+    INSERT INTO rules (rule, version, content_hash, body) VALUES ($1, $2, $3, $4) ON CONFLICT (rule, version) DO NOTHING
+"""
+SAVED_HASH = "SELECT content_hash FROM rules WHERE rule = $1 AND version = $2"
+NEWEST_VERSION = "SELECT max(version) FROM rules WHERE rule = $1"
+
+LAST = """
+    SELECT window_start, window_end, block_number FROM decisions
+     WHERE chain = $1 AND rule = $2 ORDER BY window_start DESC LIMIT 1
+"""
+LAST_PAID_END = "SELECT max(window_end) FROM decisions WHERE chain = $1 AND rule = $2 AND verdict = 'pay'"
+
+OWED = """
+    -- Decided or carried by any rule: none of it may be found a second time.
+    SELECT COALESCE((SELECT sum(total) FROM decisions WHERE chain = $1 AND asset = $2), 0)
+         + COALESCE((SELECT sum(amount) FROM carries WHERE chain = $1 AND asset = $2), 0)
+"""
+
+CARRIES = "SELECT recipient, amount FROM carries WHERE chain = $1 AND rule = $2 AND asset = $3"
+FORGET_CARRIES = "DELETE FROM carries WHERE chain = $1 AND rule = $2 AND asset = $3"
+
+ALL_ACCUMULATORS = "SELECT input, account, value, weight, since FROM accumulators WHERE chain = $1 AND rule = $2"
+ACCUMULATORS = """
+    SELECT input, account, value, weight, since
+      FROM accumulators JOIN unnest($3::TEXT[], $4::BYTEA[]) AS wanted (input, account) USING (input, account)
+     WHERE chain = $1 AND rule = $2
+"""
+SAVE_ACCUMULATORS = """
+    INSERT INTO accumulators (chain, rule, input, account, value, weight, since)
+    SELECT $1, $2, * FROM unnest($3::TEXT[], $4::BYTEA[], $5::NUMERIC[], $6::NUMERIC[], $7::BIGINT[])
+    ON CONFLICT (chain, rule, input, account) DO UPDATE
+       SET value = excluded.value, weight = excluded.weight, since = excluded.since
+"""
+
+SOURCES = """
+    SELECT event, events, first_block, first_index, last_block, last_index
+      FROM sources WHERE chain = $1 AND rule = $2 AND window_start = $3
+"""
+SAVE_SOURCE = """
+    INSERT INTO sources (chain, rule, event, window_start, events, first_block, first_index, last_block, last_index)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    ON CONFLICT (chain, rule, event) DO UPDATE
+       SET window_start = excluded.window_start, events = excluded.events,
+           first_block = excluded.first_block, first_index = excluded.first_index,
+           last_block = excluded.last_block, last_index = excluded.last_index
+"""
+
+ADD = """
+    INSERT INTO decisions
+        (decision_id, chain, rule, version, asset, window_start, window_end, block_number, block_hash,
+         verdict, reason, surplus, total, carried_in, carried_out, artifact)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+"""
+NOTIFY = "SELECT pg_notify('bridge', 'decisions')"
+
 
 class Decisions:
+    """See ports.DecisionStore."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    async def save_rule(self, rule: Rule) -> None:
+        await self._connection.execute(SAVE_RULE, rule.name, rule.version, rule.content_hash, rule.body)
+        saved = await self._connection.fetchval(SAVED_HASH, rule.name, rule.version)
+        where = f"rule {rule.name}: version"
+        newest = await self._connection.fetchval(NEWEST_VERSION, rule.name)
+        if saved != rule.content_hash:
+            raise ConfigError(
+                f"version {rule.version} was loaded before with another text (sha256 {saved.hex()[:16]}…)",
+                where=where,
+                mend=f"raise it to {newest + 1}: each decision names the version that made it",
+            )
+        if newest > rule.version:
+            raise ConfigError(
+                f"version {rule.version} was superseded by version {newest}",
+                where=where,
+                mend=f"to go back, give the old text version {newest + 1}",
+            )
+
+    async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
+        row = await self._connection.fetchrow(LAST, chain, rule)
+        return None if row is None else (Window(row["window_start"], row["window_end"]), row["block_number"])
+
+    async def last_paid_end(self, chain: str, rule: str) -> int | None:
+        end: int | None = await self._connection.fetchval(LAST_PAID_END, chain, rule)
+        return end
+
+    async def owed(self, chain: str, asset: AssetId) -> int:
+        owed: int = await self._connection.fetchval(OWED, chain, asset)
+        return owed
+
+    async def carries(self, chain: str, rule: str, asset: AssetId) -> dict[Address, int]:
+        rows = await self._connection.fetch(CARRIES, chain, rule, asset)
+        return {Address(row["recipient"]): row["amount"] for row in rows}
+
+    async def accumulators(self, chain: str, rule: str, keys: Collection[Key] | None = None) -> dict[Key, State]:
+        if keys is None:
+            rows = await self._connection.fetch(ALL_ACCUMULATORS, chain, rule)
+        else:
+            inputs, accounts = [key[0] for key in keys], [key[1] for key in keys]
+            rows = await self._connection.fetch(ACCUMULATORS, chain, rule, inputs, accounts)
+        return {
+            (row["input"], Address(row["account"])): State(row["value"], row["weight"], row["since"]) for row in rows
+        }
+
+    async def save_accumulators(self, chain: str, rule: str, states: Mapping[Key, State]) -> None:
+        await self._connection.execute(
+            SAVE_ACCUMULATORS,
+            chain,
+            rule,
+            [name for name, _ in states],
+            [account for _, account in states],
+            [state.value for state in states.values()],
+            [state.weight for state in states.values()],
+            [state.since for state in states.values()],
+        )
+
+    async def sources(self, chain: str, rule: str, window: Window) -> dict[str, Source]:
+        return {
+            row["event"]: Source(
+                row["events"], (row["first_block"], row["first_index"]), (row["last_block"], row["last_index"])
+            )
+            for row in await self._connection.fetch(SOURCES, chain, rule, window.start)
+        }
+
+    async def save_sources(self, chain: str, rule: str, window: Window, sources: Mapping[str, Source]) -> None:
+        await self._connection.executemany(
+            SAVE_SOURCE,
+            [
+                (chain, rule, event, window.start, source.count, *source.first, *source.last)
+                for event, source in sources.items()
+            ],
+        )
+
+    async def add(self, chain: str, decision: Decision) -> None:
+        decision_id = decision.decision_id
+        await self._connection.execute(
+            ADD,
+            decision_id,
+            chain,
+            decision.rule,
+            decision.version,
+            decision.asset,
+            decision.window.start,
+            decision.window.end,
+            decision.block.number,
+            decision.block.hash,
+            decision.verdict.value,
+            decision.reason,
+            decision.surplus,
+            decision.total,
+            decision.carried_in,
+            decision.carried_out,
+            decision.artifact,
+        )
+        await self._connection.copy_records_to_table(
+            "allocations",
+            records=[(decision_id, one.recipient, one.amount, one.carried_in) for one in decision.allocations],
+            columns=["decision_id", "recipient", "amount", "carried_in"],
+        )
+        await self._connection.execute(FORGET_CARRIES, chain, decision.rule, decision.asset)
+        await self._connection.copy_records_to_table(
+            "carries",
+            records=[
+                (chain, decision.rule, decision.asset, recipient, amount)
+                for recipient, amount in decision.carries.items()
+            ],
+            columns=["chain", "rule", "asset", "recipient", "amount"],
+        )
+        await self._connection.execute(NOTIFY)

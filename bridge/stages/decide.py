@@ -1,0 +1,309 @@
+"""Decide: finalized logs ─► accumulators ─► (window closed) pinned reads ─► decision, allocations, carries.
+
+Over all rules of the chain the earliest closed window comes first, ties by rule name, so that what one rule decided is
+committed before the next is asked. Each step advances one rule by a bounded number of logs, and decides its window once
+all of them are counted:
+
+      cursor                     B: last block with timestamp < end        a finalized block with timestamp ≥ end
+    ────●─────── logs ───────────●─────────────────────────────────────────●──►
+                                 └ every read is pinned to B               └ so the window is closed
+
+What a step found is computed outside any transaction and committed with the cursor in one, under the stage's lease: no
+one else writes these tables, so nothing can have changed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, advance, count_sources, touches
+from bridge.domain.decisions import Decision, Facts, decide, measure
+from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError
+from bridge.domain.events import Block, Event, Log
+from bridge.domain.rules import Balance, Binding, Plan, Read, TimeWeighted, Token, Window, first_window, window_after
+from bridge.domain.units import Address, BlockStamp
+from bridge.ports import ChainReader, Database, EventDecoder, Lease, LogFilter, Transaction
+
+LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
+PROBES = 16  # block headers asked for at once when looking for the last block of a window
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRule:
+    """A rule on one chain: its names have addresses, its events have decoders."""
+
+    plan: Plan
+    binding: Binding
+    decoders: Mapping[str, EventDecoder]  # by event
+
+    @property
+    def name(self) -> str:
+        return self.plan.rule.name
+
+    def events(self, log: Log) -> Iterator[Event]:
+        """What `log` is to this rule; nothing where it concerns another, or where a `where` leaves it out.
+
+        Raises HoldError where the contract's event is not as the rule declares it.
+        """
+        for source, decoder in self.decoders.items():
+            contract = self.binding.contracts[self.plan.rule.events[source].contract]
+            if log.address != contract or not log.topics or log.topics[0] != decoder.topic0:
+                continue
+            try:
+                fields = decoder.decode(log)
+            except ValueError as error:
+                raise HoldError(
+                    f"rule {self.name}: log {log.log_index} of block {log.block} is not as the event `{source}` is "
+                    f"declared: {error}; correct the declaration (is `indexed` right?) and raise the version"
+                ) from None
+            if self.plan.selects(source, fields, self.binding):
+                yield Event(source, log, fields)
+
+
+def bind_rules(
+    plans: Sequence[Plan], *, chain: ChainReader, contracts: Mapping[str, Address], tokens: Mapping[str, Token]
+) -> tuple[BoundRule, ...]:
+    """Raises ConfigError where a name is not configured, an event cannot be decoded, or two rules share a name."""
+    bound: dict[str, BoundRule] = {}
+    for plan in plans:
+        rule = plan.rule
+        where = f"rule {rule.name}"
+        if rule.name in bound:
+            raise ConfigError("two rules of this name", where=where, mend="keep one [[rules]] entry for each chain")
+        missing = sorted(plan.contracts() - contracts.keys())
+        if missing:
+            mend = f"add it to [chains.{chain.name}.contracts]"
+            raise ConfigError(f"there is no contract `{missing[0]}`", where=where, mend=mend)
+        if rule.asset not in tokens:
+            raise ConfigError(
+                f"there is no token `{rule.asset}`", where=where, mend=f"add it to [chains.{chain.name}.tokens]"
+            )
+        token = tokens[rule.asset]
+        binding = Binding(
+            reference=chain.reference,
+            asset=token.asset,
+            token=token.address,
+            contracts={name: contracts[name] for name in sorted(plan.contracts())},
+        )
+        decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}
+        bound[rule.name] = BoundRule(plan, binding, decoders)
+    return tuple(bound[name] for name in sorted(bound))
+
+
+def log_filters(rules: Sequence[BoundRule]) -> tuple[LogFilter, ...]:
+    """What ingest must watch for these rules: one filter a contract."""
+    topics: dict[Address, set[bytes]] = {}
+    for rule in rules:
+        for source, decoder in rule.decoders.items():
+            contract = rule.binding.contracts[rule.plan.rule.events[source].contract]
+            topics.setdefault(contract, set()).add(decoder.topic0)
+    return tuple(LogFilter((contract,), (tuple(sorted(topics[contract])),)) for contract in sorted(topics))
+
+
+async def source_logs(
+    transaction: Transaction, rule: BoundRule, *, chain: str, first: int, last: int, window: Window
+) -> dict[str, list[Log]]:
+    """The logs behind a decision, by event: `blocks` and `window` are in its artifact, `rule` is what it names."""
+    found: dict[str, list[Log]] = {source: [] for source in rule.decoders}
+    for log in await _logs(transaction, rule, chain, first=first, last=last):
+        if window.start <= log.timestamp < window.end:
+            for event in rule.events(log):
+                found[event.source].append(log)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """The next window of a rule. Its logs are those of blocks `first` … its last block; `cursor` is done already."""
+
+    rule: BoundRule
+    window: Window
+    first: int
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """A rule after some more logs."""
+
+    through: BlockStamp
+    changed: Mapping[Key, State]
+    sources: Mapping[str, Source]
+
+
+class Decide:
+    """The stage. One instance serves one chain."""
+
+    name = "decide"
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        chain: ChainReader,
+        rules: Sequence[BoundRule],
+        lease: Lease,
+        logs_max: int = LOGS_MAX,
+    ) -> None:
+        self._database = database
+        self._chain = chain
+        self._rules = rules
+        self._lease = lease
+        self._logs_max = logs_max
+        self._start: Block | None = None  # the first block that is read; set once
+        self._last_blocks: dict[int, Block] = {}  # window end → last block before it, for the windows under way
+
+    async def step(self) -> bool:
+        """Raises ConfigError where a rule's text changed under its version, RetryableError and HoldError as below."""
+        async with self._database.snapshot() as transaction:
+            head = await transaction.events.finalized(self._chain.name)
+        if head is None or not self._rules:
+            return False
+        start = self._start or await self._begin()
+        due = await self._next(start, head)
+        if due is None:
+            return False
+        last = await self._last_block(due.window.end, start, head)
+        async with self._database.snapshot() as transaction:
+            progress = await self._advance(transaction, due, last)
+        decision = await self._decide(due, progress, last) if progress.through.number == last.number else None
+        await self._commit(due, progress, decision)
+        return True
+
+    async def _decide(self, due: _Due, progress: _Progress, last: Block) -> Decision:
+        """Everything of the window is counted: read what the rule reads, and decide."""
+        chain, rule = self._chain.name, due.rule
+        async with self._database.snapshot() as transaction:
+            known = await transaction.decisions.accumulators(chain, rule.name)
+            owed = await transaction.decisions.owed(chain, rule.binding.asset)
+            carried = await transaction.decisions.carries(chain, rule.name, rule.binding.asset)
+            last_paid_end = await transaction.decisions.last_paid_end(chain, rule.name)
+        reads = await self._reads(rule, progress.through)
+        inputs = measure(rule.plan, due.window, {**known, **progress.changed}, reads, owed)
+        facts = Facts(due.first, last, inputs, progress.sources, last_paid_end)
+        return decide(rule.plan, rule.binding, due.window, facts, carried)
+
+    async def _begin(self) -> Block:
+        """Save the rules as they are now, and find the block that everything starts from."""
+        async with self._database.begin(self._lease) as transaction:
+            for rule in self._rules:
+                await transaction.decisions.save_rule(rule.plan.rule)
+            start_block = (await transaction.events.cursor(self._chain.name)).start_block
+            stored = await transaction.events.block(self._chain.name, start_block)
+        self._start = stored or (await self._blocks([start_block]))[0]
+        return self._start
+
+    async def _next(self, start: Block, head: Block) -> _Due | None:
+        """Of every rule's next window, the earliest that is closed."""
+        due: list[_Due] = []
+        async with self._database.snapshot() as transaction:
+            for rule in self._rules:
+                every_s = rule.plan.rule.window_s
+                last = await transaction.decisions.last(self._chain.name, rule.name)
+                if last is None:
+                    window, first = first_window(every_s, start.timestamp), start.number
+                else:
+                    window, first = window_after(every_s, last[0].end), last[1] + 1
+                if head.timestamp >= window.end:
+                    cursor = await transaction.chains.cursor(self.name, self._scope(rule))
+                    due.append(_Due(rule, window, first, cursor[0] if cursor else start.number - 1))
+        return min(due, key=lambda one: (one.window.end, one.rule.name), default=None)
+
+    async def _last_block(self, end: int, start: Block, head: Block) -> Block:
+        """The last block with timestamp < `end`.
+
+        Not every block is stored: where the next one is missing, the chain is asked. All lie below the finalized head,
+        so every daemon finds the same block, however it caught up.
+        """
+        if end in self._last_blocks:
+            return self._last_blocks[end]
+        async with self._database.snapshot() as transaction:
+            low = await transaction.events.finalized_before(self._chain.name, end) or start
+            following = await transaction.events.block(self._chain.name, low.number + 1)
+        high = following if following is not None and following.timestamp >= end else head
+        while high.number - low.number > 1:
+            step = max((high.number - low.number) // PROBES, 1)
+            for block in await self._blocks(range(low.number + step, high.number, step)):
+                if block.timestamp >= end:
+                    high = block
+                    break
+                low = block
+        assert low.timestamp < end <= high.timestamp
+        self._last_blocks[end] = low
+        return low
+
+    async def _blocks(self, numbers: Sequence[int]) -> list[Block]:
+        blocks = await self._chain.blocks(numbers)
+        if [block.number for block in blocks] != list(numbers):
+            raise ChainDisagrees(f"asked for blocks {numbers}, got {[block.number for block in blocks]}")
+        return blocks
+
+    async def _advance(self, transaction: Transaction, due: _Due, last: Block) -> _Progress:
+        """The rule after the next logs, at most up to `last`."""
+        name, plan, chain = due.rule.name, due.rule.plan, self._chain.name
+        logs = await _logs(transaction, due.rule, chain, first=due.cursor + 1, last=last.number, limit=self._logs_max)
+        through = logs[-1].block if len(logs) >= self._logs_max else BlockStamp(chain, last.number, last.hash)
+        events = [event for log in logs for event in due.rule.events(log)]
+        moved = [touch for event in events for touch in _touches(due.rule, event)]
+        keys = {touch.key for touch in moved}
+        keys |= {(table, SCALAR) for table, each in plan.rule.inputs.items() if isinstance(each, TimeWeighted)}
+        known = await transaction.decisions.accumulators(chain, name, keys)
+        counted = await transaction.decisions.sources(chain, name, due.window)
+        changed = advance(plan, due.window, moved, known)
+        return _Progress(through, changed, count_sources(due.window, events, counted))
+
+    async def _reads(self, rule: BoundRule, at: BlockStamp) -> dict[str, int]:
+        """Every input that is read from the chain, at block `at` by hash."""
+        reads: dict[str, int] = {}
+        for name, source in rule.plan.rule.inputs.items():
+            match source:
+                case Balance(contract):
+                    account = rule.binding.contracts[contract]
+                    reads[name] = await self._chain.balance(account, rule.binding.asset, at)
+                case Read(contract, function):
+                    reads[name] = await self._chain.read_uint(rule.binding.contracts[contract], function, at)
+                case _:
+                    pass
+        return reads
+
+    async def _commit(self, due: _Due, progress: _Progress, decision: Decision | None) -> None:
+        chain, name = self._chain.name, due.rule.name
+        async with self._database.begin(self._lease) as transaction:
+            await transaction.decisions.save_accumulators(chain, name, progress.changed)
+            await transaction.decisions.save_sources(chain, name, due.window, progress.sources)
+            if decision is not None:
+                await transaction.decisions.add(chain, decision)
+            await transaction.chains.move_cursor(self.name, self._scope(due.rule), progress.through)
+        if decision is not None:
+            self._last_blocks.pop(due.window.end, None)
+
+    def _scope(self, rule: BoundRule) -> str:
+        return f"{self._chain.name}/{rule.name}"
+
+
+def _touches(rule: BoundRule, event: Event) -> Iterator[Touch]:
+    try:
+        yield from touches(rule.plan, event)
+    except ArithmeticError as error:
+        raise HoldError(
+            f"rule {rule.name}: log {event.log.log_index} of block {event.log.block} cannot be counted: {error}; "
+            f"correct the formulas over the event `{event.source}` and raise the version"
+        ) from None
+
+
+async def _logs(
+    transaction: Transaction, rule: BoundRule, chain: str, *, first: int, last: int, limit: int | None = None
+) -> list[Log]:
+    """Finalized logs that may concern the rule: by contract and by event, each a superset of what it selects."""
+    filters = log_filters([rule])
+    if not filters or first > last:
+        return []
+    return await transaction.events.logs(
+        chain,
+        first,
+        last,
+        addresses=[address for each in filters for address in each.addresses],
+        topic0s=sorted({topic for each in filters for topic in each.topics[0] or ()}),
+        limit=limit,
+    )
