@@ -279,7 +279,7 @@ CREATE TABLE attempts (
     gas_limit      BIGINT NOT NULL,
     max_fee        uint256 NOT NULL,        -- wei per gas
     priority_fee   uint256 NOT NULL,        -- wei per gas
-    signed_head    BIGINT NOT NULL,         -- our head when it was signed: fee bumps count blocks from here
+    signed_head    BIGINT NOT NULL,         -- our head when it was signed, or given back by a reorg: bumps count from here
     signed_at      TIMESTAMPTZ NOT NULL DEFAULT now(),
     sent_at        TIMESTAMPTZ,             -- first time a node took it (or knew it)
     -- inclusion as last seen; cleared by a reorg

@@ -159,7 +159,7 @@ class Attempt:
     attempt_id: int
     ordinal: int
     signed: Signed
-    signed_head: int  # our head when it was signed: fee bumps count blocks, not minutes
+    signed_head: int  # our head when it was signed, or given back by a reorg: fee bumps count blocks from here
     sent: bool  # a node took it
     inclusion: Inclusion | None
 
@@ -298,7 +298,8 @@ def bump_is_due(in_flight: Sequence[InFlight], head_number: int, bump_after_bloc
     if not waiting:
         return None
     first = min(waiting, key=lambda flight: flight.slot.nonce)
-    return first if head_number - first.latest.signed_head >= bump_after_blocks else None
+    waits_from = max(attempt.signed_head for attempt in first.attempts)
+    return first if head_number - waits_from >= bump_after_blocks else None
 
 
 # ── Nonces ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -138,8 +138,11 @@ INSERT_ATTEMPT = """
 """
 MARK_SENT = "UPDATE attempts SET sent_at = now() WHERE attempt_id = $1 AND sent_at IS NULL"
 CLEAR_INCLUSION = """
-    UPDATE attempts SET block_number = NULL, block_hash = NULL, succeeded = NULL, gas_used = NULL, fee_paid = NULL
-     WHERE slot_id = $1 AND block_number IS NOT NULL AND NOT final
+    UPDATE attempts t
+       SET block_number = NULL, block_hash = NULL, succeeded = NULL, gas_used = NULL, fee_paid = NULL,
+           signed_head = h.head_number
+      FROM heads h
+     WHERE h.chain = t.chain AND t.slot_id = $1 AND t.block_number IS NOT NULL AND NOT t.final
 """
 INCLUDE = """
     UPDATE attempts

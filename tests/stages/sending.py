@@ -154,9 +154,7 @@ class SendingWorld:
                     *(CHAIN, stamp.number, stamp.hash, log.log_index, log.tx_hash, log.tx_index, log.address),  # type: ignore[attr-defined]
                     *(*topics, log.data),  # type: ignore[attr-defined]
                 )
-            await execute(
-                "UPDATE blocks SET status = 'finalized' WHERE number <= $1 AND status = 'canonical'", final
-            )
+            await execute("UPDATE blocks SET status = 'finalized' WHERE number <= $1 AND status = 'canonical'", final)
             await execute("DELETE FROM heads")
             await execute(
                 """INSERT INTO heads (chain, head_number, head_hash, head_timestamp, finalized_number, finalized_hash,

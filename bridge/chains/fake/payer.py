@@ -213,7 +213,8 @@ class FakePayer:
             return Settlement(
                 any((log.topics[0], log.data) == (PROPOSED, action.content_hash) for log in own), frozenset()
             )
-        own = [log for log in own if log.topics[2] == action.batch_index.to_bytes(32, "big")]
+        index = action.batch_index.to_bytes(32, "big")
+        own = [log for log in own if log.topics[0] != PROPOSED and log.topics[2] == index]
         credited = frozenset(Address(log.data) for log in own if log.topics[0] == CREDITED)
         return Settlement(any(log.topics[0] == BATCH_EXECUTED for log in own), credited)
 

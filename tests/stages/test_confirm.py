@@ -1,0 +1,171 @@
+"""What was sent, watched: inclusion, reorgs, finality, reverts, and nonces that somebody else spent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.domain.errors import ChainUnavailable
+from bridge.store.database import Database
+from tests.stages.sending import SendingWorld, recipients
+
+FINAL = ["final", "final", "final"]
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncIterator[SendingWorld]:
+    world = await SendingWorld.create(database)
+    await world.decide([5, 6, 7])
+    await world.work()
+    return world
+
+
+async def arrows(world: SendingWorld, ordinal: int) -> list[tuple[object, ...]]:
+    return await world.rows(
+        "SELECT from_state, to_state FROM confirmations c JOIN actions a USING (action_id) "
+        f"WHERE a.ordinal = {ordinal} ORDER BY confirmation_id"
+    )
+
+
+async def test_confirm__receipt_in_a_block_that_ingest_lacks__waits_for_the_block(world: SendingWorld):
+    await world.mine(ingest=False)
+    await world.work()
+    assert (await world.states())[0] == "broadcast"
+
+
+async def test_confirm__included__carries_block_gas_and_fee(world: SendingWorld):
+    await world.advance()
+    assert await world.rows("SELECT block_number, succeeded, gas_used, fee_paid, final FROM attempts LIMIT 1") == [
+        (world.head, True, 60_000, 600_000, False)
+    ]
+
+
+async def test_confirm__every_arrow_in_order__is_a_committed_row(world: SendingWorld):
+    await world.advance(8)
+    assert await arrows(world, 1) == [
+        ("planned", "reserved"),
+        ("reserved", "signed"),
+        ("signed", "broadcast"),
+        ("broadcast", "included"),
+        ("included", "final"),
+    ]
+    tx_ids = await world.rows(
+        "SELECT tx_id IS NOT NULL, block_hash IS NOT NULL FROM confirmations WHERE to_state = 'final'"
+    )
+    assert tx_ids == [(True, True)] * 3
+
+
+@pytest.mark.parametrize("put_back", [True, False], ids=["back_in_the_pool", "lost"])
+async def test_confirm__reorg_takes_the_block__sent_again_and_paid_once(world: SendingWorld, put_back: bool):
+    await world.advance(2)
+    assert await world.states() == ["included", "included", "included"]
+    raw = await world.rows("SELECT raw FROM attempts ORDER BY attempt_id")
+    await world.reorg(2, put_back=put_back)
+    await world.work()
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+    assert await world.rows("SELECT raw FROM attempts ORDER BY attempt_id") == raw  # the same bytes, no new nonce
+
+
+async def test_confirm__reorg_without_reinclusion__goes_back_to_broadcast_with_no_inclusion(world: SendingWorld):
+    await world.advance()
+    world.payer.faults.lose_broadcasts = True
+    await world.reorg(1)
+    await world.work()
+    assert (await world.states())[0] == "broadcast"
+    assert await world.rows("SELECT block_number, succeeded, fee_paid FROM attempts LIMIT 1") == [(None, None, None)]
+    assert ("included", "broadcast") in await arrows(world, 0)
+
+
+async def test_confirm__not_final_yet__stays_included(world: SendingWorld):
+    await world.advance(2)
+    assert (await world.states())[0] == "included"
+    await world.advance()
+    assert (await world.states())[0] == "final"
+
+
+async def test_confirm__final_revert__held_with_the_hash_and_the_slot_settled(world: SendingWorld):
+    world.payer.faults.reverts = True
+    await world.advance(4)
+    assert (await world.states())[0] == "held"
+    assert "reverted in final transaction 0x" in str((await world.reasons())[0])
+    assert await world.rows("SELECT state FROM slots") == [("settled",)]
+    assert await world.rows("SELECT succeeded, final FROM attempts") == [(False, True)]
+
+
+async def test_confirm__success_without_an_event_of_its_id__held(world: SendingWorld):
+    await world.mine()
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute("DELETE FROM logs")
+    await world.work()
+    await world.advance(3)
+    assert (await world.states())[0] == "held"
+    assert "no event" in str((await world.reasons())[0])
+
+
+async def test_confirm__transfer_failed__payout_is_credited(world: SendingWorld):
+    world.payer.faults.credited = {recipients(3)[1]}
+    await world.advance(8)
+    assert await world.rows("SELECT outcome FROM payouts ORDER BY recipient") == [("paid",), ("credited",), ("paid",)]
+    summary = await world.summary()
+    assert (summary.paid_total, summary.credited_total) == (12, 6)
+
+
+async def test_confirm__endpoints_fail__moves_nothing(world: SendingWorld):
+    world.payer.faults.receipts_unavailable = True
+    await world.mine(4)
+    _, confirm = world.stages
+    with pytest.raises(ChainUnavailable):
+        await confirm.step()
+    assert (await world.states())[0] == "broadcast"
+    world.payer.faults.receipts_unavailable = False
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+
+
+async def test_confirm__nonce_spent_by_a_stranger__quarantined_then_paid_under_the_next(world: SendingWorld):
+    world.payer.pool.clear()
+    world.payer.faults.lose_broadcasts = True
+    world.payer.spend_nonce()
+    await world.advance(2)
+    assert (await world.states())[0] == "broadcast"  # not final yet: no proof
+    await world.advance(1)
+    world.payer.faults.lose_broadcasts = False
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+    assert (await world.rows("SELECT nonce, state FROM slots ORDER BY nonce"))[:2] == [(0, "foreign"), (1, "settled")]
+    walked = await arrows(world, 0)
+    assert walked[3:5] == [("broadcast", "quarantined"), ("quarantined", "planned")]
+
+
+async def test_confirm__every_endpoint_hides_our_receipt__the_guard_says_final_and_nothing_is_paid_again(
+    world: SendingWorld,
+):
+    world.payer.faults.receipts_hidden = True
+    await world.advance(6)
+    assert (await world.states())[0] == "final"
+    assert ("quarantined", "final") in await arrows(world, 0)
+    world.payer.faults.receipts_hidden = False
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+
+
+async def test_confirm__stranger_executes_our_batch__final_by_the_guard_and_never_paid_again(world: SendingWorld):
+    await world.advance(3)  # the proposal is final, both batches are included or about to be
+    await world.reorg(2)
+    world.payer.pool.clear()
+    world.payer.faults.lose_broadcasts = True
+    [(payload,)] = await world.rows("SELECT payload FROM actions WHERE ordinal = 1")
+    assert isinstance(payload, bytes)
+    world.payer.spend_nonce(payload)
+    await world.advance(4)
+    world.payer.faults.lose_broadcasts = False
+    await world.advance(10)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+    assert (await world.summary()).paid_total == 18
