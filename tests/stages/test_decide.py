@@ -1,0 +1,520 @@
+"""The decide stage on a real database, over a scripted chain that holds its blocks and logs in memory."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from bridge.domain.errors import ConfigError, HoldError, LeaseLost
+from bridge.domain.events import Block, ChainCursor, Log, Value
+from bridge.domain.rules import Plan, Token, Window, parse_declaration
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.ports import ChainReader, EventDecoder, Lease, LogFilter
+from bridge.ports import Database as DatabasePort
+from bridge.runtime.rulefile import parse_rule
+from bridge.stages.decide import BoundRule, Decide, bind_rules, log_filters, source_logs
+from bridge.store.database import Database, Transaction
+from bridge.store.leases import Leases
+
+VAULT, POOL, BOOK, TOKEN = (Address(bytes([n]) * 20) for n in (0xAA, 0xBB, 0xCC, 0xDD))
+ALICE, BOB = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0))
+CONTRACTS = {"vault": VAULT, "pool": POOL, "obligations": BOOK}
+TOKENS = {"USDX": Token(AssetId("eip155:31337/erc20:0xdd"), TOKEN)}
+
+FEES = """
+rule: fees
+version: 1
+description: fees of 100 s by deposits
+asset: USDX
+window: {every: 100 s}
+events:
+  fee: {contract: vault, event: "FeePaid(address token, address payer, uint256 amount)", where: token == asset}
+  deposit: {contract: pool, event: "Deposited(address account, uint256 amount)"}
+  withdrawal: {contract: pool, event: "Withdrawn(address account, uint256 amount)"}
+inputs:
+  fees: {sum: fee.amount}
+  stake: {time_weighted: {add: deposit.amount, subtract: withdrawal.amount, by: account}}
+surplus: fees
+carry: surplus
+split: {pro_rata: stake}
+"""
+
+BUFFER = """
+rule: reserve
+version: 1
+description: what the vault holds above its floor
+asset: USDX
+window: {every: 100 s}
+events:
+  release: {contract: vault, event: "Released(address token, uint256 amount)", where: token == asset}
+inputs:
+  assets: {balance: vault}
+  liabilities: {read: {contract: obligations, function: total}}
+  committed: {committed: release.amount}
+parameters: {floor: 10}
+surplus: assets - liabilities - committed - floor
+carry: none
+split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
+"""
+
+
+@dataclasses.dataclass
+class Decoder:
+    """Declarations become topics by sha256, fields travel as JSON: no chain's encoding is needed here."""
+
+    name: str
+    topic0: bytes
+    fields: Mapping[str, str]
+
+    def decode(self, log: Log) -> Mapping[str, Value]:
+        fields = json.loads(log.data)
+        if set(fields) != set(self.fields):
+            raise ValueError("other fields")
+        return {
+            name: bytes.fromhex(value) if self.fields[name] == "address" else int(value)
+            for name, value in fields.items()
+        }
+
+
+class ScriptedChain:
+    """Blocks ten seconds apart from second 1000; everything up to `final` is finalized."""
+
+    name = "test"
+    reference = "eip155:31337"
+
+    def __init__(self, *, start: int = 0, stored_every: int = 1) -> None:
+        self.start = start
+        self.stored_every = stored_every  # a backfill stores some blocks only
+        self.final = -1
+        self.entries: list[Log] = []
+        self.held = 0
+        self.liabilities = 0
+        self.reads: list[tuple[str, BlockStamp]] = []
+
+    def at(self, number: int) -> Block:
+        return Block(number, hashlib.sha256(b"%d" % number).digest(), b"", 1000 + 10 * number)
+
+    def emit(self, number: int, address: Address, declaration: str, **fields: bytes | int) -> None:
+        block = self.at(number)
+        data = {key: each.hex() if isinstance(each, bytes) else str(each) for key, each in fields.items()}
+        index = sum(log.block.number == number for log in self.entries)
+        stamp = BlockStamp(self.name, number, block.hash)
+        topics = (hashlib.sha256(declaration.encode()).digest(),)
+        log = Log(stamp, index, bytes(32), 0, address, topics, json.dumps(data).encode(), block.timestamp)
+        self.entries.append(log)
+        self.entries.sort(key=lambda each: (each.block.number, each.log_index))
+
+    def fee(self, number: int, amount: int, token: Address = TOKEN) -> None:
+        self.emit(
+            number,
+            VAULT,
+            "FeePaid(address token, address payer, uint256 amount)",
+            token=token,
+            payer=ALICE,
+            amount=amount,
+        )
+
+    def deposit(self, number: int, account: Address, amount: int) -> None:
+        self.emit(number, POOL, "Deposited(address account, uint256 amount)", account=account, amount=amount)
+
+    def withdraw(self, number: int, account: Address, amount: int) -> None:
+        self.emit(number, POOL, "Withdrawn(address account, uint256 amount)", account=account, amount=amount)
+
+    # ChainReader, as far as the stage uses it
+    def decoder(self, declaration: str) -> EventDecoder:
+        shape = parse_declaration(declaration)
+        return Decoder(shape.name, hashlib.sha256(declaration.encode()).digest(), shape.fields)
+
+    async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
+        assert (account, asset, at.hash) == (VAULT, TOKENS["USDX"].asset, self.at(at.number).hash)
+        self.reads.append(("balance", at))
+        return self.held
+
+    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
+        assert (contract, function, at.hash) == (BOOK, "total", self.at(at.number).hash)
+        self.reads.append(("total", at))
+        return self.liabilities
+
+    async def blocks(self, numbers: Sequence[int]) -> list[Block]:
+        return [self.at(number) for number in numbers]
+
+    # EventStore, likewise
+    async def cursor(self, chain: str) -> ChainCursor:
+        return ChainCursor(self.start, self.final, ())
+
+    async def finalized(self, chain: str) -> Block | None:
+        return self.at(self.final) if self.final >= self.start else None
+
+    async def finalized_before(self, chain: str, timestamp: int) -> Block | None:
+        stored = [self.at(number) for number in range(self.start, self.final + 1) if number % self.stored_every == 0]
+        return max((block for block in stored if block.timestamp < timestamp), key=lambda b: b.number, default=None)
+
+    async def block(self, chain: str, number: int) -> Block | None:
+        return self.at(number) if number % self.stored_every == 0 and self.start <= number <= self.final else None
+
+    async def logs(
+        self,
+        chain: str,
+        first: int,
+        last: int,
+        *,
+        addresses: Sequence[Address] = (),
+        topic0s: Sequence[bytes] = (),
+        limit: int | None = None,
+    ) -> list[Log]:
+        assert last <= self.final
+        found: list[Log] = []
+        for log in self.entries:
+            if limit is not None and len(found) >= limit and log.block != found[-1].block:
+                break
+            if first <= log.block.number <= last and log.address in addresses and log.topics[0] in topic0s:
+                found.append(log)
+        return found
+
+
+class Scripted:
+    """The database, whose event store is the scripted chain."""
+
+    def __init__(self, database: Database, chain: ScriptedChain) -> None:
+        self._database = database
+        self._chain = chain
+
+    @contextlib.asynccontextmanager
+    async def begin(self, lease: Lease | None = None) -> AsyncIterator[Transaction]:
+        async with self._database.begin(lease) as transaction:
+            transaction.__dict__["events"] = self._chain
+            yield transaction
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        async with self._database.snapshot() as transaction:
+            transaction.__dict__["events"] = self._chain
+            yield transaction
+
+
+class World:
+    def __init__(self, database: Database, chain: ScriptedChain, lease: Lease) -> None:
+        self.database = database
+        self.chain = chain
+        self.lease = lease
+        self.port = cast("DatabasePort", Scripted(database, chain))
+
+    def bound(self, *texts: str) -> tuple[BoundRule, ...]:
+        plans: list[Plan] = [parse_rule(text, name="rule.yaml") for text in texts]
+        return bind_rules(plans, chain=cast("ChainReader", self.chain), contracts=CONTRACTS, tokens=TOKENS)
+
+    def stage(self, *texts: str, logs_max: int = 1000) -> Decide:
+        return Decide(
+            database=self.port,
+            chain=cast("ChainReader", self.chain),
+            rules=self.bound(*texts),
+            lease=self.lease,
+            logs_max=logs_max,
+        )
+
+    async def run(self, stage: Decide, steps_max: int = 200) -> int:
+        for steps in range(steps_max):
+            if not await stage.step():
+                return steps
+        raise AssertionError("the stage does not come to rest")
+
+    async def rows(self, statement: str) -> list[dict[str, Any]]:
+        async with self.database.snapshot() as transaction:
+            return [dict(row) for row in await transaction.connection.fetch(statement)]
+
+    async def decisions(self) -> list[dict[str, Any]]:
+        return await self.rows("SELECT * FROM decisions ORDER BY window_end, rule")
+
+    async def allocations(self) -> list[tuple[int, bytes, int]]:
+        rows = await self.rows(
+            "SELECT window_start, recipient, amount FROM allocations JOIN decisions USING (decision_id)"
+            " ORDER BY window_end, rule, recipient"
+        )
+        return [tuple(row.values()) for row in rows]
+
+
+@pytest.fixture
+async def world(database: Database) -> World:
+    async with database.begin() as transaction:
+        await transaction.chains.register("test", "evm", "eip155:31337", bytes(32), 0)
+    lease = await Leases(database).acquire("decide:test", "a test", 60_000)
+    assert lease is not None
+    return World(database, ScriptedChain(), lease)
+
+
+async def test_step__nothing_final_or_window_open__idle(world: World):
+    stage = world.stage(FEES)
+    assert await stage.step() is False
+    world.chain.fee(1, 50)
+    world.chain.final = 9  # second 1090: the window 1000 … 1100 is open
+    assert await stage.step() is False
+    assert await world.decisions() == []
+
+
+async def test_step__window_closed__decides_by_time_weighted_deposits(world: World):
+    chain = world.chain
+    chain.deposit(0, ALICE, 10)  # 100 s × 10
+    chain.deposit(5, BOB, 10)  # 50 s × 10
+    chain.fee(3, 90)
+    chain.fee(4, 1000, token=BOB)  # another token: not counted
+    chain.fee(10, 7)  # second 1100 belongs to the next window
+    chain.final = 10
+    assert await world.run(world.stage(FEES)) == 1
+    (decision,) = await world.decisions()
+    assert (decision["window_start"], decision["window_end"]) == (1000, 1100)
+    assert (decision["block_number"], decision["block_hash"]) == (9, chain.at(9).hash)
+    assert (decision["verdict"], decision["surplus"], decision["total"]) == ("pay", 90, 90)
+    assert await world.allocations() == [(1000, ALICE, 60), (1000, BOB, 30)]
+    artifact = json.loads(decision["artifact"])
+    assert hashlib.sha256(decision["artifact"]).digest() == decision["decision_id"]
+    assert artifact["events"]["fee"]["count"] == 1
+    assert artifact["events"]["fee"]["first"] == [3, 0]
+    assert artifact["inputs"]["stake"]["weights"] == {"0x" + ALICE.hex(): "1000", "0x" + BOB.hex(): "500"}
+    assert artifact["blocks"]["first"] == 0
+
+
+async def test_step__no_events__a_window_still_has_its_decision(world: World):
+    world.chain.final = 30
+    assert await world.run(world.stage(FEES)) == 3
+    assert [row["verdict"] for row in await world.decisions()] == ["nothing"] * 3
+
+
+async def test_step__starts_within_a_window__first_full_window_decides_and_balances_count(world: World):
+    chain = world.chain
+    chain.start = 4
+    chain.deposit(5, ALICE, 10)
+    chain.fee(6, 500)  # before the first full window
+    chain.fee(12, 8)
+    chain.final = 20
+    await world.run(world.stage(FEES))
+    (decision,) = await world.decisions()
+    assert (decision["window_start"], decision["surplus"]) == (1100, 8)
+    assert json.loads(decision["artifact"])["events"]["deposit"]["count"] == 0
+    assert await world.allocations() == [(1100, ALICE, 8)]
+
+
+@pytest.mark.parametrize(("logs_max", "stored_every"), [(1, 1), (2, 7), (1000, 13)])
+async def test_step__down_for_long_or_live__same_bytes(
+    world: World, database_url: str, logs_max: int, stored_every: int
+):
+    """One daemon sees each block as it becomes final; the other wakes up at the end, with few blocks stored."""
+    chain = world.chain
+    for number in range(0, 60, 3):
+        chain.deposit(number, ALICE if number % 2 else BOB, number + 1)
+        chain.fee(number + 1, 11 * number + 1)
+        if number % 4 == 0 and number:
+            chain.withdraw(number, BOB, 1)
+    stage = world.stage(FEES, BUFFER)
+    chain.held = 1000
+    for chain.final in range(61):
+        await world.run(stage)
+    live = [row["artifact"] for row in await world.decisions()]
+    assert len(live) == 12
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute(
+            "TRUNCATE decisions, allocations, carries, accumulators, sources, cursors CASCADE"
+        )
+    chain.stored_every = stored_every
+    late = world.stage(FEES, BUFFER, logs_max=logs_max)
+    await world.run(late, 500)
+    assert [row["artifact"] for row in await world.decisions()] == live
+
+
+async def test_step__several_rules__in_order_of_window_end_then_name(world: World):
+    world.chain.final = 20
+    await world.run(world.stage(BUFFER, FEES.replace("every: 100 s", "every: 50 s")))
+    found = [(row["window_end"], row["rule"]) for row in await world.decisions()]
+    assert found == [
+        (1050, "fees"),
+        (1100, "fees"),
+        (1100, "reserve"),
+        (1150, "fees"),
+        (1200, "fees"),
+        (1200, "reserve"),
+    ]
+
+
+async def test_reserve__decided_but_not_paid_yet__not_found_again(world: World):
+    chain = world.chain
+    chain.held, chain.liabilities = 100, 20
+    chain.deposit(0, ALICE, 1)
+    chain.fee(1, 30)  # 30 of the 100 belong to the other rule, which decides first
+    chain.final = 20
+    await world.run(world.stage(FEES, BUFFER))
+    reserve = [row for row in await world.decisions() if row["rule"] == "reserve"]
+    assert [row["surplus"] for row in reserve] == [100 - 20 - 30 - 10, 0]
+    assert {at.number for _, at in chain.reads} == {9, 19}
+
+
+async def test_reserve__paid__committed_shrinks_as_the_balance_does(world: World):
+    chain = world.chain
+    chain.held = 100
+    chain.final = 10
+    stage = world.stage(BUFFER)
+    await world.run(stage)
+    chain.emit(12, VAULT, "Released(address token, uint256 amount)", token=TOKEN, amount=90)
+    chain.held = 10 + 5  # 90 paid, 5 came in
+    chain.final = 20
+    await world.run(stage)
+    assert [row["surplus"] for row in await world.decisions()] == [90, 5]
+
+
+async def test_step__more_released_than_decided__held(world: World):
+    world.chain.held = 100
+    world.chain.emit(1, VAULT, "Released(address token, uint256 amount)", token=TOKEN, amount=1)
+    world.chain.final = 10
+    await world.run(world.stage(BUFFER))
+    (decision,) = await world.decisions()
+    assert (decision["verdict"], decision["total"]) == ("hold", 0)
+    assert "more was released" in decision["reason"]
+
+
+async def test_step__withdrawal_of_unseen_deposit__held_for_good_and_nothing_lost(world: World):
+    chain = world.chain
+    chain.deposit(0, ALICE, 10)
+    chain.withdraw(1, BOB, 5)
+    chain.deposit(2, BOB, 50)  # above zero again, but its true balance is not known
+    chain.fee(3, 40)
+    chain.fee(13, 2)
+    chain.final = 20
+    await world.run(world.stage(FEES))
+    decisions = await world.decisions()
+    assert [row["verdict"] for row in decisions] == ["hold", "hold"]
+    assert "below zero" in decisions[0]["reason"]
+    assert [row["carried_out"] for row in decisions] == [40, 42]
+
+
+async def test_step__nobody_deposited__held_then_paid_with_the_next_window(world: World):
+    chain = world.chain
+    chain.fee(3, 40)
+    chain.deposit(12, ALICE, 1)
+    chain.fee(13, 2)
+    chain.final = 20
+    await world.run(world.stage(FEES))
+    assert [row["verdict"] for row in await world.decisions()] == ["hold", "pay"]
+    assert await world.allocations() == [(1100, ALICE, 42)]
+    assert await world.rows("SELECT * FROM carries") == []
+    assert [row["carried_in"] for row in await world.rows("SELECT carried_in FROM allocations")] == [40]
+
+
+async def test_step__restarted_between_steps__goes_on_where_it_was(world: World):
+    chain = world.chain
+    chain.deposit(0, ALICE, 1)
+    for number in range(10):
+        chain.fee(number, 1)
+    chain.final = 10
+    steps = 0
+    while await world.stage(FEES, logs_max=2).step():  # a new instance for every step
+        steps += 1
+    assert steps == 6  # block 0 has two logs, then two blocks at a time, then block 9
+    (decision,) = await world.decisions()
+    assert decision["surplus"] == 10
+    assert json.loads(decision["artifact"])["events"]["fee"] | {"where": ""} == {
+        "contract": "0x" + VAULT.hex(),
+        "count": 10,
+        "declaration": "FeePaid(address token, address payer, uint256 amount)",
+        "first": [0, 1],
+        "last": [9, 0],
+        "where": "",
+    }
+
+
+async def test_step__lease_lost__commits_nothing(world: World):
+    world.chain.fee(1, 1)
+    world.chain.final = 10
+    stage = world.stage(FEES)
+    await Leases(world.database).release(world.lease)
+    assert await Leases(world.database).acquire("decide:test", "another", 60_000) is not None
+    with pytest.raises(LeaseLost):
+        await stage.step()
+    assert await world.decisions() == []
+    assert await world.rows("SELECT * FROM cursors") == []
+
+
+async def test_step__same_version_other_text__refused_with_the_mend(world: World):
+    world.chain.final = 10
+    await world.run(world.stage(FEES))
+    with pytest.raises(ConfigError, match="raise it to 2"):
+        await world.stage(FEES.replace("fees of", "Fees of")).step()
+    assert [row["version"] for row in await world.rows("SELECT version FROM rules")] == [1]
+
+
+async def test_step__newer_version__takes_over_from_its_next_window_and_never_back(world: World):
+    chain = world.chain
+    chain.deposit(0, ALICE, 1)
+    for number in (1, 11, 25):
+        chain.fee(number, 5)
+    chain.final = 10
+    await world.run(world.stage(FEES))
+    chain.final = 40
+    newer = FEES.replace("version: 1", "version: 2").replace("every: 100 s", "every: 200 s")
+    await world.run(world.stage(newer))
+    found = [
+        (row["version"], row["window_start"], row["window_end"], row["surplus"]) for row in await world.decisions()
+    ]
+    assert found == [(1, 1000, 1100, 5), (2, 1100, 1200, 5), (2, 1200, 1400, 5)]
+    with pytest.raises(ConfigError, match="superseded"):
+        await world.stage(FEES).step()
+
+
+async def test_step__event_not_as_declared__chain_held(world: World):
+    declaration = "Deposited(address account, uint256 amount)"
+    world.chain.emit(1, POOL, declaration, account=ALICE)
+    world.chain.final = 10
+    with pytest.raises(HoldError, match="`deposit` is declared"):
+        await world.stage(FEES).step()
+
+
+async def test_source_logs__of_a_decision__those_that_were_counted(world: World):
+    chain = world.chain
+    chain.deposit(0, ALICE, 1)
+    chain.fee(3, 40)
+    chain.fee(4, 40, token=BOB)
+    chain.fee(10, 2)
+    chain.final = 10
+    await world.run(world.stage(FEES))
+    (decision,) = await world.decisions()
+    blocks = json.loads(decision["artifact"])["blocks"]
+    (rule,) = world.bound(FEES)
+    async with world.port.snapshot() as transaction:
+        found = await source_logs(
+            transaction, rule, chain="test", first=blocks["first"], last=blocks["last"], window=Window(1000, 1100)
+        )
+    assert {name: [log.block.number for log in logs] for name, logs in found.items()} == {
+        "fee": [3],
+        "deposit": [0],
+        "withdrawal": [],
+    }
+
+
+def test_log_filters__several_rules__one_filter_a_contract():
+    world = World(cast("Database", None), ScriptedChain(), Lease("", 0, ""))
+    topic = {text: hashlib.sha256(text.encode()).digest() for text in (
+        "FeePaid(address token, address payer, uint256 amount)",
+        "Released(address token, uint256 amount)",
+        "Deposited(address account, uint256 amount)",
+        "Withdrawn(address account, uint256 amount)",
+    )}  # fmt: skip
+    fee, release, deposit, withdrawal = topic.values()
+    assert log_filters(world.bound(FEES, BUFFER)) == (
+        LogFilter((VAULT,), (tuple(sorted((fee, release))),)),
+        LogFilter((POOL,), (tuple(sorted((deposit, withdrawal))),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        ((FEES, FEES), "two rules of this name"),
+        ((FEES.replace("contract: pool", "contract: pol"),), "no contract `pol`"),
+        ((FEES.replace("USDX", "USDY"),), "no token `USDY`"),
+    ],
+)
+def test_bind_rules__name_not_configured__refused(texts: tuple[str, ...], problem: str):
+    world = World(cast("Database", None), ScriptedChain(), Lease("", 0, ""))
+    with pytest.raises(ConfigError, match=problem):
+        world.bound(*texts)
