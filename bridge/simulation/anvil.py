@@ -28,6 +28,9 @@ FINALITY_DISTANCE = 2 * SLOTS_IN_AN_EPOCH
 BLOCK_GAS_LIMIT = 100_000_000
 GENESIS_BALANCE_ETHER = 1_000_000_000
 
+OLD_STATES = 5000
+"""States of old blocks that can be read; each takes some 250 kB of disk, so there has to be an end."""
+
 REPOSITORY = Path(__file__).parents[2]
 LISTENING = re.compile(r"^Listening on (127\.0\.0\.1:\d+)$", re.MULTILINE)
 
@@ -64,7 +67,8 @@ class Anvil:
             *(str(program), "--host", "127.0.0.1", "--port", "0", "--chain-id", str(CHAIN_ID)),
             *("--no-mining", "--order", "fifo", "--slots-in-an-epoch", str(SLOTS_IN_AN_EPOCH)),
             *("--timestamp", str(genesis_timestamp), "--gas-limit", str(BLOCK_GAS_LIMIT)),
-            *("--accounts", "1", "--balance", str(GENESIS_BALANCE_ETHER), "--cache-path", str(scratch)),
+            *("--accounts", "1", "--balance", str(GENESIS_BALANCE_ETHER)),
+            *("--cache-path", str(scratch), "--max-persisted-states", str(OLD_STATES)),
         )
         process = await ServerProcess.start("Anvil", command, scratch=scratch, log=log)
         await process.wait_ready(lambda: _listening(log) is not None)

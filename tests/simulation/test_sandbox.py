@@ -192,12 +192,14 @@ async def test_sandbox__reorganised__what_others_sent_is_gone_until_they_send_it
         assert await sandbox.anvil.call("eth_getTransactionReceipt", transaction) is not None
 
 
-@pytest.mark.parametrize("depth", [0, FINALITY_DISTANCE + 1])
-async def test_sandbox__reorganised_too_deep__is_refused(tmp_path, depth):
+async def test_sandbox__reorganised_too_deep__is_refused_and_nothing_changes(tmp_path):
     async with Sandbox.start(tmp_path, QUIET) as sandbox:
         await sandbox.mine(10)
-        with pytest.raises(ValueError, match="depth"):
-            await sandbox.reorganise(depth)
+        before = await block_hash(sandbox, sandbox.miner.head)
+        for depth in (0, FINALITY_DISTANCE + 1):
+            with pytest.raises(ValueError, match="depth"):
+                await sandbox.reorganise(depth)
+        assert await block_hash(sandbox, sandbox.miner.head) == before
 
 
 async def test_sandbox__traffic_stopped__blocks_go_on_empty(tmp_path):
@@ -206,11 +208,13 @@ async def test_sandbox__traffic_stopped__blocks_go_on_empty(tmp_path):
         assert [block.acts for block in await sandbox.mine(3)] == [(), (), ()]
 
 
-async def test_sandbox__many_participants__all_deposit_over_several_blocks(tmp_path):
-    async with Sandbox.start(tmp_path, Settings(seed=1, participants=250, block_time_s=None)) as sandbox:
+async def test_sandbox__more_participants_than_fit_a_block__all_deposit_over_several(tmp_path, monkeypatch):
+    monkeypatch.setattr("bridge.simulation.traffic.OPENING_DEPOSITS_PER_BLOCK", 5)
+    monkeypatch.setattr("bridge.simulation.deploy.TRANSACTIONS_PER_BLOCK", 7)
+    async with Sandbox.start(tmp_path, QUIET) as sandbox:
+        assert [len(block.acts) for block in sandbox.miner.history] == [5, 5, 2]
         depositors = {act.sender for block in sandbox.miner.history for act in block.acts}
-        assert len(depositors) == 250
-        assert len(sandbox.miner.history) == 2
+        assert depositors == {wallet.address for wallet in sandbox.deployment.stage.participants}
 
 
 async def test_sandbox__with_a_block_time__mines_by_itself_until_the_end(tmp_path):
