@@ -683,22 +683,25 @@ def _sentence(verdict: Verdict, breaks: Sequence[Break], rows: Sequence[RollForw
         return "Nothing has been reconciled yet: no statement can be made about books and chain."
     if verdict is Verdict.BALANCED:
         return (
-            f"Books and chain agree: {_count(len(checked), 'watched balance')} equal to the last unit"
+            f"Books and chain agree: {count_of(len(checked), 'watched balance')} equal to the last unit"
             f"{'' if len(checked) == len(rows) else f', {len(rows) - len(checked)} not checked'}, no break is open."
         )
     opened = sum(item.open for item in breaks)
     differ = sum(bool(row.difference and row.difference.atoms) for row in checked)
-    parts = [f"{_count(opened, 'break')} open"] if opened else []
+    parts = [f"{count_of(opened, 'break')} open"] if opened else []
     parts += (
-        [f"{_count(differ, 'watched balance')} {'differs' if differ == 1 else 'differ'} from the chain"]
+        [f"{count_of(differ, 'watched balance')} {'differs' if differ == 1 else 'differ'} from the chain"]
         if differ
         else []
     )
     return f"Books and chain do not agree: {' and '.join(parts) or 'the last reconciliation found differences'}."
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count_of(number: int, noun: str) -> str:
+    """`1 break`, `2 breaks`, `3 batches`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}{'es' if noun.endswith(('ch', 's')) else 's'}"
 
 
 def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequence[Completeness]) -> tuple[str, ...]:
@@ -716,10 +719,10 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
             found.append(f"{chain.chain}: the ledger is booked through {upto}, the cut-off is {chain.cut_off.number}.")
     unread = [row for row in rows if row.on_chain is None]
     if unread:
-        found.append(f"{_count(len(unread), 'watched balance')} had no on-chain reading in the last reconciliation.")
+        found.append(f"{count_of(len(unread), 'watched balance')} had no on-chain reading in the last reconciliation.")
     skipped = sum(check.count for check in facts.checks if check.outcome == "skipped")
     if skipped:
-        found.append(f"{_count(skipped, 'check')} skipped, with the causes listed under “Checks”.")
+        found.append(f"{count_of(skipped, 'check')} skipped, with the causes listed under “Checks”.")
     found.append("Movements of a native coin that emit no log show as a balance difference, not as an event.")
     found.append(
         "States of distributions, and breaks, are as they stood when the report was read; books end at the cut-off."

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from bridge.domain.decisions import canonical
 from bridge.store.database import Database, Transaction
 
 CHAIN = "anvil"
@@ -65,23 +66,54 @@ async def build_world(database: Database) -> World:
         return await _Builder(transaction).build()
 
 
-def artifact(rule: str, first: int, last: int, fee: int, allocations: dict[bytes, int]) -> bytes:
-    """A decision's canonical JSON, in the shape that the decide stage writes."""
-    total = sum(allocations.values())
-    return json.dumps(
+FEE_PAID = "FeePaid(address indexed token, address indexed payer, uint256 amount)"
+FEE_PAID_TOPIC = bytes.fromhex("bf6afbaffb3b955bebbf43430bbf8eecb8d34ff86f293f592203ab5ed79c5268")
+
+
+def artifact(rule: str, window: tuple[int, int], surplus: int, carried: int, shares: dict[bytes, int]) -> bytes:
+    """A decision's record, in the shape that domain/decisions.py writes; `window` in blocks."""
+    first, last = window
+    counted = {"count": 1, "first": [5, 1], "last": [5, 1]} if rule == "fee_window" else None
+    fee = {"contract": hexed(VAULT), "declaration": FEE_PAID, "where": None}
+    weights = {hexed(recipient): str(amount) for recipient, amount in shares.items()}
+    limit = {"name": "minimum_per_recipient", "limit": "1000000", "verdict": "passed"}
+    return canonical(
         {
-            "rule": {"name": rule, "version": 1, "content_hash": hexed(tx(rule))},
+            "format": "bridge.decision/1",
+            "chain": "eip155:31337",
+            "asset": USDX,
+            "rule": {"name": rule, "version": 1, "sha256": tx(rule).hex()},
             "window": {"start": T0 + 10 * first, "end": T0 + 10 * last},
-            "trace": [{"name": "surplus", "value": str(fee)}],
+            "blocks": {
+                "first": first,
+                "last": last - 1,
+                "hash": hexed(block_hash(last - 1)),
+                "timestamp": T0 + 10 * (last - 1),
+            },
+            "events": {"fees": {**fee, **counted}} if counted else {},
+            "inputs": {
+                "income": {"sum": "fees.amount", "value": str(surplus)},
+                "deposits": {
+                    "time_weighted": {"add": "deposited", "subtract": "withdrawn", "by": "account"},
+                    "total": str(sum(shares.values())),
+                    "weights": weights,
+                },
+            },
+            "parameters": {"share_bps": "10000"},
+            "guardrails": [{**limit, "before": str(surplus), "after": str(surplus - carried)}],
+            "verdict": "pay",
+            "reason": "above the minimum",
             "allocations": [
-                {"recipient": hexed(recipient), "amount": str(amount), "weight": str(amount)}
-                for recipient, amount in allocations.items()
+                {"recipient": hexed(recipient), "amount": str(amount), "carried_in": "0"}
+                for recipient, amount in sorted(shares.items())
             ],
-            "total": str(total),
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-    ).encode()
+            "carried_in": {"total": "0", "by": {}},
+            "carried_out": {"total": str(carried), "by": {"pool": str(carried)} if carried else {}},
+            "left": "0",
+            "surplus": {"formula": "income", "result": str(surplus), "found": str(surplus)},
+            "total": str(sum(shares.values())),
+        }
+    )
 
 
 class _Builder:
@@ -175,7 +207,7 @@ class _Builder:
         await self._insert("cursors", stage="post", scope=CHAIN, block_number=40, block_hash=block_hash(40))
 
     async def _logs(self) -> None:
-        """Block, log index, transaction, emitter: contents do not matter here, identities do."""
+        """Block, log index, transaction, emitter: of all but the fees, identities matter and contents do not."""
         batch = f"{_distribution_id('fee_window').hex()} 1 0"
         for number, index, name, emitter in (
             (5, 0, "fee 1", TOKEN),
@@ -198,15 +230,14 @@ class _Builder:
                 tx_hash=tx(name),
                 tx_index=0,
                 address=emitter,
-                topic0=tx("topic"),
-                data=b"\x2a",
+                **_contents(name if emitter == VAULT else ""),
             )
 
     async def _decide(
         self, rule: str, window: tuple[int, int], allocations: dict[bytes, int], surplus: int, carried: int
     ) -> bytes:
         first, last = window
-        body = artifact(rule, first, last, surplus, allocations)
+        body = artifact(rule, window, surplus, carried, allocations)
         decision_id = hashlib.sha256(body).digest()
         await self._insert(
             "decisions",
@@ -464,6 +495,15 @@ class _Builder:
             resolution="landed",
             **at,
         )
+
+
+def _contents(name: str) -> dict[str, Any]:
+    """Topics and data of a log: FeePaid for the fees."""
+    amount = {"fee 1": 1000 * UNIT, "fee 2": 250_500_000}.get(name)
+    if amount is None:
+        return {"topic0": tx("topic"), "data": b"\x2a"}
+    token, payer = (address.rjust(32, b"\0") for address in (TOKEN, PAYER))
+    return {"topic0": FEE_PAID_TOPIC, "topic1": token, "topic2": payer, "data": amount.to_bytes(32)}
 
 
 def _distribution_id(rule: str) -> bytes:

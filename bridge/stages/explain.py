@@ -1,0 +1,229 @@
+"""Gather one payout's whole story, from the logs that caused it to the rows that book it.
+
+    id ──find──► decision ──► rule, inputs, guardrails, split ──► distribution ──► steps ──► journals
+                    └──► source logs, by the positions that the decision recorded
+
+Reads only, in one snapshot; what is not there yet is left out, so a story can be told at any moment of a payout's life.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bridge.domain.errors import ConfigError
+from bridge.domain.events import Value
+from bridge.domain.reports import Amount, to_json
+from bridge.domain.stories import (
+    JournalFact,
+    Match,
+    Share,
+    SourceEvents,
+    SourceLog,
+    Step,
+    Story,
+    StoryFacts,
+)
+from bridge.domain.units import Address
+from bridge.ports import Database, EventDecoder, Transaction
+
+PREFIX_MIN = 6
+"""Hex digits: fewer would name too much."""
+
+LOGS_MAX = 1_000
+"""Source logs of one kind that a story holds; the decision's count says how many there are."""
+
+ID_BYTES_MAX = 64
+"""A Solana signature; EVM hashes and our own ids have 32."""
+
+
+async def explain(
+    database: Database, asked: str, *, decoder: Callable[[str], EventDecoder], recipient: str | None = None
+) -> Story:
+    """The story of the decision, distribution or transaction that `asked` names: hex, whole or its first digits.
+
+    `decoder` compiles an event declaration of the chain's interface language. With `recipient` (an address, whole or
+    its first digits) shares and ledger rows are those of that recipient. Raises ConfigError where either names nothing
+    or several things.
+    """
+    async with database.snapshot() as transaction:
+        match = await _find(transaction, asked)
+        facts = await transaction.stories.facts(match.decision_id)
+        artifact: Mapping[str, Any] = json.loads(facts.decision.artifact)
+        sources = await _sources(transaction, facts.decision.chain, artifact, decoder)
+        journals = await transaction.stories.journals(await _journal_keys(transaction, facts, sources))
+    shares = _shares(facts, artifact)
+    if recipient is not None:
+        chosen = _choose(shares, recipient)
+        shares, journals = (chosen,), [_only(journal, chosen.recipient) for journal in journals]
+    return Story(
+        asked=match,
+        decision=facts.decision,
+        artifact=artifact,
+        total=Amount(sum(share.amount for share in facts.shares), facts.asset),
+        sources=tuple(sources),
+        shares=shares,
+        distribution=facts.distribution,
+        steps=_steps_of(facts.steps, shares, recipient is not None),
+        journals=tuple(journals),
+    )
+
+
+# ── Finding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _digits(text: str, what: str, least: int = PREFIX_MIN) -> str:
+    """Lower-case hex digits without 0x. Raises ConfigError where it is not hex, or too short."""
+    digits = text.strip().lower().removeprefix("0x")
+    if len(digits) < least or len(digits) > 2 * ID_BYTES_MAX or set(digits) - set("0123456789abcdef"):
+        raise ConfigError(
+            f"{text!r} is no id: hex digits are expected, at least {least} of them",
+            where=what,
+            mend="copy an id or a transaction hash from bridge status or from the report; 0x may be left out",
+        )
+    return digits
+
+
+async def _find(transaction: Transaction, asked: str) -> Match:
+    digits = _digits(asked, "ID")
+    # A prefix of digits is a range of bytes: 0xabc is 0xabc0… to 0xabcf…
+    low = bytes.fromhex(digits + "0" * (len(digits) % 2))
+    high = bytes.fromhex(digits.ljust(2 * ID_BYTES_MAX, "f"))
+    matches = await transaction.stories.find(low, high)
+    if not matches:
+        raise ConfigError(
+            f"nothing is known under {asked}",
+            where="ID",
+            mend="give the id of a decision or distribution, or the hash of a transaction that the bridge has signed",
+        )
+    if len({match.decision_id for match in matches}) > 1:
+        listed = "\n".join(f"  {match.kind:<12} 0x{match.id.hex()}" for match in matches)
+        raise ConfigError(f"{asked} names several things:\n{listed}", where="ID", mend="give more digits")
+    return matches[0]
+
+
+def _choose(shares: Sequence[Share], recipient: str) -> Share:
+    digits = _digits(recipient, "RECIPIENT")
+    found = [share for share in shares if share.recipient.hex().startswith(digits)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = "\n".join(f"  0x{share.recipient.hex()}" for share in found[:20])
+        raise ConfigError(
+            f"{recipient} names several recipients:\n{listed}", where="RECIPIENT", mend="give more digits"
+        )
+    raise ConfigError(
+        f"{recipient} receives nothing from this decision",
+        where="RECIPIENT",
+        mend="leave it out to see all recipients, or give the address of one of them",
+    )
+
+
+# ── Assembling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+async def _sources(
+    transaction: Transaction, chain: str, artifact: Mapping[str, Any], decoder: Callable[[str], EventDecoder]
+) -> list[SourceEvents]:
+    found = []
+    for name, event in artifact["events"].items():
+        decoded: list[SourceLog] = []
+        if event["count"]:
+            plan = decoder(event["declaration"])
+            contract = Address(bytes.fromhex(event["contract"].removeprefix("0x")))
+            first, last = ((block, index) for block, index in (event["first"], event["last"]))
+            for log in await transaction.stories.logs(
+                chain, contract, plan.topic0, first=first, last=last, limit=LOGS_MAX
+            ):
+                fields = {field: _value(value) for field, value in plan.decode(log).items()}
+                decoded.append(SourceLog(log, fields))
+        found.append(
+            SourceEvents(name, event["contract"], event["declaration"], event["where"], event["count"], tuple(decoded))
+        )
+    return found
+
+
+def _value(value: Value) -> str:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def _journal_keys(
+    transaction: Transaction, facts: StoryFacts, sources: Sequence[SourceEvents]
+) -> list[tuple[str, str]]:
+    """(source, ref) of every journal that the story may have; the ledger says which are booked."""
+    chain, decision = facts.decision.chain, facts.decision
+    attempts = [attempt for step in facts.steps for slot in step.slots for attempt in slot.attempts]
+    logs = [(source.log.block.hash, source.log.log_index) for events in sources for source in events.logs]
+    logs += await transaction.stories.log_refs(chain, attempts)
+    keys = [(f"log:{chain}", f"{block_hash.hex()}:{index}") for block_hash, index in logs]
+    keys.append(("decision", decision.decision_id.hex()))
+    keys += [("attempt", attempt.tx_id.hex()) for attempt in attempts]
+    if facts.distribution:
+        planned = facts.distribution.distribution_id.hex()
+        keys.append(("distribution", planned))
+        keys += [("batch", f"{planned}:{index}") for index in range(facts.distribution.batches)]
+    return list(dict.fromkeys(keys))
+
+
+def _shares(facts: StoryFacts, artifact: Mapping[str, Any]) -> tuple[Share, ...]:
+    weights = _weights(artifact)
+    total = str(sum(weights.values())) if weights else None
+    return tuple(
+        Share(
+            recipient=share.recipient,
+            amount=Amount(share.amount, facts.asset),
+            carried_in=Amount(share.carried_in, facts.asset),
+            weight=str(weights.get(f"0x{share.recipient.hex()}", 0)) if weights else None,
+            weights_total=total,
+            batch_index=share.batch_index,
+            outcome=share.outcome,
+        )
+        for share in facts.shares
+    )
+
+
+def _weights(artifact: Mapping[str, Any]) -> dict[str, int]:
+    """Weight by account, where exactly one input has weights: with more, the record does not say which one split."""
+    tables = [value["weights"] for value in artifact["inputs"].values() if "weights" in value]
+    return {account: int(weight) for account, weight in tables[0].items()} if len(tables) == 1 else {}
+
+
+def _only(journal: JournalFact, recipient: bytes) -> JournalFact:
+    """Without the rows of other recipients; rows that concern no recipient stay."""
+    own = f"0x{recipient.hex()}"
+    kept = tuple(
+        entry
+        for entry in journal.entries
+        if all(not _is_claim(code) or code.endswith(own) for code in (entry.debit, entry.credit))
+    )
+    return JournalFact(
+        journal.journal_id,
+        journal.source,
+        journal.ref,
+        journal.kind,
+        journal.reason,
+        journal.block_number,
+        journal.block_hash,
+        kept,
+    )
+
+
+def _is_claim(code: str) -> bool:
+    return code.startswith(("payable:", "owed_on_chain:"))
+
+
+def _steps_of(steps: tuple[Step, ...], shares: Sequence[Share], one: bool) -> tuple[Step, ...]:
+    """All steps, or for one recipient the proposal and the batch that pays it."""
+    if not one:
+        return steps
+    batches = {share.batch_index for share in shares}
+    return tuple(step for step in steps if step.ordinal == 0 or step.ordinal - 1 in batches)
+
+
+def render_json(story: Story) -> str:
+    """Canonical JSON: keys sorted, amounts as strings of atoms, bytes as 0x hex; the artifact as it was hashed."""
+    document = to_json(story)
+    assert isinstance(document, dict)
+    decision = {**document["decision"], "artifact": None}  # its text stands under `artifact`, in full
+    return (
+        json.dumps({**document, "decision": decision}, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
+    )

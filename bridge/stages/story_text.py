@@ -1,0 +1,245 @@
+"""A story as plain text for a terminal: numbered chapters, aligned columns, no colour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.domain.reports import count_of
+from bridge.domain.stories import JournalFact, Share, Story
+
+ROWS_MAX = 12
+"""Rows of one list that the text shows; the JSON has them all."""
+
+
+def render(story: Story) -> str:
+    """The story for a terminal: numbered chapters, aligned columns, no colour."""
+    chapters = [
+        ("What the chain said", _tell_sources(story)),
+        ("The rule", _tell_rule(story)),
+        ("What was measured, and the guardrails", _tell_inputs(story)),
+        ("Who gets what", _tell_shares(story)),
+        ("How it is paid", _tell_steps(story)),
+        ("How it is booked", _tell_journals(story)),
+    ]
+    asked, decision = story.asked, story.decision
+    state = story.distribution.state.replace("_", " ") if story.distribution else "no distribution"
+    lines = [
+        f"{asked.kind} 0x{asked.id.hex()}",
+        f"{decision.rule} v{decision.version} on {decision.chain}: {decision.verdict}, {story.total} ({state})",
+    ]
+    for number, (title, body) in enumerate(chapters, 1):
+        lines += ["", f"{number}. {title}", *(f"   {line}".rstrip() for line in body)]
+    return "\n".join(lines) + "\n"
+
+
+def _tell_sources(story: Story) -> list[str]:
+    lines: list[str] = []
+    for events in story.sources:
+        condition = f" where {events.where}" if events.where else ""
+        lines.append(f"{events.name}: {events.count} counted, {events.declaration} of {events.contract}{condition}")
+        rows = [
+            [
+                f"block {source.log.block.number}",
+                f"log {source.log.log_index}",
+                f"tx 0x{source.log.tx_hash.hex()}",
+                " ".join(f"{name}={value}" for name, value in source.fields.items()),
+            ]
+            for source in events.logs
+        ]
+        lines += _indent(_bounded(columns(rows[:ROWS_MAX]), len(rows)))
+    return lines or ["this rule counts no events: it reads balances at the window's last block"]
+
+
+def _tell_rule(story: Story) -> list[str]:
+    decision = story.decision
+    return columns(
+        [
+            ["rule", f"{decision.rule} v{decision.version}"],
+            ["text", f"sha256 {decision.content_hash.hex()}"],
+            ["window", f"{_utc(decision.window_start)} to {_utc(decision.window_end)}, the end not included"],
+            ["pinned to", f"block {decision.block_number} 0x{decision.block_hash.hex()}"],
+            ["decision", f"0x{decision.decision_id.hex()}, {_utc(decision.decided_at)}"],
+            ["verdict", f"{decision.verdict}: {decision.reason}"],
+        ]
+    )
+
+
+def _tell_inputs(story: Story) -> list[str]:
+    record = story.artifact
+    values = [
+        *([name, "parameter", _grouped(value)] for name, value in record["parameters"].items()),
+        *(_input(name, value) for name, value in record["inputs"].items()),
+    ]
+    surplus = record["surplus"]
+    rest = [
+        ["surplus", surplus["formula"], _grouped(surplus["result"])],
+        ["found", "", _grouped(surplus["found"])],
+        ["carried in", "", _grouped(record["carried_in"]["total"])],
+    ]
+    guards = [
+        [
+            guard["name"],
+            f"limit {_grouped(guard['limit'])}",
+            guard["verdict"],
+            _grouped(guard["before"]),
+            "→",
+            _grouped(guard["after"]),
+        ]
+        for guard in record["guardrails"]
+    ]
+    results = [
+        ["paid", "", _grouped(record["total"])],
+        ["carried out", "", _grouped(record["carried_out"]["total"])],
+        ["left", "", _grouped(record["left"])],
+    ]
+    told = columns([*values, *rest, *results], right={2})
+    split = len(values) + len(rest)
+    return [*told[:split], *(_indent(columns(guards, right={3, 5})) or ["  no guardrail applied"]), *told[split:]]
+
+
+def _input(name: str, value: Mapping[str, Any]) -> list[str]:
+    """One input as name, where it comes from, value."""
+    if "time_weighted" in value:
+        row = [name, f"time-weighted, {count_of(len(value['weights']), 'account')}", _grouped(value["total"])]
+    else:
+        origin = next((kind for kind in ("sum", "committed", "balance", "read") if kind in value), "")
+        detail = value.get(origin, "")
+        if isinstance(detail, Mapping):
+            detail = f"{detail['contract']}.{detail['function']}()"
+        row = [name, f"{origin} {detail}".strip(), _grouped(value["value"])]
+    if "problem" in value:
+        row[1] += f" (problem: {value['problem']})"
+    return row
+
+
+def _tell_shares(story: Story) -> list[str]:
+    if not story.shares:
+        return [f"nobody: {story.decision.reason}"]
+    rows = [
+        ["recipient", "amount", "of it carried in", "weight", "of all weights", "batch", "outcome"],
+        *(_tell_share(share) for share in story.shares[:ROWS_MAX]),
+    ]
+    return _bounded(columns(rows, right={1, 2, 3, 4, 5}), len(story.shares))
+
+
+def _tell_share(share: Share) -> list[str]:
+    return [
+        f"0x{share.recipient.hex()}",
+        str(share.amount),
+        share.carried_in.text,
+        _weight(share.weight),
+        _weight(share.weights_total),
+        "—" if share.batch_index is None else str(share.batch_index),
+        share.outcome or "not final",
+    ]
+
+
+def _weight(digits: str | None) -> str:
+    return "—" if digits is None else _grouped(digits)
+
+
+def _tell_steps(story: Story) -> list[str]:
+    planned = story.distribution
+    if planned is None:
+        return ["no distribution is planned"]
+    size = f"{count_of(planned.recipients, 'recipient')} in {count_of(planned.batches, 'batch')}"
+    lines = [
+        f"distribution 0x{planned.distribution_id.hex()}",
+        f"{size}, planned {_utc(planned.created_at)}",
+    ]
+    for step in story.steps:
+        what = "propose" if step.ordinal == 0 else f"execute batch {step.ordinal - 1}"
+        lines += ["", f"{what}: {step.state}{f', {step.reason}' if step.reason else ''}"]
+        for slot in step.slots:
+            lines.append(f"  nonce {slot.nonce} of 0x{slot.account.hex()}, {slot.state}")
+            rows = [
+                [
+                    "cancel" if attempt.purpose == "cancel" else "sent" if attempt.ordinal == 0 else "bumped",
+                    f"0x{attempt.tx_id.hex()}",
+                    "not sent" if attempt.sent_at is None else _utc(attempt.sent_at),
+                    f"max fee {attempt.max_fee}",
+                    _landed(attempt.block_number, attempt.succeeded, attempt.final),
+                    "" if attempt.fee_paid is None else f"paid {attempt.fee_paid} for {attempt.gas_used:,} gas",
+                ]
+                for attempt in slot.attempts
+            ]
+            lines += _indent(_indent(columns(rows)))
+        moves = [
+            [
+                _utc(move.confirmed_at),
+                f"{move.from_state} → {move.to_state}",
+                "" if move.block_number is None else f"block {move.block_number}",
+                move.reason or "",
+            ]
+            for move in step.transitions
+        ]
+        lines += _indent(columns(moves))
+    return lines
+
+
+def _landed(block_number: int | None, succeeded: bool | None, final: bool) -> str:
+    if block_number is None:
+        return "not included"
+    return f"{'in' if succeeded else 'reverted in'} block {block_number}{', final' if final else ''}"
+
+
+def _tell_journals(story: Story) -> list[str]:
+    rows = [["at", "source", "kind", "debit", "← credit", "amount", "phase"]]
+    told: Counter[str] = Counter()  # by source, so that many fees cannot hide the payout
+    for journal in story.journals:
+        told[journal.source] += 1
+        if told[journal.source] <= ROWS_MAX:
+            rows += _tell_journal(journal)
+    missing = sum(max(0, count - ROWS_MAX) for count in told.values())
+    if not story.journals:
+        return ["nothing of it is booked yet"]
+    lines = columns(rows, right={5})
+    return [*lines, f"… and {count_of(missing, 'journal')} more; --json shows all"] if missing else lines
+
+
+def _tell_journal(journal: JournalFact) -> list[list[str]]:
+    rows = [
+        ["", "", "", entry.debit, f"← {entry.credit}", str(entry.amount), entry.phase]
+        for entry in journal.entries[:ROWS_MAX]
+    ] or [["", "", "", "moves nothing by itself", "", "", ""]]
+    if len(journal.entries) > ROWS_MAX:
+        rows.append(["", "", "", f"… and {len(journal.entries) - ROWS_MAX:,} more", "", "", ""])
+    rows[0][:3] = [f"block {journal.block_number}", journal.source, journal.kind]
+    return rows
+
+
+# ── Columns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
+    """Rows of equal length as lines, each column as wide as its widest cell; those in `right` flush right."""
+    if not rows:
+        return []
+    flush = set(right)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in flush else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _bounded(lines: list[str], count: int) -> list[str]:
+    """`lines`, and how many of `count` rows they leave out."""
+    return [*lines, f"… and {count - ROWS_MAX:,} more; --json shows all"] if count > ROWS_MAX else lines
+
+
+def _indent(lines: Iterable[str]) -> list[str]:
+    return ["  " + line for line in lines]
+
+
+def _grouped(digits: str | None) -> str:
+    """A string of digits with thousands apart; exact, for these are never parsed as anything but integers."""
+    return "unknown" if digits is None else f"{int(digits):,}"
+
+
+def _utc(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
