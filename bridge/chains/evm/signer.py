@@ -18,6 +18,8 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address
 
 _PLAIN_KEY = re.compile(r"\s*(0x)?[0-9a-fA-F]{64}\s*\Z")
+_ADDRESS = re.compile(r"[0-9a-fA-F]{40}\Z")
+_NAME_IT = 'add its "address" to the file, as most wallets write it'
 _MAKE_ONE = "make a keystore from the key (geth account import, cast wallet import) and name that file"
 
 
@@ -33,17 +35,7 @@ class KeystoreSigner:
     @classmethod
     def load(cls, path: Path, password: str, *, where: str = "operator") -> KeystoreSigner:
         """Decrypts `path`, which takes about a second. Raises ConfigError, which never repeats what the file holds."""
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}", where=f"{where} keystore") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{path} is not a keystore", where=f"{where} keystore", mend=_MAKE_ONE) from None
-        if _PLAIN_KEY.match(text):
-            raise ConfigError(
-                f"{path} holds a private key in plain text, which is refused", where=f"{where} keystore", mend=_MAKE_ONE
-            )
-        keystore = _parse(text, path, where)
+        keystore = _read(path, where)
         try:
             secret = Account.decrypt(keystore, password)
         except (ValueError, TypeError, KeyError, NotImplementedError) as error:
@@ -56,6 +48,14 @@ class KeystoreSigner:
             ) from None
         return cls(Account.from_key(secret))
 
+    @staticmethod
+    def address_of(path: Path, *, where: str = "operator") -> Address:
+        """The account that the keystore says it is for, without opening it. Raises ConfigError."""
+        address = str(_read(path, where).get("address", "")).removeprefix("0x")
+        if not _ADDRESS.match(address):
+            raise ConfigError(f"{path} does not name its address", where=f"{where} keystore", mend=_NAME_IT)
+        return Address(bytes.fromhex(address))
+
     async def sign(self, transaction: Mapping[str, object]) -> tuple[bytes, bytes]:
         signed = self._key.sign_transaction(dict(transaction))  # type: ignore[arg-type]  # its own union of literals
         return bytes(signed.hash), bytes(signed.raw_transaction)
@@ -67,12 +67,21 @@ class KeystoreSigner:
         raise TypeError("a key is not to be pickled")
 
 
-def _parse(text: str, path: Path, where: str) -> dict[str, object]:
+def _read(path: Path, where: str) -> dict[str, object]:
+    where = f"{where} keystore"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", where=where, mend=_MAKE_ONE) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a keystore", where=where, mend=_MAKE_ONE) from None
+    if _PLAIN_KEY.match(text):
+        raise ConfigError(f"{path} holds a private key in plain text, which is refused", where=where, mend=_MAKE_ONE)
     try:
         keystore = json.loads(text)
     except json.JSONDecodeError:
         keystore = None
     # Some wallets write "Crypto"; eth_keyfile reads both.
     if not isinstance(keystore, dict) or not {"crypto", "Crypto"} & keystore.keys():
-        raise ConfigError(f"{path} is not a version 3 keystore", where=f"{where} keystore", mend=_MAKE_ONE)
+        raise ConfigError(f"{path} is not a version 3 keystore", where=where, mend=_MAKE_ONE)
     return keystore
