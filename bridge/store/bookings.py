@@ -87,7 +87,7 @@ GAS = """
 # Batches whose intent is booked and that no settlement or void has closed.
 OPEN_BATCHES = """
     SELECT p.distribution_id, p.batch_index, p.recipient, p.amount, d.asset
-      FROM unnest($1::BYTEA[], $2::INTEGER[]) AS wanted (distribution_id, batch_index)
+      FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
       JOIN payouts p USING (distribution_id, batch_index)
       JOIN distributions d USING (distribution_id)
       JOIN journal_keys intent ON (intent.source, intent.ref) = ('distribution', encode(p.distribution_id, 'hex'))

@@ -66,7 +66,8 @@ def moved(source: str, address: Address = TOKEN, **fields: Value) -> list[tuple[
 
 
 def transfer_log(source: Address, target: Address, value: int, token: Address = TOKEN) -> list[tuple[str, str, int]]:
-    return moved("token.Transfer", token, **{"from": source, "to": target, "value": value})
+    fields: dict[str, Value] = {"from": source, "to": target, "value": value}
+    return moved("token.Transfer", token, **fields)
 
 
 # ── Logs ────────────────────────────────────────────────────────────────────────────────────────────────────────────

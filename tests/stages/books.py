@@ -1,0 +1,332 @@
+"""A chain in a few lines and the rows that ingest, decide and pay would write: what the tests of the books stand on.
+
+The chain keeps its own balances, changed only by what a test says happened on it, never by the code under test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bridge.domain.errors import ChainDisagrees
+from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, Value
+from bridge.domain.ledger import Asset, Watched
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.ports import Lease, LogFilter
+from bridge.stages.post import OF_DISTRIBUTOR, OF_VAULT, TRANSFER, Post
+from bridge.store.database import Database
+from bridge.store.leases import Leases
+
+CHAIN = "anvil"
+TOKEN, VAULT, DISTRIBUTOR, OPERATOR = (Address(bytes([n]) * 20) for n in (0x70, 0xAA, 0xDD, 0x0E))
+ALICE, BOB, PAYER, THIEF = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0, 0xFE, 0x66))
+USDX = AssetId("eip155:31337/erc20:0x" + TOKEN.hex())
+ETH = AssetId("eip155:31337/slip44:60")
+VAULT_CODE, DISTRIBUTOR_CODE = f"vault:0x{VAULT.hex()}", f"distributor:0x{DISTRIBUTOR.hex()}"
+OPERATOR_CODE = f"operator:gas:0x{OPERATOR.hex()}"
+WATCHED = Watched(
+    chain=CHAIN,
+    vault=VAULT,
+    distributor=DISTRIBUTOR,
+    operator=OPERATOR,
+    tokens=(Asset(USDX, CHAIN, TOKEN, "USDX", 6),),
+    native=Asset(ETH, CHAIN, None, "ETH", 18),
+)
+T0 = 1_790_000_000
+FEE_PAID, (BATCH_EXECUTED, CREDITED, WITHDRAWN) = OF_VAULT[0], OF_DISTRIBUTOR
+DISTRIBUTION = hashlib.sha256(b"distribution").digest()
+DECISION = hashlib.sha256(b"decision").digest()
+
+
+Emitted = tuple[Address, str, Mapping[str, Value]]
+"""A log before it has a place: emitter, declaration, fields."""
+
+
+class Declaration:
+    """A decoder for events whose fields are one word each; topic 0 is a hash of the declaration, not keccak."""
+
+    def __init__(self, declaration: str) -> None:
+        self.name = declaration.partition("(")[0]
+        self.topic0 = hashlib.sha256(declaration.encode()).digest()
+        parts = [part.split() for part in re.findall(r"[^(),]+", declaration)[1:]]
+        self.fields: Mapping[str, str] = {part[-1]: part[0] for part in parts}
+        self._indexed = [part[-1] for part in parts if "indexed" in part]
+        self._plain = [part[-1] for part in parts if "indexed" not in part]
+
+    def encode(self, values: Mapping[str, Value]) -> tuple[tuple[bytes, ...], bytes]:
+        words = {name: _word(value) for name, value in values.items()}
+        topics = (self.topic0, *(words[name] for name in self._indexed))
+        return topics, b"".join(words[name] for name in self._plain)
+
+    def decode(self, log: Log) -> Mapping[str, Value]:
+        words = [*log.topics[1:], *(log.data[at : at + 32] for at in range(0, len(log.data), 32))]
+        names = [*self._indexed, *self._plain]
+        if len(words) != len(names):
+            raise ValueError("not of this shape")
+        return {name: _value(self.fields[name], word) for name, word in zip(names, words, strict=True)}
+
+
+def _word(value: Value) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(32)
+    assert isinstance(value, bytes)
+    return value.rjust(32, b"\0")
+
+
+def _value(kind: str, word: bytes) -> Value:
+    if kind == "address":
+        return word[12:]
+    return word if kind == "bytes32" else int.from_bytes(word)
+
+
+def block_hash(number: int, branch: str = "") -> bytes:
+    return hashlib.sha256(f"block {number} {branch}".encode()).digest()
+
+
+@dataclass
+class Chain:
+    """Blocks 0 … tip, all final; holdings as they are after the tip. Implements ports.ChainReader."""
+
+    database: Database
+    name: str = CHAIN
+    reference: str = "eip155:31337"
+    start_block: int = 0
+    tip: int = -1
+    held: dict[tuple[bytes, AssetId], int] = field(default_factory=lambda: defaultdict(int))
+    nonce: int = 0
+    lies: dict[int, bytes] = field(default_factory=dict)  # headers the node now tells otherwise: number → hash
+    history: list[tuple[dict[tuple[bytes, AssetId], int], int]] = field(default_factory=list)
+
+    # ── What happens on it ─────────────────────────────────────────────────────────────────────────────────────────
+    async def mine(self, *events: Emitted, gas: int = 0) -> BlockStamp:
+        """One more finalized block with `events` as its logs, ingested. Transfers move holdings; `gas` is burnt."""
+        self.tip += 1
+        number = self.tip
+        for emitter, declaration, values in events:
+            if declaration == TRANSFER:
+                self.move(emitter, values)
+        self.held[OPERATOR, ETH] -= gas
+        self.nonce += bool(gas)
+        self.history.append((dict(self.held), self.nonce))
+        if number >= self.start_block:
+            await self._ingest(number, events)
+        return self.stamp(number)
+
+    def move(self, token: Address, values: Mapping[str, Value]) -> None:
+        asset, amount = AssetId(f"eip155:31337/erc20:0x{token.hex()}"), values["value"]
+        source, target = values["from"], values["to"]
+        assert isinstance(amount, int)
+        assert isinstance(source, bytes)
+        assert isinstance(target, bytes)
+        self.held[source, asset] -= amount
+        self.held[target, asset] += amount
+
+    def stamp(self, number: int) -> BlockStamp:
+        return BlockStamp(CHAIN, number, block_hash(number))
+
+    async def _ingest(self, number: int, events: Sequence[Emitted]) -> None:
+        found, before = block_hash(number), block_hash(number - 1)
+        async with self.database.begin() as tx:
+            sql = tx.connection
+            await sql.execute(
+                "INSERT INTO blocks (chain, number, hash, parent_hash, timestamp, status) "
+                "VALUES ($1, $2, $3, $4, $5, 'finalized')",
+                *(CHAIN, number, found, before, T0 + number),
+            )
+            await sql.execute(
+                "INSERT INTO finalized_ranges VALUES ($1, $2, $2, $3, $4, $5, 'node', 'node')",
+                *(CHAIN, number, found, len(events), b""),
+            )
+            for index, (emitter, declaration, values) in enumerate(events):
+                topics, data = Declaration(declaration).encode(values)
+                four = [*topics, None, None, None][:4]
+                await sql.execute(
+                    "INSERT INTO logs VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, $11)",
+                    *(CHAIN, number, found, index, block_hash(number, "tx"), emitter, *four, data),
+                )
+
+    # ── ports.ChainReader ──────────────────────────────────────────────────────────────────────────────────────────
+    async def check(self) -> None: ...
+
+    async def genesis_hash(self) -> bytes:
+        return block_hash(0)
+
+    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncIterator[ChainEvent]:
+        raise NotImplementedError
+
+    async def node_head(self) -> int:
+        return self.tip
+
+    def decoder(self, declaration: str) -> Declaration:
+        return Declaration(declaration)
+
+    async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
+        return self._at(at)[0].get((account, asset), 0)
+
+    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
+        raise NotImplementedError
+
+    async def sequence(self, account: Address, at: BlockStamp) -> int:
+        return self._at(at)[1]
+
+    async def blocks(self, numbers: Sequence[int]) -> list[Block]:
+        return [self._block(number) for number in numbers]
+
+    def _block(self, number: int) -> Block:
+        return Block(number, self.lies.get(number, block_hash(number)), block_hash(number - 1), T0 + number)
+
+    def _at(self, at: BlockStamp) -> tuple[dict[tuple[bytes, AssetId], int], int]:
+        if at.hash != self.lies.get(at.number, block_hash(at.number)):
+            raise ChainDisagrees(f"{at} is unknown")
+        return self.history[at.number]
+
+
+# ── What happens ────────────────────────────────────────────────────────────────────────────────────────────────────
+def transfer(source: Address, target: Address, value: int) -> Emitted:
+    return TOKEN, TRANSFER, {"from": source, "to": target, "value": value}
+
+
+def fee(amount: int) -> list[Emitted]:
+    paid: Mapping[str, Value] = {"token": TOKEN, "payer": PAYER, "amount": amount}
+    return [transfer(PAYER, VAULT, amount), (VAULT, FEE_PAID, paid)]
+
+
+def batch(
+    paid: Mapping[Address, int], credited: Mapping[Address, int], distribution: bytes = DISTRIBUTION, index: int = 0
+) -> list[Emitted]:
+    """The logs of one executed batch."""
+    total_paid, total_credited = sum(paid.values()), sum(credited.values())
+    logs = [transfer(VAULT, DISTRIBUTOR, total_paid + total_credited)]
+    logs += [transfer(DISTRIBUTOR, recipient, amount) for recipient, amount in paid.items()]
+    for recipient, amount in credited.items():
+        fields: Mapping[str, Value] = {
+            "id": distribution,
+            "token": TOKEN,
+            "to": recipient,
+            "index": index,
+            "amount": amount,
+        }
+        logs.append((DISTRIBUTOR, CREDITED, fields))
+    fields = {"id": distribution, "index": index, "token": TOKEN, "paid": total_paid, "credited": total_credited}
+    return [*logs, (DISTRIBUTOR, BATCH_EXECUTED, fields)]
+
+
+# ── Rows of decide and pay ──────────────────────────────────────────────────────────────────────────────────────────
+async def decide(chain: Chain, at: int, amounts: Mapping[Address, int], *, carried_out: int = 0) -> None:
+    async with chain.database.begin() as tx:
+        sql = tx.connection
+        await sql.execute(
+            "INSERT INTO rules (rule, version, content_hash, body) VALUES ('fee_window', 1, '\\x01', '') "
+            "ON CONFLICT DO NOTHING"
+        )
+        await sql.execute(
+            "INSERT INTO decisions (decision_id, chain, rule, version, asset, window_start, window_end, block_number, "
+            "block_hash, verdict, reason, surplus, total, carried_in, carried_out, artifact) "
+            "VALUES ($1, $2, 'fee_window', 1, $3, $4, $5, $6, $7, 'pay', '', $8, $8, 0, $9, '')",
+            *(DECISION, CHAIN, USDX, T0, T0 + at + 1, at, block_hash(at), sum(amounts.values()), carried_out),
+        )
+        for recipient, amount in amounts.items():
+            await sql.execute("INSERT INTO allocations VALUES ($1, $2, $3, 0)", DECISION, recipient, amount)
+
+
+async def plan(chain: Chain, amounts: Mapping[Address, int]) -> int:
+    """One distribution with one batch; returns the id of the action that executes it."""
+    async with chain.database.begin() as tx:
+        sql = tx.connection
+        await sql.execute(
+            "INSERT INTO distributions (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, "
+            "content_hash) VALUES ($1, $2, $3, 'fee_window', $4, $5, $6, 1, '')",
+            *(DISTRIBUTION, DECISION, CHAIN, USDX, sum(amounts.values()), len(amounts)),
+        )
+        for recipient, amount in amounts.items():
+            await sql.execute("INSERT INTO payouts VALUES ($1, $2, 0, $3)", DISTRIBUTION, recipient, amount)
+        action_id: int = await sql.fetchval(
+            "INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target) "
+            "VALUES ($1, 1, 'execute', $2, '', $3) RETURNING action_id",
+            *(DISTRIBUTION, CHAIN, DISTRIBUTOR),
+        )
+        return action_id
+
+
+async def land(chain: Chain, action_id: int, at: int, *, gas: int, nonce: int = 0, final: bool = True) -> None:
+    """The action's transaction is in block `at`, and the confirm stage knows, unless it is not `final` yet."""
+    async with chain.database.begin() as tx:
+        sql = tx.connection
+        await sql.execute(
+            "INSERT INTO senders VALUES ($1, $2, 0, $3) ON CONFLICT DO NOTHING", CHAIN, OPERATOR, nonce + 1
+        )
+        slot_id = await sql.fetchval(
+            "INSERT INTO slots (chain, account, nonce, action_id, state, gas_limit, reserved_at) "
+            "VALUES ($1, $2, $3, $4, $5, 0, 0) RETURNING slot_id",
+            *(CHAIN, OPERATOR, nonce, action_id, "settled" if final else "live"),
+        )
+        await sql.execute(
+            "INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, gas_limit, max_fee, priority_fee, signed_head, "
+            "sent_at, block_number, block_hash, succeeded, gas_used, fee_paid, final) "
+            "VALUES ($1, 0, $2, $3, '', 0, 0, 0, 0, now(), $4, $5, TRUE, 0, $6, $7)",
+            *(slot_id, CHAIN, block_hash(at, f"sent {nonce}"), at, block_hash(at), gas, final),
+        )
+        if final:
+            await advance(chain, action_id, "reserved", "signed", "broadcast", "included", "final")
+
+
+async def advance(chain: Chain, action_id: int, *states: str) -> None:
+    async with chain.database.begin() as tx:
+        for state in states:
+            await tx.connection.execute(
+                "UPDATE actions SET state = $2, reason = 'test' WHERE action_id = $1", action_id, state
+            )
+
+
+# ── The bookkeeper ──────────────────────────────────────────────────────────────────────────────────────────────────
+async def start(database: Database, *, start_block: int = 0, held: Mapping[tuple[Address, AssetId], int] = {}) -> Chain:
+    """A registered chain with the blocks before `start_block` and that one; `held` was there before all of them."""
+    chain = Chain(database, start_block=start_block)
+    chain.held.update(held)
+    async with database.begin() as tx:
+        await tx.chains.register(CHAIN, "evm", chain.reference, block_hash(0), start_block)
+    while chain.tip < start_block:
+        await chain.mine()
+    return chain
+
+
+async def lease_for(database: Database, stage: str) -> Lease:
+    lease = await Leases(database).acquire(f"{stage}:{CHAIN}", "test", 600_000)
+    assert lease is not None
+    return lease
+
+
+async def bookkeeper(chain: Chain, **options: int) -> Post:
+    return Post(
+        database=chain.database,
+        chain=chain,
+        watched=WATCHED,
+        start_block=chain.start_block,
+        lease=await lease_for(chain.database, "post"),
+        **options,
+    )
+
+
+async def run(post: Post) -> None:
+    """Step until idle, then once more, for idle must stay idle."""
+    for _ in range(100):
+        if not await post.step():
+            assert not await post.step()
+            return
+    raise AssertionError("post never becomes idle")
+
+
+async def posted(database: Database, through: int = 10**9) -> dict[tuple[str, str], int]:
+    """Debits minus credits of every account that is not empty, by code and symbol."""
+    symbols = {USDX: "USDX", ETH: "ETH"}
+    async with database.snapshot() as tx:
+        balances = await tx.ledger.balances(CHAIN, through)
+    return {(b.code, symbols[b.asset]): b.posted for b in balances if b.posted}
+
+
+async def pending(database: Database) -> int:
+    async with database.snapshot() as tx:
+        return sum(balance.debits_pending for balance in await tx.ledger.balances(CHAIN, 10**9))
