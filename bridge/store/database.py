@@ -30,6 +30,7 @@ from bridge.store.numeric import decode_numeric, encode_numeric
 from bridge.store.payouts import Payouts
 from bridge.store.reports import Reports
 from bridge.store.status import StatusReader
+from bridge.store.stories import Stories
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -94,6 +95,10 @@ class Transaction:
     @cached_property
     def reports(self) -> Reports:
         return Reports(self.connection)
+
+    @cached_property
+    def stories(self) -> Stories:
+        return Stories(self.connection)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
