@@ -1,0 +1,236 @@
+"""Assembling: sums that must meet, the verdict, ages and limitations."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.domain.ledger import Asset
+from bridge.domain.reports import (
+    Amount,
+    BalanceCheck,
+    BreakFact,
+    ChainScope,
+    CutOff,
+    Facts,
+    FinalizedSpan,
+    Flow,
+    GasFact,
+    Reconciliation,
+    Verdict,
+    Waterfall,
+    assemble,
+    count_of,
+    roll_forward,
+    to_json,
+    waterfalls,
+)
+from bridge.domain.units import Address, AssetId
+
+USDX = Asset(AssetId("eip155:1/erc20:0xaa"), "main", Address(b"\xaa" * 20), "USDX", 6)
+ETH = Asset(AssetId("eip155:1/slip44:60"), "main", None, "ETH", 18)
+ASSETS = {USDX.id: USDX, ETH.id: ETH}
+VAULT, DISTRIBUTOR, OPERATOR = "vault:0x01", "distributor:0x02", "operator:gas:0x03"
+HASH = b"\x01" * 32
+
+
+def flow(
+    debit: str, credit: str, atoms: int, source: str = "log", *, reverses: bool = False, asset: Asset = USDX
+) -> Flow:
+    return Flow(debit, credit, asset.id, source, reverses, atoms)
+
+
+FLOWS = (
+    flow(VAULT, "surplus:opening", 50, "opening"),
+    flow(VAULT, "suspense:in", 100),
+    flow("suspense:in", "surplus:unallocated", 100),
+    flow("surplus:unallocated", "payable", 90, "decision"),
+    flow("surplus:unallocated", "surplus:carried", 4, "decision"),
+    flow(DISTRIBUTOR, VAULT, 70),
+    flow("suspense:out", DISTRIBUTOR, 60),
+    flow("payable", "suspense:out", 60, "batch"),
+    flow("payable", "owed_on_chain", 10, "batch"),
+    flow(OPERATOR, "surplus:opening", 1000, "opening", asset=ETH),
+    flow("expense:gas", OPERATOR, 7, "attempt", asset=ETH),
+)
+CHECKS = (
+    BalanceCheck(VAULT, USDX.id, 80),
+    BalanceCheck(DISTRIBUTOR, USDX.id, 10),
+    BalanceCheck(OPERATOR, ETH.id, 993),
+)
+
+
+def facts(**changed: object) -> Facts:
+    chain = ChainScope("main", "evm", "eip155:1", HASH, 0, CutOff(9, HASH, 1_000), 9, 0, 0)
+    values: dict[str, object] = {
+        "chains": (chain,),
+        "assets": (USDX, ETH),
+        "reconciliation": Reconciliation(1, 5_000, "balanced"),
+        "flows": FLOWS,
+        "balance_checks": CHECKS,
+        "checks": (),
+        "spans": (FinalizedSpan("main", 0, 9, 1, 3, "a", "b"),),
+        "rules": (),
+        "distributions": (),
+        "breaks": (),
+        "gas": (GasFact("main", 1, 0, 21_000, 7),),
+        "attention": (),
+        "decided": {USDX.id: 90},
+        **changed,
+    }
+    return Facts(**values)  # type: ignore[arg-type]
+
+
+def open_break(**changed: object) -> BreakFact:
+    values: dict[str, object] = {
+        "break_id": 1,
+        "kind": "unexpected_in",
+        "chain": "main",
+        "subject": "suspense:in",
+        "asset": USDX.id,
+        "amount": 7,
+        "state": "open",
+        "opened_at": 1_400,
+        "resolved_at": None,
+        "resolution": None,
+        "block_number": 3,
+        "block_hash": HASH,
+        "evidence": "{}",
+        **changed,
+    }
+    return BreakFact(**values)  # type: ignore[arg-type]
+
+
+def test_assemble__books_equal_chain__balanced_with_every_sum():
+    report = assemble(facts())
+    assert report.verdict is Verdict.BALANCED
+    assert report.sentence == "Books and chain agree: 3 watched balances equal to the last unit, no break is open."
+    assert report.generated_at == 1_000
+    (fall,) = report.waterfalls
+    named = (fall.opening, fall.earned, fall.allocated, fall.paid, fall.credited, fall.in_flight, fall.carried)
+    assert [amount.atoms for amount in named] == [50, 100, 90, 60, 10, 20, 4]
+    assert fall.unallocated.atoms == 56
+    assert fall.undecided.atoms == 0
+    (bridge,) = report.pending
+    assert (bridge.free.atoms, bridge.in_flight.atoms, bridge.owed.atoms) == (60, 20, 10)
+    assert (bridge.ledger.atoms, bridge.difference and bridge.difference.atoms) == (90, 0)
+    (gas,) = report.gas
+    assert (gas.fees.atoms, gas.booked.atoms, gas.difference.atoms) == (7, 7, 0)
+
+
+def test_assemble__nothing_reconciled__says_so():
+    report = assemble(facts(reconciliation=None, balance_checks=()))
+    assert report.verdict is Verdict.UNRECONCILED
+    assert "Nothing has been reconciled" in report.sentence
+    assert {row.difference for row in report.roll_forward} == {None}
+
+
+def test_assemble__one_atom_off_though_the_run_said_balanced__breaks():
+    off = (BalanceCheck(VAULT, USDX.id, 81), *CHECKS[1:])
+    report = assemble(facts(balance_checks=off))
+    assert report.verdict is Verdict.BREAKS
+    assert report.sentence == "Books and chain do not agree: 1 watched balance differs from the chain."
+    assert [row.difference.atoms for row in report.roll_forward if row.difference] == [0, 0, 1]
+
+
+def test_assemble__break_open_since_the_run__breaks_with_its_age():
+    report = assemble(facts(breaks=(open_break(),)))
+    assert report.verdict is Verdict.BREAKS
+    assert report.sentence == "Books and chain do not agree: 1 break open."
+    assert report.open_breaks[0].age_s == 3_600
+
+
+def test_assemble__resolved_break__balanced_and_listed_last():
+    resolved = open_break(state="resolved", resolved_at=1_430, resolution="landed")
+    report = assemble(facts(breaks=(resolved,)))
+    assert report.verdict is Verdict.BALANCED
+    assert report.breaks[0].age_s == 30
+    both = assemble(facts(breaks=(resolved, open_break(break_id=2))))
+    assert [item.break_id for item in both.breaks] == [2, 1]
+
+
+def test_assemble__decision_not_booked__difference_shown():
+    (fall,) = assemble(facts(decided={USDX.id: 95})).waterfalls
+    assert fall.undecided.atoms == -5
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"spans": (FinalizedSpan("main", 0, 9, 1, 3, "a", "a"),)}, "same provider"),
+        ({"spans": (FinalizedSpan("main", 0, 3, 1, 3, "a", "b"),)}, "blocks 4 to 9 were not read"),
+        ({"spans": (FinalizedSpan("main", 2, 9, 1, 3, "a", "b"),)}, "blocks 0 to 1 were not read"),
+        ({"balance_checks": CHECKS[1:]}, "1 watched balance had no on-chain reading"),
+    ],
+)
+def test_assemble__less_than_certain__named_as_limitation(changed: dict[str, object], said: str):
+    assert not any(said in limitation for limitation in assemble(facts()).limitations)
+    assert any(said in limitation for limitation in assemble(facts(**changed)).limitations)
+
+
+def test_assemble__ledger_behind_the_cut_off__named_as_limitation():
+    chain = ChainScope("main", "evm", "eip155:1", HASH, 0, CutOff(9, HASH, 1_000), 7, 0, 0)
+    assert any("booked through block 7" in text for text in assemble(facts(chains=(chain,))).limitations)
+
+
+def test_roll_forward__reversal__is_an_adjustment_and_neither_received_nor_sent():
+    (row,) = roll_forward([flow(VAULT, "suspense:in", 9), flow("suspense:in", VAULT, 9, reverses=True)], [], ASSETS)
+    assert (row.received.atoms, row.sent.atoms, row.adjustments.atoms, row.closing.atoms) == (9, 0, -9, 0)
+
+
+def test_roll_forward__checked_but_never_moved__zero_row():
+    (row,) = roll_forward([], [BalanceCheck(VAULT, USDX.id, 0)], ASSETS)
+    assert (row.closing.atoms, row.difference and row.difference.atoms) == (0, 0)
+
+
+CODES = [
+    "surplus:unallocated",
+    "surplus:carried",
+    "surplus:opening",
+    "payable",
+    "owed_on_chain",
+    "suspense:in",
+    "suspense:out",
+    "expense:gas",
+    "external",
+    VAULT,
+    DISTRIBUTOR,
+]
+any_flow = st.builds(
+    Flow,
+    debit=st.sampled_from(CODES),
+    credit=st.sampled_from(CODES),
+    asset=st.just(USDX.id),
+    source=st.sampled_from(["opening", "log", "decision", "batch", "adjustment"]),
+    reverses=st.booleans(),
+    atoms=st.integers(1, 2**256 - 1),
+).filter(lambda item: item.debit != item.credit)
+
+
+@given(st.lists(any_flow, max_size=12))
+def test_reports__any_flows__every_statement_adds_up(flows: list[Flow]):
+    # The assertions are in the dataclasses; any flow that a step forgets or counts twice breaks one of them.
+    report = assemble(facts(flows=tuple(flows), decided={}))
+    assert sum(row.closing.atoms for row in report.roll_forward if row.account == VAULT) == sum(
+        (item.debit == VAULT) * item.atoms - (item.credit == VAULT) * item.atoms for item in flows
+    )
+    assert waterfalls(flows, {}, ASSETS) == report.waterfalls
+
+
+def test_waterfall__does_not_add_up__refused():
+    zero, one = Amount(0, USDX), Amount(1, USDX)
+    with pytest.raises(AssertionError, match="leaks"):
+        Waterfall(USDX, zero, one, zero, zero, zero, zero, zero, zero, zero, zero)
+
+
+def test_to_json__amounts__strings_of_atoms():
+    assert to_json(Amount(2**256 - 1, USDX)) == str(2**256 - 1)
+    assert to_json((b"\x0a", None, {"a": 1})) == ["0x0a", None, {"a": 1}]
+
+
+def test_to_json__float__refused():
+    with pytest.raises(TypeError, match="float"):
+        to_json({"amount": 1.5})
+
+
+def test_count_of__one_and_more__agrees():
+    assert [count_of(1, "batch"), count_of(2, "batch"), count_of(0, "break")] == ["1 batch", "2 batches", "0 breaks"]

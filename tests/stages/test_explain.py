@@ -1,0 +1,158 @@
+"""A payout's story, asked for by each of its ids."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bridge.chains.evm.abi import compile_event
+from bridge.domain.errors import ConfigError
+from bridge.domain.stories import Story
+from bridge.stages.explain import explain, render_json
+from bridge.stages.story_text import ROWS_MAX, columns, render
+from bridge.store.database import Database
+from tests.stages.world import ALICE, BOB, CAROL, World, build_world, hexed, tx
+
+
+@pytest.fixture
+async def world(database: Database) -> World:
+    return await build_world(database)
+
+
+async def tell(database: Database, asked: str, recipient: str | None = None) -> Story:
+    return await explain(database, asked, decoder=compile_event, recipient=recipient)
+
+
+async def test_explain__any_of_its_ids__the_same_story(database: Database, world: World):
+    ids = (world.paid_decision, world.paid_distribution, world.execute_tx)
+    stories = [await tell(database, hexed(one)) for one in ids]
+    assert [story.asked.kind for story in stories] == ["decision", "distribution", "transaction"]
+    assert len({render_json(replace(story, asked=stories[0].asked)) for story in stories}) == 1
+
+
+@pytest.mark.parametrize("spelling", ["{:.6}", "{:.7}", "0x{:.9}", "{}", "  0X{} "])
+async def test_explain__prefix_of_an_id__found(database: Database, world: World, spelling: str):
+    story = await tell(database, spelling.format(world.flying_distribution.hex().upper()))
+    assert story.decision.decision_id == world.flying_decision
+
+
+async def test_explain__paid_distribution__everything_from_log_to_ledger(database: Database, world: World):
+    story = await tell(database, world.paid_distribution.hex())
+    (fees,) = story.sources
+    assert (fees.count, fees.logs[0].log.block.number, fees.logs[0].log.tx_hash) == (1, 5, tx("fee 1"))
+    assert fees.logs[0].fields["amount"] == "1000000000"
+    assert [(share.recipient, share.amount.text, share.weight, share.outcome) for share in story.shares] == [
+        (ALICE, "600", "600000000", "paid"),
+        (BOB, "399.4", "399400000", "credited"),
+    ]
+    assert [step.state for step in story.steps] == ["final", "final"]
+    assert [move.to_state for move in story.steps[1].transitions] == [
+        *("reserved", "signed", "broadcast", "included", "final"),
+    ]
+    sources = [journal.source for journal in story.journals]
+    assert sources == ["log:anvil", "decision", "distribution", *["log:anvil"] * 5, "batch"]
+
+
+async def test_explain__in_flight__every_attempt_of_its_nonce(database: Database, world: World):
+    story = await tell(database, world.bumped_tx.hex())
+    (slot,) = story.steps[1].slots
+    assert (slot.nonce, slot.state, [attempt.max_fee.atoms for attempt in slot.attempts]) == (
+        3,
+        "live",
+        [2 * 10**9, 3 * 10**9],
+    )
+    assert slot.attempts[-1].tx_id == world.bumped_tx
+    assert {share.outcome for share in story.shares} == {None}
+
+
+async def test_explain__one_recipient__its_share_and_its_rows_alone(database: Database, world: World):
+    story = await tell(database, world.paid_distribution.hex(), recipient=hexed(BOB))
+    assert [share.recipient for share in story.shares] == [BOB]
+    codes = {code for journal in story.journals for entry in journal.entries for code in (entry.debit, entry.credit)}
+    assert f"payable:{hexed(BOB)}" in codes
+    assert not any(code.endswith(hexed(ALICE)) for code in codes)
+    assert story.total.text == "999.4"
+
+
+async def test_explain__one_recipient__only_the_batch_that_pays_it(database: Database, world: World):
+    async with database.begin() as transaction:
+        await transaction.connection.execute("UPDATE payouts SET batch_index = 3 WHERE recipient = $1", BOB)
+    assert len((await tell(database, world.paid_distribution.hex(), recipient=hexed(ALICE))).steps) == 2
+    assert len((await tell(database, world.paid_distribution.hex(), recipient=hexed(BOB))).steps) == 1
+
+
+@pytest.mark.parametrize("asked", ["0x1234", "", "not an id", "0x" + "a" * 129])
+async def test_explain__no_id__refused_with_the_mend(database: Database, asked: str):
+    with pytest.raises(ConfigError, match="hex digits") as refusal:
+        await tell(database, asked)
+    assert refusal.value.mend is not None
+
+
+async def test_explain__unknown_id__says_what_may_be_given(database: Database, world: World):
+    with pytest.raises(ConfigError, match="nothing is known") as refusal:
+        await tell(database, "00" * 32)
+    assert "transaction" in (refusal.value.mend or "")
+
+
+async def test_explain__ambiguous_prefix__candidates_listed(database: Database, world: World):
+    twin = world.paid_decision[:4] + b"\x00" * 28
+    async with database.begin() as transaction:
+        await transaction.connection.execute(
+            "INSERT INTO decisions SELECT $1, chain, rule, version, asset, window_start + 1, window_end, block_number,"
+            " block_hash, 'nothing', reason, surplus, 0, 0, 0, artifact, decided_at"
+            " FROM decisions WHERE decision_id = $2",
+            *(twin, world.paid_decision),
+        )
+    with pytest.raises(ConfigError, match="several") as refusal:
+        await tell(database, world.paid_decision.hex()[:8])
+    assert hexed(twin) in refusal.value.problem
+    assert hexed(world.paid_decision) in refusal.value.problem
+
+
+async def test_explain__foreign_recipient__refused(database: Database, world: World):
+    with pytest.raises(ConfigError, match="receives nothing"):
+        await tell(database, world.paid_distribution.hex(), recipient=hexed(CAROL))
+
+
+async def test_render__paid_distribution__a_chapter_for_each_stage(database: Database, world: World):
+    text = render(await tell(database, world.paid_distribution.hex()))
+    for said in (
+        "fee_window v1 on anvil: pay, 999.4 USDX (final)",
+        "1. What the chain said",
+        "amount=1000000000",
+        "minimum_per_recipient",
+        "399.4 USDX",
+        "credited",
+        "in block 24, final",
+        "included → final",
+        "← owed_on_chain:" + hexed(BOB),
+    ):
+        assert said in text
+    assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+async def test_render__many_recipients__bounded_and_said(database: Database, world: World):
+    story = await tell(database, world.paid_distribution.hex())
+    text = render(replace(story, shares=story.shares * 20))
+    assert text.count("  paid\n") + text.count("  credited\n") == ROWS_MAX
+    assert "… and 28 more; --json shows all" in text
+
+
+async def test_render__held_decision__told_without_distribution(database: Database, world: World):
+    story = await tell(database, world.paid_decision.hex())
+    text = render(replace(story, shares=(), distribution=None, steps=(), journals=()))
+    assert "nobody: above the minimum" in text
+    assert "no distribution is planned" in text
+    assert "nothing of it is booked yet" in text
+
+
+async def test_render_json__paid_distribution__amounts_are_strings(database: Database, world: World):
+    document = json.loads(render_json(await tell(database, world.paid_distribution.hex())))
+    assert document["total"] == "999400000"
+    assert document["shares"][0]["amount"] == "600000000"
+    assert document["artifact"]["total"] == "999400000"
+    assert document["steps"][1]["slots"][0]["attempts"][0]["fee_paid"] == "300000000000000"
+
+
+def test_columns__ragged_widths__aligned():
+    assert columns([["a", "1"], ["long", "100"]], right={1}) == ["a       1", "long  100"]
