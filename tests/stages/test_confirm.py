@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from bridge.domain.errors import ChainUnavailable
@@ -14,7 +12,7 @@ FINAL = ["final", "final", "final"]
 
 
 @pytest.fixture
-async def world(database: Database) -> AsyncIterator[SendingWorld]:
+async def world(database: Database) -> SendingWorld:
     world = await SendingWorld.create(database)
     await world.decide([5, 6, 7])
     await world.work()

@@ -5,8 +5,6 @@ Here dying is an exception that nothing catches, and stages that are made anew; 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from bridge.runtime import crashpoints
@@ -47,7 +45,7 @@ class _Executioner:
 
 
 @pytest.fixture
-async def world(database: Database) -> AsyncIterator[SendingWorld]:
+async def world(database: Database) -> SendingWorld:
     return await SendingWorld.create(database)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from bridge.domain.errors import HoldError
@@ -16,7 +14,7 @@ FINAL = ["final", "final", "final"]
 
 
 @pytest.fixture
-async def world(database: Database) -> AsyncIterator[SendingWorld]:
+async def world(database: Database) -> SendingWorld:
     return await SendingWorld.create(database)
 
 
