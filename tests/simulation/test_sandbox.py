@@ -192,6 +192,20 @@ async def test_sandbox__reorganised__what_others_sent_is_gone_until_they_send_it
         assert await sandbox.anvil.call("eth_getTransactionReceipt", transaction) is not None
 
 
+async def test_sandbox__reorganised__is_a_reorganisation_to_the_chain_itself(tmp_path, monkeypatch):
+    async with Sandbox.start(tmp_path, QUIET) as sandbox:
+        await sandbox.mine(FINALITY_DISTANCE)
+        call, calls = sandbox.anvil.call, []
+
+        async def recording_call(method, *parameters):
+            calls.append((method, *parameters))
+            return await call(method, *parameters)
+
+        monkeypatch.setattr(sandbox.anvil, "call", recording_call)
+        await sandbox.reorganise(3)
+        assert ("anvil_reorg", 3, []) in calls
+
+
 async def test_sandbox__reorganised_too_deep__is_refused_and_nothing_changes(tmp_path):
     async with Sandbox.start(tmp_path, QUIET) as sandbox:
         await sandbox.mine(10)
