@@ -37,7 +37,7 @@ LOCK = "sandbox.lock"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a sandbox is made from; the same settings make the same chain.
+    """What a sandbox is made from; the same settings make the same transactions at the same chain times.
 
     `block_time_s` is real time between blocks (None: a block is mined only when asked for), `traffic_rate` the mean
     number of transactions in a block, `epoch_s` the length of the rules' windows in chain time, `genesis_timestamp`
