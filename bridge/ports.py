@@ -67,9 +67,13 @@ class LogFilter:
 class EventDecoder(Protocol):
     """A plan compiled once from an event declaration, for example `Paid(address indexed to, uint256 amount)`."""
 
-    name: str
-    topic0: bytes
-    fields: Mapping[str, str]  # field name → ABI type, in order of declaration
+    @property
+    def name(self) -> str: ...
+    @property
+    def topic0(self) -> bytes: ...
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Field name → ABI type, in the order of the declaration."""
 
     def decode(self, log: Log) -> Mapping[str, Value]:
         """The fields of `log` by name. Raises ValueError where the log does not have the declared shape."""
