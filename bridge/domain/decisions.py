@@ -1,6 +1,6 @@
 """From what a window measured to who gets what: a pure function, with its reasons.
 
-measurements ─► surplus formula ─► cooldown ─► cap ─► lot ─► split ─► minimum per recipient ─► minimum total ─► Decision
+measurements ─► surplus formula ─► cooldown ─► cap ─► lot ─► minimum total ─► split ─► minimum per recipient ─► Decision
 
     carried_in + surplus = total + carried_out + left
 
@@ -225,9 +225,9 @@ def _apply_guardrails(plan: Plan, window: Window, facts: Facts, outcome: _Outcom
     available = outcome.surplus + carried.get(POOL, 0)
     named = {recipient: amount for recipient, amount in carried.items() if recipient != POOL}
     if limits.cooldown_s and facts.last_paid_end is not None:
-        resting = window.end - facts.last_paid_end < limits.cooldown_s
-        if outcome.guard("cooldown", limits.cooldown_s, available, 0 if resting else available) < available:
-            until = facts.last_paid_end + limits.cooldown_s
+        until = facts.last_paid_end + limits.cooldown_s
+        waiting = available + sum(named.values())
+        if outcome.guard("cooldown", limits.cooldown_s, waiting, waiting if window.end >= until else 0) < waiting:
             _rest(outcome, available, named, f"cooldown: no payment in a window that ends before {until}")
             return
     pool = available
@@ -235,27 +235,41 @@ def _apply_guardrails(plan: Plan, window: Window, facts: Facts, outcome: _Outcom
         pool = outcome.guard("cap_per_epoch", limits.cap_per_epoch, pool, min(pool, limits.cap_per_epoch))
     if limits.lot > 1:
         pool = outcome.guard("lot", limits.lot, pool, pool // limits.lot * limits.lot)
-    shares = _split(plan.rule.split, pool, facts)
-    owed = {who: named.get(who, 0) + shares.get(who, 0) for who in named.keys() | shares.keys()}
-    paid = {who: amount for who, amount in owed.items() if amount >= limits.minimum_per_recipient}
-    if limits.minimum_per_recipient:
-        before, after = sum(owed.values()), sum(paid.values())
-        outcome.guard("minimum_per_recipient", limits.minimum_per_recipient, before, after)
-    if limits.cap_per_epoch is not None and sum(paid.values()) > limits.cap_per_epoch:
-        before, paid = sum(paid.values()), _within(paid, limits.cap_per_epoch, limits.minimum_per_recipient)
-        outcome.guard("cap_per_epoch_with_carries", limits.cap_per_epoch, before, sum(paid.values()))
-    total = sum(paid.values())
+    claimed = pool + sum(named.values())
     if limits.minimum_total:
-        enough = total >= limits.minimum_total
-        if outcome.guard("minimum_total", limits.minimum_total, total, total if enough else 0) < total:
-            _rest(outcome, available, named, f"{total} to pay is below the minimum of {limits.minimum_total}")
+        enough = claimed >= limits.minimum_total
+        if outcome.guard("minimum_total", limits.minimum_total, claimed, claimed if enough else 0) < claimed:
+            _rest(outcome, available, named, f"{claimed} to pay is below the minimum of {limits.minimum_total}")
             return
-    outcome.pool, outcome.shares, outcome.paid = pool, shares, paid
-    if total:
+    shares = _split(plan.rule.split, pool, facts)
+    outcome.pool, outcome.shares = pool, shares
+    outcome.paid = _payable(
+        plan, outcome, {who: named.get(who, 0) + shares.get(who, 0) for who in named.keys() | shares.keys()}
+    )
+    if outcome.paid:
         outcome.verdict = Verdict.PAY
-        outcome.reason = f"{total} to {len(paid)} recipient{'s' if len(paid) > 1 else ''}"
+        count = len(outcome.paid)
+        outcome.reason = f"{sum(outcome.paid.values())} to {count} recipient{'s' if count > 1 else ''}"
+    elif available and not pool:
+        _rest(outcome, available, named, f"{available} is less than a lot")
     else:
-        _rest(outcome, available, named, _why_nothing(outcome, pool, available))
+        _rest(outcome, available, named, "what each is owed is too little to pay")
+
+
+def _payable(plan: Plan, outcome: _Outcome, owed: Mapping[Address, int]) -> Mapping[Address, int]:
+    """Who of those who are owed something is paid now, and how much; the rest stays owed to them by name."""
+    limits = plan.rule.guardrails
+    paid = {who: amount for who, amount in owed.items() if amount >= limits.minimum_per_recipient}
+    total = sum(paid.values())
+    if limits.minimum_per_recipient:
+        outcome.guard("minimum_per_recipient", limits.minimum_per_recipient, sum(owed.values()), total)
+    if limits.cap_per_epoch is not None and total > limits.cap_per_epoch:
+        paid = _within(paid, limits.cap_per_epoch, limits.minimum_per_recipient)
+        total = outcome.guard("cap_per_epoch_with_carries", limits.cap_per_epoch, total, sum(paid.values()))
+    if 0 < total < limits.minimum_total:
+        outcome.guard("minimum_total_of_payable", limits.minimum_total, total, 0)
+        return {}
+    return paid
 
 
 def _rest(outcome: _Outcome, available: int, named: Mapping[Address, int], reason: str) -> None:
@@ -266,12 +280,6 @@ def _rest(outcome: _Outcome, available: int, named: Mapping[Address, int], reaso
         outcome.verdict, outcome.reason = Verdict.NOTHING, f"no surplus: {-outcome.raw} short"
     else:
         outcome.verdict, outcome.reason = Verdict.NOTHING, "no surplus"
-
-
-def _why_nothing(outcome: _Outcome, pool: int, available: int) -> str:
-    if available and not pool:
-        return f"{available} is less than a lot"
-    return "every share is below the minimum per recipient"
 
 
 def _split(split: Split, pool: int, facts: Facts) -> Mapping[Address, int]:

@@ -1,0 +1,256 @@
+"""Decisions as a pure function: nothing lost over many windows, guardrails kept, same bytes for the same facts."""
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.domain.decisions import POOL, Decision, Facts, Measurement, Verdict, canonical, decide
+from bridge.domain.events import Block
+from bridge.domain.rules import (
+    Balance,
+    Binding,
+    Carry,
+    Guardrails,
+    Plan,
+    ProRata,
+    Rule,
+    RuleEvent,
+    Sum,
+    TimeWeighted,
+    Window,
+    compile_rule,
+)
+from bridge.domain.units import UINT256_MAX, Address, AssetId
+
+VAULT = Address(b"\xaa" * 20)
+A, B, C = (Address(bytes([n]) * 20) for n in (1, 2, 3))
+BINDING = Binding("eip155:1", AssetId("eip155:1/erc20:0xdd"), Address(b"\xdd" * 20), {"vault": VAULT, "pool": VAULT})
+WINDOW = Window(100, 200)
+UNLIMITED = Guardrails()
+
+
+def plan(guardrails: Guardrails = UNLIMITED, *, carry: Carry = Carry.SURPLUS, surplus: str = "found") -> Plan:
+    deposited = "Deposited(address indexed account, uint256 amount)"
+    events = {
+        "add": RuleEvent("pool", deposited),
+        "take": RuleEvent("pool", deposited.replace("Dep", "Undep")),
+        "fee": RuleEvent("vault", "Fee(uint256 amount)"),
+    }
+    if carry is Carry.NONE:
+        del events["fee"]
+    rule = Rule(
+        name="test",
+        version=3,
+        description="",
+        asset="USDX",
+        window_s=100,
+        events=events,
+        inputs={
+            "found": Sum("fee.amount") if carry is Carry.SURPLUS else Balance("vault"),
+            "stake": TimeWeighted("add.amount", "take.amount", "account"),
+        },
+        parameters={"divisor": 0},
+        surplus=surplus,
+        carry=carry,
+        guardrails=guardrails,
+        split=ProRata("stake"),
+        body="",
+        content_hash=bytes(32),
+    )
+    return compile_rule(rule)
+
+
+def facts(found: int, weights: Mapping[Address, int], **changes: Any) -> Facts:
+    inputs = {"found": Measurement(found), "stake": Measurement(weights=weights)}
+    return Facts(0, Block(9, bytes(32), bytes(32), 190), inputs, {}, changes.pop("last_paid_end", None), **changes)
+
+
+amounts = st.one_of(st.integers(0, 200), st.integers(0, 2**200))
+tables = st.dictionaries(st.sampled_from([A, B, C]), st.integers(0, 50))
+guardrails = st.builds(
+    Guardrails,
+    cap_per_epoch=st.one_of(st.none(), st.integers(30, 200)),
+    minimum_total=st.integers(0, 30),
+    minimum_per_recipient=st.integers(0, 30),
+    cooldown_s=st.sampled_from([0, 100, 101, 250]),
+    lot=st.integers(1, 30),
+)
+
+
+@given(guardrails, st.lists(st.tuples(amounts, tables), min_size=1, max_size=8))
+def test_decide__many_windows__nothing_is_lost_and_every_guardrail_holds(
+    limits: Guardrails, windows: list[tuple[int, dict[Address, int]]]
+):
+    rule = plan(limits)
+    carried: Mapping[Address, int] = {}
+    found = paid = 0
+    last_paid_end = None
+    for number, (amount, weights) in enumerate(windows):
+        window = Window(100 * number, 100 * number + 100)
+        decision = decide(rule, BINDING, window, facts(amount, weights, last_paid_end=last_paid_end), carried)
+        check_invariants(decision, carried)
+        if decision.verdict is Verdict.PAY:
+            assert limits.cap_per_epoch is None or decision.total <= limits.cap_per_epoch
+            assert decision.total >= limits.minimum_total
+            assert all(one.amount >= limits.minimum_per_recipient for one in decision.allocations)
+            assert last_paid_end is None or window.end - last_paid_end >= limits.cooldown_s
+            last_paid_end = window.end
+        found, paid, carried = found + amount, paid + decision.total, decision.carries
+        assert found == paid + sum(carried.values())
+
+
+def check_invariants(decision: Decision, carried: Mapping[Address, int]) -> None:
+    assert decision.carried_in == sum(carried.values())
+    assert decision.carried_out == sum(decision.carries.values())
+    assert decision.carried_in + decision.surplus == decision.total + decision.carried_out + decision.left
+    assert (decision.verdict is Verdict.PAY) == (decision.total > 0)
+    assert decision.total == sum(one.amount for one in decision.allocations)
+    assert all(0 <= one.carried_in <= one.amount for one in decision.allocations)
+    recipients = [one.recipient for one in decision.allocations]
+    assert recipients == sorted(set(recipients))
+    assert POOL not in recipients
+    # What the books move out of `surplus:carried` was there, and what they move in was found in this window.
+    newly_carried = decision.carried_out - decision.carried_in + sum(one.carried_in for one in decision.allocations)
+    assert 0 <= newly_carried <= decision.surplus
+    assert (decision.verdict is Verdict.NOTHING) == (not carried and decision.surplus == 0)
+
+
+@given(guardrails, amounts, tables)
+def test_decide__rule_on_a_balance__surplus_without_recipient_is_left_not_carried(
+    limits: Guardrails, amount: int, weights: dict[Address, int]
+):
+    decision = decide(plan(limits, carry=Carry.NONE), BINDING, WINDOW, facts(amount, weights), {})
+    check_invariants(decision, {})
+    assert POOL not in decision.carries
+
+
+@given(amounts, tables, st.randoms())
+def test_decide__facts_in_another_order__same_bytes(amount: int, weights: dict[Address, int], random: Any):
+    shuffled = list(weights.items())
+    random.shuffle(shuffled)
+    first = decide(plan(), BINDING, WINDOW, facts(amount, weights), {A: 5, POOL: 3})
+    second = decide(plan(), BINDING, WINDOW, facts(amount, dict(shuffled)), {POOL: 3, A: 5})
+    assert first.artifact == second.artifact
+    assert first.decision_id == hashlib.sha256(first.artifact).digest()
+
+
+def test_decide__carries_above_the_cap__largest_first_and_progress_always():
+    limits = Guardrails(cap_per_epoch=100, minimum_per_recipient=10)
+    carried: Mapping[Address, int] = {A: 9, B: 130, C: 60}
+    decision = decide(plan(limits), BINDING, WINDOW, facts(0, {}), carried)
+    assert [(one.recipient, one.amount) for one in decision.allocations] == [(B, 100)]
+    assert decision.carries == {A: 9, B: 30, C: 60}
+
+
+def test_decide__cooldown__judged_from_end_to_end():
+    rule = plan(Guardrails(cooldown_s=100))
+    assert decide(rule, BINDING, WINDOW, facts(5, {A: 1}, last_paid_end=100), {}).verdict is Verdict.PAY
+    resting = decide(rule, BINDING, WINDOW, facts(5, {A: 1}, last_paid_end=101), {})
+    assert (resting.verdict, resting.carries) == (Verdict.CARRY, {POOL: 5})
+    assert "before 201" in resting.reason
+
+
+@pytest.mark.parametrize(
+    ("surplus", "found", "carried", "reason"),
+    [
+        ("floor_div(found, divisor)", 5, {}, "cannot be calculated"),
+        ("mul_div(found, 2, 1)", UINT256_MAX, {}, "cannot be calculated: a quotient of 257 bits"),
+        ("found", UINT256_MAX + 1, {}, "found does not fit 256 bits"),
+        ("found", UINT256_MAX, {A: 1}, "do not fit 256 bits"),
+    ],
+)
+def test_decide__numbers_without_a_result__held_and_carries_stay(
+    surplus: str, found: int, carried: dict[Address, int], reason: str
+):
+    decision = decide(plan(surplus=surplus), BINDING, WINDOW, facts(found, {A: 1}), carried)
+    assert (decision.verdict, decision.total, decision.surplus) == (Verdict.HOLD, 0, 0)
+    assert decision.carries == carried
+    assert reason in decision.reason
+
+
+def test_decide__cooldown__what_is_owed_by_name_waits_too():
+    rule = plan(Guardrails(cooldown_s=100))
+    decision = decide(rule, BINDING, WINDOW, facts(0, {}, last_paid_end=150), {A: 5})
+    assert (decision.verdict, decision.carries) == (Verdict.CARRY, {A: 5})
+
+
+def test_decide__input_with_a_problem__held_only_where_it_matters():
+    broken = facts(0, {})
+    inputs = {**broken.inputs, "stake": Measurement(problem="it is broken")}
+    rest = decide(plan(), BINDING, WINDOW, dataclasses.replace(broken, inputs=inputs), {})
+    assert rest.verdict is Verdict.NOTHING  # nothing is to be split
+    inputs["found"] = Measurement(7)
+    held = decide(plan(), BINDING, WINDOW, dataclasses.replace(broken, inputs=inputs), {})
+    assert (held.verdict, held.reason, held.carries) == (Verdict.HOLD, "stake: it is broken", {POOL: 7})
+
+
+def test_artifact__shape__names_everything_a_reader_needs():
+    decision = decide(plan(Guardrails(cap_per_epoch=4)), BINDING, WINDOW, facts(5, {A: 1, B: 1}), {})
+    artifact = json.loads(decision.artifact)
+    assert artifact == {
+        "allocations": [
+            {"amount": "2", "carried_in": "0", "recipient": "0x" + A.hex()},
+            {"amount": "2", "carried_in": "0", "recipient": "0x" + B.hex()},
+        ],
+        "asset": "eip155:1/erc20:0xdd",
+        "blocks": {"first": 0, "hash": "0x" + "00" * 32, "last": 9, "timestamp": 190},
+        "carried_in": {"by": {}, "total": "0"},
+        "carried_out": {"by": {"pool": "1"}, "total": "1"},
+        "chain": "eip155:1",
+        "events": artifact["events"],
+        "format": "bridge.decision/1",
+        "guardrails": [{"after": "4", "before": "5", "limit": "4", "name": "cap_per_epoch", "verdict": "limited"}],
+        "inputs": {
+            "found": {"sum": "fee.amount", "value": "5"},
+            "stake": {
+                "time_weighted": {"add": "add.amount", "by": "account", "subtract": "take.amount"},
+                "total": "2",
+                "weights": {"0x" + A.hex(): "1", "0x" + B.hex(): "1"},
+            },
+        },
+        "left": "0",
+        "parameters": {"divisor": "0"},
+        "reason": "4 to 2 recipients",
+        "rule": {"name": "test", "sha256": "00" * 32, "version": 3},
+        "surplus": {"formula": "found", "found": "5", "result": "5"},
+        "total": "4",
+        "verdict": "pay",
+        "window": {"end": 200, "start": 100},
+    }
+    assert artifact["events"]["fee"] == {
+        "contract": "0x" + VAULT.hex(),
+        "count": 0,
+        "declaration": "Fee(uint256 amount)",
+        "first": None,
+        "last": None,
+        "where": None,
+    }
+
+
+def test_artifact__another_process_with_another_hash_seed__same_bytes():
+    program = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.domain.test_decisions import *\n"
+        "print(decide(plan(), BINDING, WINDOW, facts(7, {C: 1, A: 2, B: 4}), {B: 1, POOL: 2}).decision_id.hex())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
+
+
+def test_canonical__float__refused():
+    with pytest.raises(TypeError, match="float"):
+        canonical({"a": [1, {"b": 1.0}]})
+    assert canonical({"b": "é", "a": [1]}) == b'{"a":[1],"b":"\\u00e9"}'
