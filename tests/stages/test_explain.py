@@ -151,7 +151,7 @@ async def test_render_json__paid_distribution__amounts_are_strings(database: Dat
     assert document["total"] == "999400000"
     assert document["shares"][0]["amount"] == "600000000"
     assert document["artifact"]["total"] == "999400000"
-    assert document["steps"][1]["slots"][0]["attempts"][0]["fee_paid"] == "300000000000000"
+    assert document["steps"][1]["slots"][0]["attempts"][0]["fee_paid"] == "300000000000123"
 
 
 def test_columns__ragged_widths__aligned():

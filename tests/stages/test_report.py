@@ -21,7 +21,7 @@ async def small_report(database: Database) -> Report:
     return await report(database)
 
 
-VOID_ELEMENTS = {"meta", "br", "rect"}
+VOID_ELEMENTS = {"meta", "br", "rect", "wbr"}
 
 
 class Page(HTMLParser):
@@ -64,7 +64,7 @@ async def test_report__small_world__books_and_chain_side_by_side(small_report: R
     ]
     assert vault.difference is not None
     assert vault.difference.atoms == 0
-    assert rows[OPERATOR_CODE, "ETH"].fees.text == "0.0009"
+    assert rows[OPERATOR_CODE, "ETH"].fees.text == "0.000900000000000369"
     assert rows[VAULT_CODE, "ETH"].on_chain is None
     assert small_report.contracts == (DISTRIBUTOR_CODE, VAULT_CODE)
 
@@ -129,6 +129,10 @@ async def test_html__every_amount__carries_its_atoms(small_report: Report):
     amounts = [attrs for tag, attrs in Page(render_html(small_report)).elements if tag == "data"]
     assert len(amounts) > 40
     assert all(re.fullmatch(r"-?\d+", attrs["value"] or "") and "atoms" in (attrs["title"] or "") for attrs in amounts)
+
+
+async def test_html__eighteen_decimals__every_digit_is_there(small_report: Report):
+    assert "9.999099999999999631" in Page(render_html(small_report)).text
 
 
 async def test_html__chart__bars_stay_inside_the_plot(small_report: Report):

@@ -28,6 +28,7 @@ ALICE, BOB, CAROL, PAYER = (bytes([n]) * 20 for n in (0xA1, 0xB0, 0xCA, 0xFE))
 T0 = 1_790_000_000  # time of block 0
 UNIT = 10**6
 WEI = 10**18
+FEE = 300_000_000_000_123  # wei, of each transaction that landed
 LOADED = datetime.fromtimestamp(T0 + 500, UTC)
 
 
@@ -339,8 +340,8 @@ class _Builder:
         action, slot = await self._sign(distribution_id, ordinal, nonce=nonce, attempts=1)
         await self._sql.execute(
             "UPDATE attempts SET block_number = $2, block_hash = $3, succeeded = TRUE, gas_used = 150000,"
-            " fee_paid = 300000000000000 WHERE slot_id = $1",
-            *(slot, block, block_hash(block)),
+            " fee_paid = $4 WHERE slot_id = $1",
+            *(slot, block, block_hash(block), FEE),
         )
         await self._move(action, "included")
         await self._sql.execute("UPDATE attempts SET final = TRUE WHERE slot_id = $1", slot)
@@ -379,7 +380,7 @@ class _Builder:
             intent: list[Move] = [(payable, out, USDX, amount, "pending") for payable, amount in dues]
             await self.journal("distribution", distribution.hex(), block, intent)
         for block in (22, 24, 26):
-            await self.journal("attempt", f"tx {block}", block, [("expense:gas", OPERATOR_CODE, ETH, 3 * 10**14)])
+            await self.journal("attempt", f"tx {block}", block, [("expense:gas", OPERATOR_CODE, ETH, FEE)])
         await self.log(24, 0, [(DISTRIBUTOR_CODE, VAULT_CODE, USDX, 999_400_000)])
         await self.log(24, 1, [])
         await self.log(24, 2, [(out, DISTRIBUTOR_CODE, USDX, 600 * UNIT)])
@@ -448,7 +449,7 @@ class _Builder:
         checks: list[tuple[str, str, str | None, int | None, str, str | None]] = [
             ("balance", VAULT_CODE, USDX, 758_100_000, "agreed", None),
             ("balance", DISTRIBUTOR_CODE, USDX, 399_400_000, "agreed", None),
-            ("balance", OPERATOR_CODE, ETH, 10 * WEI - 9 * 10**14, "agreed", None),
+            ("balance", OPERATOR_CODE, ETH, 10 * WEI - 3 * FEE, "agreed", None),
             ("balance", VAULT_CODE, ETH, None, "skipped", "the node has no archive state"),
             ("event", "logs 0..40", None, 10, "agreed", None),
             ("nonce", hexed(OPERATOR), None, 3, "agreed", None),

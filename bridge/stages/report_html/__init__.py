@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from bridge.domain.reports import Amount, Report, Verdict
 from bridge.stages.report_html.charts import distribution_charts, plain, waterfall_chart
@@ -87,9 +88,10 @@ def _duration(seconds: int | None) -> str:
     return f"{seconds} s"
 
 
-def _signed(amount: Amount) -> str:
+def _signed(amount: Amount) -> Markup:
     """With + or −, for columns of differences and adjustments; zero has no sign."""
-    return ("+" if amount.atoms > 0 else "") + plain(amount)
+    text = plain(amount)
+    return Markup("+") + text if amount.atoms > 0 else text
 
 
 def _number(value: int) -> str:

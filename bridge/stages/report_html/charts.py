@@ -109,11 +109,16 @@ def _row(label: str, amount: Amount, kind: str, *, start: int, end: int, note: s
     )
 
 
-def plain(amount: Amount) -> str:
-    """Every digit, and two decimals at least where the asset has them, so that columns line up."""
+def plain(amount: Amount) -> Markup:
+    """Every digit, and two decimals at least where the asset has them, so that columns line up.
+
+    Digits after the sixth decimal are set small and may stand on a line of their own: an amount of 18 decimals must
+    neither be rounded nor burst its column.
+    """
     whole, _, fraction = amount.text.partition(".")
     fraction = fraction.ljust(min(2, amount.asset.decimals), "0")
-    return (f"{whole}.{fraction}" if fraction else whole).replace("-", "−")
+    text = escape(f"{whole}.{fraction[:6]}" if fraction else whole).replace("-", "−")
+    return text + Markup('<wbr><span class="tail">{}</span>').format(fraction[6:]) if fraction[6:] else text
 
 
 def _chart(title: str, description: str, rows: Sequence[Markup]) -> Markup:
