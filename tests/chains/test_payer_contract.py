@@ -1,0 +1,458 @@
+"""What every Payer promises, on a chain in memory and on a real Anvil with our contracts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from bridge.chains.evm.fees import FeeCeilings
+from bridge.chains.evm.payer import EvmPayer
+from bridge.chains.evm.rpc import EvmRpc
+from bridge.chains.evm.signer import KeystoreSigner
+from bridge.chains.fake.payer import FakePayer
+from bridge.domain.errors import RetryableError
+from bridge.domain.events import Log
+from bridge.domain.payouts import (
+    Action,
+    Attempt,
+    Batch,
+    Distribution,
+    Inclusion,
+    Order,
+    Payout,
+    PlannedCall,
+    Refusal,
+    Slot,
+    pack_batches,
+)
+from bridge.domain.states import ActionState, SlotState
+from bridge.domain.units import Address, AssetId, BlockStamp, format_address
+from bridge.ports import BroadcastOutcome, Payer, Ready
+from bridge.simulation.anvil import CHAIN_ID, Anvil
+from bridge.simulation.deploy import Deployer, Deployment
+
+CHAIN = "here"
+GENESIS_TIMESTAMP = 1_900_000_000
+STEP_S = 12
+UNIT = 10**6
+ALICE, BOB, CAROL = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0, 0xCA))
+GWEI = 10**9
+
+
+class Scene(Protocol):
+    """A chain whose blocks the test makes."""
+
+    payer: Payer
+    asset: AssetId
+
+    async def head(self) -> BlockStamp: ...
+    async def mine(self) -> tuple[BlockStamp, list[Log]]: ...
+    async def reorg(self, depth: int) -> None:
+        """Replace the last `depth` blocks by empty ones; their transactions are lost."""
+
+
+class FakeScene:
+    def __init__(self) -> None:
+        self.fake = FakePayer(chain=CHAIN, account=Address(b"\x03" * 20), distributor=Address(b"\x02" * 20))
+        self.payer: Payer = self.fake
+        self.asset = AssetId("fake:1/erc20:0x" + "aa" * 20)
+        self._stamps: list[BlockStamp] = []
+        self._branch = 0
+
+    async def head(self) -> BlockStamp:
+        return self._stamps[-1] if self._stamps else (await self.mine())[0]
+
+    async def mine(self) -> tuple[BlockStamp, list[Log]]:
+        number = len(self._stamps)
+        stamp = BlockStamp(CHAIN, number, hashlib.sha256(f"{number} {self._branch}".encode()).digest())
+        self._stamps.append(stamp)
+        return stamp, self.fake.mine(stamp)
+
+    async def reorg(self, depth: int) -> None:
+        self._branch += 1
+        del self._stamps[-depth:]
+        self.fake.reorg(len(self._stamps) - 1, put_back=False)
+        for _ in range(depth):
+            await self.mine()
+
+
+class AnvilScene:
+    def __init__(self, anvil: Anvil, rpc: EvmRpc, deployer: Deployer, deployment: Deployment, payer: EvmPayer) -> None:
+        self.anvil = anvil
+        self.rpc = rpc
+        self.deployer = deployer
+        self.deployment = deployment
+        self.payer: Payer = payer
+        self.token = deployment.stage.tokens[0].contract
+        self.asset = AssetId(f"eip155:{CHAIN_ID}/erc20:{format_address(self.token.address)}")
+        self._timestamp = GENESIS_TIMESTAMP + STEP_S * deployer.head
+
+    async def head(self) -> BlockStamp:
+        block = await self.anvil.call("eth_getBlockByNumber", "latest", False)
+        return BlockStamp(CHAIN, int(block["number"], 16), bytes.fromhex(block["hash"][2:]))
+
+    async def mine(self, *transactions: bytes) -> tuple[BlockStamp, list[Log]]:
+        self._timestamp += STEP_S
+        await self.anvil.mine(self._timestamp, transactions)
+        stamp = await self.head()
+        found = await self.anvil.call("eth_getLogs", {"blockHash": "0x" + stamp.hash.hex()})
+        return stamp, [self._log(stamp, entry) for entry in found]
+
+    async def reorg(self, depth: int) -> None:
+        await self.anvil.call("anvil_reorg", depth, [])
+
+    async def stop(self) -> None:
+        await self.rpc.close()
+        await self.anvil.stop()
+
+    async def call(self, contract: str, function: str, *arguments: object) -> None:
+        """The deployer, who may do everything, calls a contract in a block of its own."""
+        target = self.token if contract == "token" else self.deployment.stage.vault
+        await self.mine(self.deployer.wallet.sign(target.address, target.call(function, *arguments)))
+
+    @staticmethod
+    def _log(stamp: BlockStamp, entry: dict[str, str]) -> Log:
+        return Log(
+            stamp,
+            int(entry["logIndex"], 16),
+            bytes.fromhex(entry["transactionHash"][2:]),
+            int(entry["transactionIndex"], 16),
+            Address(bytes.fromhex(entry["address"][2:])),
+            tuple(bytes.fromhex(topic[2:]) for topic in entry["topics"]),
+            bytes.fromhex(entry["data"][2:]),
+            0,
+        )
+
+
+async def start_anvil(tmp_path: Path) -> AnvilScene:
+    anvil = await Anvil.start(tmp_path / "anvil.log", genesis_timestamp=GENESIS_TIMESTAMP)
+    try:
+        deployer = Deployer(anvil, 1, genesis_timestamp=GENESIS_TIMESTAMP, step_s=STEP_S, epoch_s=3600)
+        deployment = await deployer.deploy(2)
+        keystore = tmp_path / "operator.json"
+        keystore.write_text(deployment.operator.keystore("sesame"))
+        rpc = EvmRpc([anvil.rpc_url])
+        payer = EvmPayer(
+            chain=CHAIN,
+            chain_id=CHAIN_ID,
+            rpc=rpc,
+            signer=KeystoreSigner.load(keystore, "sesame"),
+            vault=deployment.stage.vault.address,
+            distributor=deployment.distributor.address,
+            ceilings=FeeCeilings(max_fee=20 * GWEI, priority_fee=GWEI),
+        )
+        scene = AnvilScene(anvil, rpc, deployer, deployment, payer)
+        vault = format_address(deployment.stage.vault.address)
+        await scene.call("token", "mint", vault, 1_000_000 * UNIT)
+    except BaseException:
+        await anvil.stop()
+        raise
+    return scene
+
+
+@pytest.fixture
+async def anvil(tmp_path: Path) -> AsyncIterator[AnvilScene]:
+    scene = await start_anvil(tmp_path)
+    yield scene
+    await scene.stop()
+
+
+@pytest.fixture(params=["fake", "anvil"])
+async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
+    if request.param == "fake":
+        yield FakeScene()
+        return
+    scene = await start_anvil(tmp_path)
+    yield scene
+    await scene.stop()
+
+
+# ── One distribution, by hand: what the stages do ───────────────────────────────────────────────────────────────────
+PAYOUTS = (Payout(ALICE, 5 * UNIT), Payout(BOB, 6 * UNIT), Payout(CAROL, 7 * UNIT))
+
+
+def order_of(scene: Scene, window: int = 0) -> Order:
+    total = sum(payout.amount for payout in PAYOUTS)
+    return Order(
+        hashlib.sha256(b"%d" % window).digest(), CHAIN, "fees", scene.asset, window, window + 1, total, PAYOUTS
+    )
+
+
+def plan(scene: Scene, window: int = 0) -> tuple[Distribution, list[Action]]:
+    order = order_of(scene, window)
+    batches: tuple[Batch, ...] = pack_batches(order.payouts, 2)
+    distribution, calls = scene.payer.plan(order, batches)
+    return distribution, [action_of(distribution, call) for call in calls]
+
+
+def action_of(distribution: Distribution, call: PlannedCall) -> Action:
+    return Action(
+        call.ordinal,
+        distribution.distribution_id,
+        CHAIN,
+        call.ordinal,
+        call.kind,
+        ActionState.PLANNED,
+        None,
+        call.target,
+        call.payload,
+        distribution.content_hash,
+    )
+
+
+class Sender:
+    """Signs and sends actions under nonces 0, 1, 2, …"""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.nonce = 0
+
+    async def sign(self, action: Action) -> Attempt:
+        ready = await self.scene.payer.preflight(action, await self.scene.head())
+        assert isinstance(ready, Ready), ready
+        slot = Slot(1, self.scene.payer.account, self.nonce, ready.gas_limit, SlotState.LIVE)
+        self.nonce += 1
+        signed = await self.scene.payer.sign(action, slot, None)
+        assert signed is not None
+        return Attempt(1, 0, signed, 0, sent=False, inclusion=None)
+
+    async def land(self, action: Action) -> tuple[Attempt, Inclusion, list[Log]]:
+        attempt = await self.sign(action)
+        assert (await self.scene.payer.broadcast(attempt.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
+        _, logs = await self.scene.mine()
+        [inclusion] = await self.scene.payer.inclusions(attempt.signed.tx_id)
+        return attempt, inclusion, logs
+
+
+async def bump(scene: Scene, action: Action, previous: Attempt, nonce: int) -> Attempt | None:
+    slot = Slot(1, scene.payer.account, nonce, previous.signed.gas_limit, SlotState.LIVE)
+    signed = await scene.payer.sign(action, slot, previous)
+    return None if signed is None else dataclasses.replace(previous, signed=signed, ordinal=previous.ordinal + 1)
+
+
+# ── The contract ────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_plan__same_order_twice__same_identity_and_bytes(scene: Scene):
+    assert plan(scene) == plan(scene)
+    distribution, actions = plan(scene)
+    assert [action.kind for action in actions] == ["propose", "execute", "execute"]
+    assert len({action.payload for action in actions}) == 3
+    other, _ = plan(scene, window=1)
+    assert other.distribution_id != distribution.distribution_id
+
+
+async def test_plan__other_amounts__same_id_and_other_content(scene: Scene):
+    distribution, _ = plan(scene)
+    order = dataclasses.replace(order_of(scene), payouts=(Payout(ALICE, 1),), total=1)
+    other, _ = scene.payer.plan(order, pack_batches(order.payouts, 2))
+    assert other.distribution_id == distribution.distribution_id
+    assert other.content_hash != distribution.content_hash
+
+
+async def test_pay__proposal_and_batches__land_and_the_chain_says_so_by_block(scene: Scene):
+    distribution, (propose, *batches) = plan(scene)
+    payer, before, sender = scene.payer, await scene.head(), Sender(scene)
+    assert await payer.proposed(distribution.distribution_id, before) is None
+    _, inclusion, logs = await sender.land(propose)
+    assert inclusion.succeeded
+    assert inclusion.block == await scene.head()
+    assert inclusion.fee_paid > 0
+    assert payer.settlement(propose, logs).executed
+    assert await payer.proposed(distribution.distribution_id, inclusion.block) == distribution.content_hash
+    assert await payer.proposed(distribution.distribution_id, before) is None
+    for index, batch in enumerate(batches):
+        assert not await payer.executed(distribution.distribution_id, index, await scene.head())
+        _, inclusion, logs = await sender.land(batch)
+        assert inclusion.succeeded
+        assert await payer.executed(distribution.distribution_id, index, inclusion.block)
+        assert payer.settlement(batch, logs).executed
+        assert payer.settlement(batch, logs).credited == frozenset()
+        assert not payer.settlement(batches[index - 1], logs).executed, "another batch's events do not count"
+
+
+async def test_preflight__batch_before_its_proposal__refused_for_now(scene: Scene):
+    _, (_, batch, _) = plan(scene)
+    refusal = await scene.payer.preflight(batch, await scene.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+
+
+async def test_preflight__batch_that_was_executed__refused(scene: Scene):
+    _, (propose, batch, _) = plan(scene)
+    sender = Sender(scene)
+    await sender.land(propose)
+    await sender.land(batch)
+    assert isinstance(await scene.payer.preflight(batch, await scene.head()), Refusal)
+    assert isinstance(await scene.payer.preflight(propose, await scene.head()), Refusal)
+
+
+async def test_broadcast__same_bytes_again__known_and_then_nonce_too_low_or_known(scene: Scene):
+    _, (propose, *_) = plan(scene)
+    attempt = await Sender(scene).sign(propose)
+    first = await scene.payer.broadcast(attempt.signed.raw)
+    again = await scene.payer.broadcast(attempt.signed.raw)
+    assert (first.outcome, again.outcome) == (BroadcastOutcome.ACCEPTED, BroadcastOutcome.KNOWN)
+    await scene.mine()
+    late = await scene.payer.broadcast(attempt.signed.raw)
+    assert late.outcome in (BroadcastOutcome.REJECTED, BroadcastOutcome.KNOWN)
+
+
+async def test_inclusions__not_mined__nothing_and_disowned(scene: Scene):
+    _, (propose, *_) = plan(scene)
+    attempt = await Sender(scene).sign(propose)
+    await scene.payer.broadcast(attempt.signed.raw)
+    assert await scene.payer.inclusions(attempt.signed.tx_id) == ()
+    assert await scene.payer.disowned([attempt.signed.tx_id], await scene.head())
+    await scene.mine()
+    assert not await scene.payer.disowned([b"\x01" * 32, attempt.signed.tx_id], await scene.head())
+
+
+async def test_sign__replacement__an_eighth_more_same_nonce_and_one_of_the_two_lands(scene: Scene):
+    _, (propose, *_) = plan(scene)
+    first = await Sender(scene).sign(propose)
+    await scene.payer.broadcast(first.signed.raw)
+    second = await bump(scene, propose, first, nonce=0)
+    assert second is not None
+    assert second.signed.max_fee * 8 >= first.signed.max_fee * 9
+    assert second.signed.priority_fee * 8 >= first.signed.priority_fee * 9
+    assert (await scene.payer.broadcast(second.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
+    refused = await scene.payer.broadcast(first.signed.raw)
+    assert refused.outcome is BroadcastOutcome.REJECTED, "other bytes hold the nonce"
+    await scene.mine()
+    assert await scene.payer.inclusions(first.signed.tx_id) == ()
+    assert len(await scene.payer.inclusions(second.signed.tx_id)) == 1
+
+
+async def test_sign__bumps_without_end__stop_at_the_ceiling(scene: Scene):
+    _, (propose, *_) = plan(scene)
+    attempt: Attempt | None = await Sender(scene).sign(propose)
+    highest = 0
+    for _ in range(200):
+        assert attempt is not None
+        highest = attempt.signed.max_fee
+        attempt = await bump(scene, propose, attempt, nonce=0)
+        if attempt is None:
+            break
+    assert attempt is None
+    assert 0 < highest <= 20 * GWEI
+
+
+async def test_reorg__receipt_is_gone__old_block_is_unknown_and_the_same_bytes_land_again(scene: Scene):
+    distribution, (propose, *_) = plan(scene)
+    attempt, inclusion, _ = await Sender(scene).land(propose)
+    await scene.reorg(1)
+    assert await scene.payer.inclusions(attempt.signed.tx_id) == ()
+    with pytest.raises(RetryableError):
+        await scene.payer.proposed(distribution.distribution_id, inclusion.block)
+    assert await scene.payer.proposed(distribution.distribution_id, await scene.head()) is None
+    assert (await scene.payer.broadcast(attempt.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
+    await scene.mine()
+    [again] = await scene.payer.inclusions(attempt.signed.tx_id)
+    assert again.block != inclusion.block
+    assert await scene.payer.proposed(distribution.distribution_id, again.block) == distribution.content_hash
+
+
+# ── Our contracts ───────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_evm__ids_and_hashes__agree_with_the_contracts(anvil: AnvilScene):
+    distribution, (propose, batch, _) = plan(anvil)
+    sender = Sender(anvil)
+    await sender.land(propose)  # the contract computes id and content hash itself
+    assert await anvil.payer.proposed(distribution.distribution_id, await anvil.head()) == distribution.content_hash
+    await sender.land(batch)  # and checks the batch's hash
+    balance = await anvil.anvil.call(
+        "eth_call",
+        {"to": format_address(anvil.token.address), "data": _hex(anvil.token.call("balanceOf", format_address(ALICE)))},
+    )
+    assert int(balance, 16) == 5 * UNIT
+
+
+async def test_evm__recipient_is_blocked_by_the_token__credited(anvil: AnvilScene):
+    _, (propose, batch, _) = plan(anvil)
+    await anvil.call("token", "setBlocked", format_address(BOB), True)
+    sender = Sender(anvil)
+    await sender.land(propose)
+    _, inclusion, logs = await sender.land(batch)
+    assert inclusion.succeeded
+    settlement = anvil.payer.settlement(batch, logs)
+    assert settlement.executed
+    assert settlement.credited == {BOB}
+
+
+async def test_evm__vault_is_paused__waits_and_says_so(anvil: AnvilScene):
+    _, (propose, batch, _) = plan(anvil)
+    await Sender(anvil).land(propose)
+    await anvil.call("vault", "pause")
+    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    assert refusal.reason.startswith("the vault is paused: VaultPaused(")
+
+
+async def test_evm__cap_is_used_up__waits_with_the_figures(anvil: AnvilScene):
+    _, (propose, batch, _) = plan(anvil)
+    await Sender(anvil).land(propose)
+    await anvil.call("vault", "setLimits", format_address(anvil.token.address), 0, 10 * UNIT)
+    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    assert f"needed={11 * UNIT}, available={10 * UNIT}" in refusal.reason
+
+
+async def test_evm__tampered_batch__is_a_permanent_refusal_by_name(anvil: AnvilScene):
+    _, (propose, batch, _) = plan(anvil)
+    await Sender(anvil).land(propose)
+    tampered = dataclasses.replace(batch, payload=batch.payload[:-1] + b"\x01")
+    refusal = await anvil.payer.preflight(tampered, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert not refusal.temporary
+    assert "BatchHashMismatch(" in refusal.reason
+
+
+async def test_evm__no_gas_money__waits_and_names_the_account(anvil: AnvilScene):
+    _, (propose, *_) = plan(anvil)
+    await anvil.anvil.call("anvil_setBalance", format_address(anvil.payer.account), "0x1")
+    await anvil.mine()
+    refusal = await anvil.payer.preflight(propose, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    assert "low gas balance" in refusal.reason
+
+
+async def test_evm__gas_is_dearer_than_the_ceiling__waits(anvil: AnvilScene):
+    _, (propose, *_) = plan(anvil)
+    await anvil.anvil.call("anvil_setNextBlockBaseFeePerGas", hex(30 * GWEI))
+    await anvil.mine()
+    refusal = await anvil.payer.preflight(propose, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    assert "max_fee_per_gas" in refusal.reason
+
+
+async def test_evm__one_endpoint_is_dead__the_other_takes_it_and_nobody_disowns(anvil: AnvilScene, tmp_path: Path):
+    rpc = EvmRpc(["http://127.0.0.1:9", anvil.anvil.rpc_url], timeout_ms=2000)
+    half_dead = EvmPayer(
+        chain=CHAIN,
+        chain_id=CHAIN_ID,
+        rpc=rpc,
+        signer=KeystoreSigner.load(tmp_path / "operator.json", "sesame"),
+        vault=anvil.deployment.stage.vault.address,
+        distributor=anvil.deployment.distributor.address,
+        ceilings=FeeCeilings(20 * GWEI, GWEI),
+    )
+    try:
+        _, (propose, *_) = plan(anvil)
+        attempt = await Sender(anvil).sign(propose)
+        assert (await half_dead.broadcast(attempt.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
+        assert not await half_dead.disowned([attempt.signed.tx_id], await anvil.head())
+        await anvil.mine()
+        assert len(await half_dead.inclusions(attempt.signed.tx_id)) == 1
+    finally:
+        await rpc.close()
+
+
+def _hex(value: bytes) -> str:
+    return "0x" + value.hex()
