@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
+from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.decisions import Decision
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
@@ -306,6 +307,9 @@ class PayoutStore(Protocol):
         """Planned actions whose turn it is, oldest first: proposals, and batches of proposals that are on chain."""
 
     async def quarantined(self, chain: str) -> list[Action]: ...
+    async def reverted(self, chain: str, slots_max: int) -> list[Action]:
+        """Held actions whose newest nonce went to a final revert, of fewer than `slots_max` nonces in all."""
+
     async def in_flight(self, chain: str) -> list[InFlight]:
         """Every live slot with its action and attempts, in order of nonce."""
 
@@ -392,6 +396,53 @@ class LedgerStore(Protocol):
         """Those of `refs` that are booked, read back from their rows."""
 
 
+class AuditStore(Protocol):
+    """What the reconciler asks of the rows that other stages wrote."""
+
+    async def last_balanced(self, chain: str) -> int | None:
+        """The block at which the last run found everything balanced; None where it did not, or there was none."""
+
+    async def time(self, at: BlockStamp) -> int:
+        """Seconds; of the nearest stored block before, where this one is not stored."""
+
+    async def journals_without_log(self, chain: str, first: int, last: int, limit: int) -> list[str]:
+        """Refs of journals that book a log which is not there, or whose block is not final."""
+
+    async def gaps(self, chain: str, first: int, last: int) -> list[tuple[int, int]]:
+        """Runs of blocks between `first` and `last` that no finalized range covers."""
+
+    async def broken_links(self, chain: str, first: int, last: int, limit: int) -> list[int]:
+        """Finalized blocks whose parent hash is not the hash of the finalized block before."""
+
+    async def sample(self, chain: str, first: int, last: int, limit: int) -> list[Block]:
+        """Stored finalized headers to ask a node for again: `last`, those in doubt, and some others by chance."""
+
+    async def torn_journals(self, chain: str, limit: int) -> list[str]: ...
+    async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]: ...
+    async def unmatched(self, chain: str, code: str, asset: AssetId, through: int, limit: int) -> list[str]:
+        """Journals, with signed amounts, of the blocks in which the account `code` did not net to zero."""
+
+    async def spent(self, chain: str, operator: Address, through: int, allowance_s: int) -> Spent | None:
+        """None where the operator never sent anything for us."""
+
+    async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], tuple[AssetId, int]]:
+        """Asset and total of those of `batches` (distribution id, index) that were planned here."""
+
+    async def waiting(self, chain: str) -> list[Waiting]:
+        """Batches whose intent is booked and that nothing has closed, oldest window first."""
+
+
+class BreakStore(Protocol):
+    async def start(self) -> int:
+        """Note that a run begins; one that never finishes has no verdict."""
+
+    async def finish(self, reconciliation_id: int, checks: Sequence[Check]) -> Reconciliation:
+        """Write what a run found: its checks, breaks opened, seen again or cleared, and the verdict."""
+
+    async def unresolved(self) -> list[Break]:
+        """Every break that is not resolved, oldest first."""
+
+
 class DeadLetterStore(Protocol):
     async def record(self, stage: str, scope: str, error: str, retries: int) -> None: ...
     async def resolve(self, stage: str, scope: str) -> None: ...
@@ -445,6 +496,10 @@ class Transaction(Protocol):
     def bookings(self) -> BookingStore: ...
     @property
     def ledger(self) -> LedgerStore: ...
+    @property
+    def audits(self) -> AuditStore: ...
+    @property
+    def breaks(self) -> BreakStore: ...
     @property
     def dead_letters(self) -> DeadLetterStore: ...
     @property

@@ -567,6 +567,7 @@ CREATE TABLE breaks (
     block_number BIGINT NOT NULL,
     block_hash  BYTEA NOT NULL,
     opened_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    last_seen   BIGINT REFERENCES reconciliations,  -- the last run that found it
     resolved_at TIMESTAMPTZ,
     resolution  TEXT,
     CHECK ((state = 'resolved') = (resolved_at IS NOT NULL))

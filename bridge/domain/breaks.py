@@ -206,6 +206,35 @@ def judge_nonce(at: BlockStamp, code: str, sequence: int, spent: Spent) -> Check
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A batch that is intended and neither executed nor given up, as far as the books know."""
+
+    distribution_id: bytes
+    index: int
+    asset: AssetId
+    amount: int  # atoms
+    window_end: int  # seconds; of its decision
+    landed: int | None  # the block in which its transaction is final and succeeded
+
+
+def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadline_s: int) -> Check:
+    """No batch is final without its event, and none waits for longer than `deadline_s` after its window."""
+    differences = tuple(
+        Difference(
+            BreakKind.MISSING_ON_CHAIN,
+            f"batch {batch.distribution_id.hex()}:{batch.index}",
+            {"window_end": batch.window_end, "landed": "no" if batch.landed is None else str(batch.landed)},
+            batch.asset,
+            -batch.amount,
+        )
+        for batch in waiting
+        if (batch.landed is not None and batch.landed <= at.number) or time - batch.window_end > deadline_s
+    )
+    skipped = f"{len(waiting)} batches are in flight" if waiting else None
+    return Check(Level.PAYOUT, "batches in flight", at, skipped=skipped, differences=differences)
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """A batch as the Distributor's finalized event tells it."""
 

@@ -18,6 +18,7 @@ import asyncpg
 
 from bridge.domain.errors import ConfigError, DatabaseUnavailable, LeaseLost
 from bridge.ports import Lease
+from bridge.store.audits import Audits
 from bridge.store.bookings import Bookings
 from bridge.store.breaks import Breaks
 from bridge.store.chains import Chains
@@ -83,6 +84,10 @@ class Transaction:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.connection)
+
+    @cached_property
+    def audits(self) -> Audits:
+        return Audits(self.connection)
 
     @cached_property
     def breaks(self) -> Breaks:

@@ -1,0 +1,219 @@
+"""What the reconciler asks of the rows that other stages wrote. Reads only.
+
+Costs: with `since` (after a balanced run) event and completeness questions follow what is new. Those marked FULL read
+everything and are asked in a full run only; those about slots and intents read all rows of their small tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bridge.domain.breaks import Spent, Waiting
+from bridge.domain.events import Block
+from bridge.domain.units import Address, AssetId, BlockStamp
+
+if TYPE_CHECKING:
+    from bridge.store.database import Connection
+
+LAST_BALANCED = """
+    -- Only if the very last run was balanced: after one with breaks everything is looked at again.
+    SELECT k.block_number FROM checks k JOIN reconciliations r USING (reconciliation_id)
+     WHERE r.reconciliation_id = (SELECT max(reconciliation_id) FROM reconciliations WHERE finished_at IS NOT NULL)
+       AND r.verdict = 'balanced' AND k.chain = $1
+     LIMIT 1
+"""
+
+TIME = "SELECT block_time($1, $2)"
+
+JOURNALS_WITHOUT_LOG = """
+    SELECT j.ref FROM journals j
+     WHERE j.chain = $1 AND j.block_number BETWEEN $2 AND $3 AND j.source = 'log:' || $1
+       AND NOT EXISTS (
+           SELECT FROM logs l JOIN blocks b ON (b.chain, b.number, b.hash) = (l.chain, l.block_number, l.block_hash)
+            WHERE b.status = 'finalized' AND l.chain = j.chain AND l.block_number = j.block_number
+              AND l.block_hash = j.block_hash AND encode(l.block_hash, 'hex') || ':' || l.log_index = j.ref)
+     ORDER BY j.block_number, j.journal_id LIMIT $4
+"""
+
+GAPS = """
+    WITH ranges AS (
+        SELECT first_block, last_block, lag(last_block, 1, $2::BIGINT - 1) OVER (ORDER BY first_block) AS before
+          FROM finalized_ranges WHERE chain = $1 AND first_block <= $3
+    )
+    SELECT before + 1 AS first, first_block - 1 AS last FROM ranges WHERE first_block > before + 1
+    UNION ALL
+    SELECT COALESCE(max(last_block) + 1, $2), $3 FROM ranges HAVING COALESCE(max(last_block), $2 - 1) < $3
+     ORDER BY 1
+"""
+
+BROKEN_LINKS = """
+    SELECT b.number FROM blocks b
+      JOIN blocks before ON before.chain = b.chain AND before.number = b.number - 1 AND before.status = 'finalized'
+     WHERE b.chain = $1 AND b.number BETWEEN $2 AND $3 AND b.status = 'finalized' AND b.parent_hash <> before.hash
+     ORDER BY b.number LIMIT $4
+"""
+
+SAMPLE = """
+    -- Always the last block and those with an open break; for the rest chance decides.
+    SELECT number, hash, parent_hash, timestamp FROM blocks
+     WHERE chain = $1 AND status = 'finalized'
+       AND (number BETWEEN $2 AND $3 OR number = ANY(ARRAY(
+            SELECT split_part(subject, ' ', 2)::BIGINT FROM breaks
+             WHERE chain = $1 AND level = 'completeness' AND check_subject = 'headers' AND state <> 'resolved')))
+     ORDER BY number BETWEEN $2 AND $3 - 1, random() LIMIT $4
+"""
+
+TORN_JOURNALS = """
+    -- FULL. Keys without their journal, journals without their key, and the two with different hashes.
+    SELECT COALESCE(k.source, j.source) || ' ' || COALESCE(k.ref, j.ref) AS journal
+      FROM (SELECT * FROM journal_keys WHERE chain = $1) k
+      FULL JOIN (SELECT * FROM journals WHERE chain = $1) j
+        ON (j.journal_id, j.source, j.ref, j.payload_hash) = (k.journal_id, k.source, k.ref, k.payload_hash)
+     WHERE k.journal_id IS NULL OR j.journal_id IS NULL
+     ORDER BY 1 LIMIT $2
+"""
+
+FALSE_BALANCES = """
+    -- FULL. Accounts whose balance is not the sum of their transfers.
+    WITH sides AS (
+        SELECT debit_account AS account_id, phase, amount AS debit, 0 AS credit FROM transfers WHERE chain = $1
+        UNION ALL
+        SELECT credit_account, phase, 0, amount FROM transfers WHERE chain = $1
+    ), sums AS (
+        SELECT account_id,
+               sum(CASE WHEN phase IN ('posted', 'post') THEN debit ELSE 0 END) AS debits_posted,
+               sum(CASE WHEN phase IN ('posted', 'post') THEN credit ELSE 0 END) AS credits_posted,
+               sum(CASE phase WHEN 'pending' THEN debit WHEN 'posted' THEN 0 ELSE -debit END) AS debits_pending,
+               sum(CASE phase WHEN 'pending' THEN credit WHEN 'posted' THEN 0 ELSE -credit END) AS credits_pending
+          FROM sides GROUP BY account_id
+    )
+    SELECT a.code, a.asset FROM accounts a
+      JOIN assets s ON s.asset = a.asset AND s.chain = $1
+      LEFT JOIN balances b USING (account_id)
+      LEFT JOIN sums USING (account_id)
+     WHERE (COALESCE(b.debits_posted, -1), b.credits_posted, b.debits_pending, b.credits_pending) IS DISTINCT FROM
+           (COALESCE(sums.debits_posted, 0), COALESCE(sums.credits_posted, 0), COALESCE(sums.debits_pending, 0),
+            COALESCE(sums.credits_pending, 0))
+     ORDER BY 1, 2 LIMIT $2
+"""
+
+UNMATCHED = """
+    -- Asked only where an account that should be empty is not: what it got in blocks that do not net to zero.
+    WITH moves AS (
+        SELECT t.block_number, t.journal_id,
+               CASE t.debit_account WHEN a.account_id THEN t.amount ELSE -t.amount END AS net
+          FROM accounts a
+          JOIN transfers t ON a.account_id IN (t.debit_account, t.credit_account)
+         WHERE a.code = $2 AND a.asset = $3 AND t.chain = $1 AND t.block_number <= $4 AND t.phase IN ('posted', 'post')
+    ), odd AS (
+        SELECT block_number FROM moves GROUP BY block_number HAVING sum(net) <> 0
+    )
+    SELECT j.source || ' ' || j.ref || ' ' || m.net || ' ' || j.reason AS line
+      FROM moves m JOIN odd USING (block_number)
+      JOIN journals j ON (j.chain, j.block_number, j.journal_id) = ($1, m.block_number, m.journal_id)
+     ORDER BY m.block_number, m.journal_id LIMIT $5
+"""
+
+SETTLED = """
+    SELECT s.first_nonce,
+           (SELECT count(*) FROM slots l JOIN attempts a USING (slot_id)
+             WHERE l.chain = $1 AND l.account = $2 AND l.state = 'settled' AND a.final
+               AND a.block_number <= $3) AS settled
+      FROM senders s WHERE s.chain = $1 AND s.account = $2
+"""
+FOREIGN = "SELECT nonce FROM slots WHERE chain = $1 AND account = $2 AND state = 'foreign'"
+LIVE = """
+    -- A slot with nothing signed cannot have been spent by us: it has no row here.
+    SELECT l.nonce, min(COALESCE(a.sent_at, a.signed_at)) > now() - $3 * INTERVAL '1 second' AS fresh
+      FROM slots l JOIN attempts a USING (slot_id)
+     WHERE l.chain = $1 AND l.account = $2 AND l.state = 'live' GROUP BY l.nonce
+"""
+
+INTENDED = """
+    SELECT p.distribution_id, p.batch_index, d.asset, sum(p.amount) AS amount
+      FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
+      JOIN payouts p USING (distribution_id, batch_index)
+      JOIN distributions d USING (distribution_id)
+     GROUP BY 1, 2, 3
+"""
+
+WAITING = """
+    SELECT d.distribution_id, p.batch_index AS index, d.asset, p.amount, e.window_end,
+           (SELECT min(t.block_number) FROM actions a JOIN slots USING (action_id) JOIN attempts t USING (slot_id)
+             WHERE a.distribution_id = d.distribution_id AND a.ordinal = p.batch_index + 1 AND a.state = 'final'
+               AND t.final AND t.succeeded AND t.purpose = 'pay') AS landed
+      FROM distributions d
+      JOIN decisions e USING (decision_id)
+      JOIN journal_keys k ON (k.source, k.ref) = ('distribution', encode(d.distribution_id, 'hex'))
+      JOIN LATERAL (SELECT batch_index, sum(amount) AS amount FROM payouts
+                     WHERE distribution_id = d.distribution_id GROUP BY batch_index) p ON TRUE
+     WHERE d.chain = $1
+       AND NOT EXISTS (SELECT FROM journal_keys c WHERE c.source = 'batch'
+                          AND c.ref = encode(d.distribution_id, 'hex') || ':' || p.batch_index)
+     ORDER BY e.window_end, d.distribution_id, p.batch_index
+"""
+
+
+class Audits:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def last_balanced(self, chain: str) -> int | None:
+        """The block at which the last run found everything balanced; None where it did not, or there was none."""
+        number: int | None = await self._connection.fetchval(LAST_BALANCED, chain)
+        return number
+
+    async def time(self, at: BlockStamp) -> int:
+        """Seconds; of the nearest stored block before, where this one is not stored."""
+        time: int = await self._connection.fetchval(TIME, at.chain, at.number)
+        return time
+
+    async def journals_without_log(self, chain: str, first: int, last: int, limit: int) -> list[str]:
+        """Refs of journals that book a log which is not there, or whose block is not final."""
+        return [row[0] for row in await self._connection.fetch(JOURNALS_WITHOUT_LOG, chain, first, last, limit)]
+
+    async def gaps(self, chain: str, first: int, last: int) -> list[tuple[int, int]]:
+        """Runs of blocks between `first` and `last` that no finalized range covers."""
+        return [(row[0], row[1]) for row in await self._connection.fetch(GAPS, chain, first, last)]
+
+    async def broken_links(self, chain: str, first: int, last: int, limit: int) -> list[int]:
+        """Finalized blocks whose parent hash is not the hash of the finalized block before."""
+        return [row[0] for row in await self._connection.fetch(BROKEN_LINKS, chain, first, last, limit)]
+
+    async def sample(self, chain: str, first: int, last: int, limit: int) -> list[Block]:
+        """Stored finalized headers to ask a node for again: `last`, those in doubt, and some others by chance."""
+        return [Block(**row) for row in await self._connection.fetch(SAMPLE, chain, first, last, limit)]
+
+    async def torn_journals(self, chain: str, limit: int) -> list[str]:
+        return [row[0] for row in await self._connection.fetch(TORN_JOURNALS, chain, limit)]
+
+    async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]:
+        return [(row[0], row[1]) for row in await self._connection.fetch(FALSE_BALANCES, chain, limit)]
+
+    async def unmatched(self, chain: str, code: str, asset: AssetId, through: int, limit: int) -> list[str]:
+        """Journals, with signed amounts, of the blocks in which the account `code` did not net to zero."""
+        return [row[0] for row in await self._connection.fetch(UNMATCHED, chain, code, asset, through, limit)]
+
+    async def spent(self, chain: str, operator: Address, through: int, allowance_s: int) -> Spent | None:
+        """None where the operator never sent anything for us."""
+        row = await self._connection.fetchrow(SETTLED, chain, operator, through)
+        if row is None:
+            return None
+        live = await self._connection.fetch(LIVE, chain, operator, allowance_s)
+        return Spent(
+            first_nonce=row["first_nonce"],
+            settled=row["settled"],
+            live={slot["nonce"]: slot["fresh"] for slot in live},
+            foreign=[slot["nonce"] for slot in await self._connection.fetch(FOREIGN, chain, operator)],
+        )
+
+    async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], tuple[AssetId, int]]:
+        """Asset and total of those of `batches` (distribution id, index) that were planned here."""
+        ids, indexes = [batch[0] for batch in batches], [batch[1] for batch in batches]
+        rows = await self._connection.fetch(INTENDED, ids, indexes)
+        return {(row["distribution_id"], row["batch_index"]): (row["asset"], row["amount"]) for row in rows}
+
+    async def waiting(self, chain: str) -> list[Waiting]:
+        """Batches whose intent is booked and that nothing has closed, oldest window first."""
+        return [Waiting(**row) for row in await self._connection.fetch(WAITING, chain)]
