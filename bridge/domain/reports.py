@@ -395,7 +395,7 @@ def assemble(facts: Facts) -> Report:
         waterfalls=waterfalls(facts.flows, facts.decided, assets),
         distributions=tuple(_distribution(fact, assets) for fact in facts.distributions),
         breaks=breaks,
-        pending=_pending(facts.flows, rows, assets),
+        pending=_pending(facts.flows, rows),
         gas=_gas(facts, assets),
         checks=facts.checks,
         suspense=_suspense(facts.flows, assets),
@@ -428,7 +428,7 @@ def roll_forward(
     moved = {(code, flow.asset) for flow in flows for code in (flow.debit, flow.credit) if code.startswith(WATCHED)}
     actual = {(check.subject, check.asset): check.actual for check in checks if check.subject.startswith(WATCHED)}
     return tuple(
-        _roll(account, assets[asset], flows, actual.get((account, asset)))
+        _roll(account, label(asset, assets), flows, actual.get((account, asset)))
         for account, asset in sorted(moved | set(actual))
     )
 
@@ -536,15 +536,12 @@ def _balances(flows: Iterable[Flow]) -> defaultdict[str, int]:
     return balance
 
 
-def _pending(
-    flows: Sequence[Flow], rows: Sequence[RollForward], assets: Mapping[AssetId, Asset]
-) -> tuple[PendingBridge, ...]:
+def _pending(flows: Sequence[Flow], rows: Sequence[RollForward]) -> tuple[PendingBridge, ...]:
     custody = [row for row in rows if row.account.startswith(CUSTODY)]
     bridges = []
-    for asset_id in sorted({row.closing.asset.id for row in custody}):
-        asset = assets[asset_id]
+    for asset in sorted({row.closing.asset for row in custody}, key=lambda asset: asset.id):
         own = [row for row in custody if row.closing.asset == asset]
-        balance = _balances(flow for flow in flows if flow.asset == asset_id)
+        balance = _balances(flow for flow in flows if flow.asset == asset.id)
         ledger = sum(row.closing.atoms for row in own)
         read = [row.on_chain.atoms for row in own if row.on_chain is not None]
         chain = sum(read) if len(read) == len(own) else None

@@ -182,6 +182,11 @@ def test_roll_forward__checked_but_never_moved__zero_row():
     assert (row.closing.atoms, row.difference and row.difference.atoms) == (0, 0)
 
 
+def test_roll_forward__asset_the_ledger_never_saw__whole_atoms_under_its_id():
+    (row,) = roll_forward([], [BalanceCheck(VAULT, AssetId("eip155:1/erc20:0xbb"), 3)], ASSETS)
+    assert str(row.difference) == "3 erc20:0xbb"
+
+
 CODES = [
     "surplus:unallocated",
     "surplus:carried",

@@ -7,6 +7,7 @@ their labels, and what is not final by an outline, not by colour alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 
 from markupsafe import Markup, escape
@@ -73,18 +74,22 @@ def distribution_charts(distributions: Sequence[Distribution]) -> list[Markup]:
         high = max(item.total.atoms for item in shown)
         rows = [
             _row(
-                f"{item.rule} {ordinal}",
+                f"{item.rule}, {_day(item.window_end)}",
                 item.total,
                 "paid" if item.state == "final" else "flight",
                 start=0,
                 end=_scale(item.total.atoms, 0, high),
                 note=item.state.replace("_", " "),
             )
-            for ordinal, item in enumerate(shown, 1)
+            for item in shown
         ]
         described = ", ".join(f"{item.rule} {item.total} {item.state}" for item in shown)
-        charts.append(_chart(f"Distributions by window, {asset.symbol}", described, rows))
+        charts.append(_chart(f"Distributions by end of window (UTC), {asset.symbol}", described, rows))
     return charts
+
+
+def _day(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%m-%d %H:%M")
 
 
 def _scale(atoms: int, low: int, high: int) -> int:
