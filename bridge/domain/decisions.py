@@ -8,7 +8,8 @@ Nothing is dropped on the way. Surplus that is not paid is carried (key POOL) or
 where the next window finds it. What a split gave to a recipient and is not paid is carried as owed to that recipient.
 
 The artifact is canonical JSON (sorted keys, no spaces, amounts as strings of digits); its sha256 is the decision's id.
-It names chains and contracts as the world does, never as a configuration does, so that every machine writes the same.
+It says where each name of the rule's text points, and names nothing else as a configuration does: with the rule's text
+and a node it can be made again, and every machine writes the same.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Measurement:
 
     value: int = 0
     weights: Mapping[Address, int] = field(default_factory=dict)
+    parts: Mapping[str, int] = field(default_factory=dict)  # what the value was made of, where it is not read as such
     problem: str | None = None  # why it cannot be relied on
 
 
@@ -65,6 +67,7 @@ class Measurement:
 class Facts:
     """All that a decision rests on. Every measurement is of finalized data up to and including `block`."""
 
+    start_block: int  # balances are counted from here on
     first_block: int  # the logs behind the sources are in blocks first_block … block.number
     block: Block  # the window's last
     inputs: Mapping[str, Measurement]
@@ -138,7 +141,8 @@ def measure(
             case Committed():
                 value = owed - scalar.value
                 short = "more was released than decisions account for: was the vault used by something else?"
-                measured[name] = Measurement(value, problem=short if value < 0 else None)
+                parts = {"owed": owed, "released": scalar.value}
+                measured[name] = Measurement(value, parts=parts, problem=short if value < 0 else None)
             case _:
                 measured[name] = Measurement(reads[name])
     return measured
@@ -395,9 +399,13 @@ def _describe_facts(plan: Plan, binding: Binding, window: Window, facts: Facts) 
         "format": FORMAT,
         "chain": binding.reference,
         "asset": binding.asset,
+        "token": format_address(binding.token),
+        "contracts": {name: format_address(address) for name, address in binding.contracts.items()},
         "rule": {"name": rule.name, "version": rule.version, "sha256": rule.content_hash.hex()},
         "window": {"start": window.start, "end": window.end},
+        "last_paid_end": facts.last_paid_end,
         "blocks": {
+            "start": facts.start_block,
             "first": facts.first_block,
             "last": facts.block.number,
             "hash": "0x" + facts.block.hash.hex(),
@@ -448,6 +456,7 @@ def _describe_source(source: Source | None) -> dict[str, Any]:
 
 def _describe_input(source: Input, binding: Binding, measured: Measurement) -> dict[str, Any]:
     value: dict[str, Any] = {"value": str(measured.value)}
+    value |= {part: str(amount) for part, amount in measured.parts.items()}
     match source:
         case Sum(amount):
             value["sum"] = amount

@@ -181,7 +181,8 @@ class Decide:
             last_paid_end = await transaction.decisions.last_paid_end(chain, rule.name)
         reads = await self._reads(rule, progress.through)
         inputs = measure(rule.plan, due.window, {**known, **progress.changed}, reads, owed)
-        facts = Facts(due.first, last, inputs, progress.sources, last_paid_end)
+        assert self._start is not None
+        facts = Facts(self._start.number, due.first, last, inputs, progress.sources, last_paid_end)
         return decide(rule.plan, rule.binding, due.window, facts, carried)
 
     async def _begin(self) -> Block:

@@ -70,7 +70,7 @@ def plan(guardrails: Guardrails = UNLIMITED, *, carry: Carry = Carry.SURPLUS, su
 
 def facts(found: int, weights: Mapping[Address, int], **changes: Any) -> Facts:
     inputs = {"found": Measurement(found), "stake": Measurement(weights=weights)}
-    return Facts(0, Block(9, bytes(32), bytes(32), 190), inputs, {}, changes.pop("last_paid_end", None), **changes)
+    return Facts(0, 5, Block(9, bytes(32), bytes(32), 190), inputs, {}, changes.pop("last_paid_end", None), **changes)
 
 
 amounts = st.one_of(st.integers(0, 200), st.integers(0, 2**200))
@@ -201,10 +201,11 @@ def test_artifact__shape__names_everything_a_reader_needs():
             {"amount": "2", "carried_in": "0", "recipient": "0x" + B.hex()},
         ],
         "asset": "eip155:1/erc20:0xdd",
-        "blocks": {"first": 0, "hash": "0x" + "00" * 32, "last": 9, "timestamp": 190},
+        "blocks": {"first": 5, "hash": "0x" + "00" * 32, "last": 9, "start": 0, "timestamp": 190},
         "carried_in": {"by": {}, "total": "0"},
         "carried_out": {"by": {"pool": "1"}, "total": "1"},
         "chain": "eip155:1",
+        "contracts": {"pool": "0x" + VAULT.hex(), "vault": "0x" + VAULT.hex()},
         "events": artifact["events"],
         "format": "bridge.decision/1",
         "guardrails": [{"after": "4", "before": "5", "limit": "4", "name": "cap_per_epoch", "verdict": "limited"}],
@@ -216,11 +217,13 @@ def test_artifact__shape__names_everything_a_reader_needs():
                 "weights": {"0x" + A.hex(): "1", "0x" + B.hex(): "1"},
             },
         },
+        "last_paid_end": None,
         "left": "0",
         "parameters": {"divisor": "0"},
         "reason": "4 to 2 recipients",
         "rule": {"name": "test", "sha256": "00" * 32, "version": 3},
         "surplus": {"formula": "found", "found": "5", "result": "5"},
+        "token": "0x" + "dd" * 20,
         "total": "4",
         "verdict": "pay",
         "window": {"end": 200, "start": 100},

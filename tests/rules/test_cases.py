@@ -75,6 +75,7 @@ def replay(plan: Plan, case: Mapping[str, Any], names: Mapping[str, str]) -> Ite
         reads = {name: int(value) for name, value in step.get("reads", {}).items()}
         last = (window.end - 1) // BLOCK_SECONDS
         facts = Facts(
+            start_block=0,
             first_block=window.start // BLOCK_SECONDS,
             block=Block(last, last.to_bytes(32, "big"), bytes(32), last * BLOCK_SECONDS),
             inputs=measure(plan, window, states, reads, owed + sum(carried.values())),
