@@ -5,6 +5,7 @@
     included ─its block is finalized here─► final | held (reverted) | void (the cancel)
     signed, broadcast ─nonce spent at a finalized block, by a hash nobody here knows─► quarantined
     quarantined ─what the finalized chain says was executed─► final | planned
+    held by a revert ─the same question, some times─► final | planned   (its pre-flight then says what it waits for)
 
 An error, a null receipt or a time-out moves nothing. A receipt counts only when ingest has its block: the bridge has
 one idea of the canonical chain, whichever endpoint answers.
@@ -12,6 +13,7 @@ one idea of the canonical chain, whichever endpoint answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bridge.domain.confirmations import Observation, Transition, next_transition
@@ -25,6 +27,10 @@ from bridge.stages.guard import Verdict, ask_chain, settle
 NO_EVENT = (
     "its final transaction succeeded, but ingest has no event of it: check that the contract watched is the one called"
 )
+
+
+SLOTS_MAX = 3
+"""How many nonces an action may burn by reverting before only a person can release it."""
 
 
 class Confirm:
@@ -43,7 +49,8 @@ class Confirm:
         async with self._database.snapshot() as transaction:
             finalized = await transaction.events.finalized(name)
             in_flight = await transaction.payouts.in_flight(name)
-            quarantined = await transaction.payouts.quarantined(name)
+            open_questions = await transaction.payouts.quarantined(name)
+            open_questions += await transaction.payouts.reverted(name, SLOTS_MAX)
         if finalized is None:
             return False
         at = BlockStamp(name, finalized.number, finalized.hash)
@@ -53,7 +60,7 @@ class Confirm:
                 moved |= await self._commit(flight, {}, at, spent_by_unknown=False)
             elif flight.attempts:
                 moved |= await self._look_up(flight, at)
-        for action in quarantined:
+        for action in open_questions:
             moved |= await self._resolve(action, at)
         return moved
 
@@ -83,12 +90,22 @@ class Confirm:
         spent_by_unknown: bool,
     ) -> bool:
         """Judge what was seen by the blocks that are canonical in this very transaction, and take the arrow."""
+        recorded = [attempt.inclusion.block for attempt in flight.attempts if attempt.inclusion is not None]
+        found = [inclusion.block for inclusions in receipts.values() for inclusion in inclusions]
+        vouched = await self._vouched([*recorded, *found], at)
         reach(CrashPoint.INCLUSION_SEEN_NOT_SAVED if receipts else CrashPoint.FINALITY_SEEN_NOT_SAVED)
         async with self._database.begin(self._lease) as transaction:
-            recorded = [attempt.inclusion for attempt in flight.attempts if attempt.inclusion is not None]
+            canonical = {
+                stamp: stamp in vouched or await transaction.events.is_canonical(stamp) for stamp in (*recorded, *found)
+            }
             seen = Observation(
-                await _canonical(transaction, receipts),
-                await transaction.events.is_canonical(recorded[0].block) if recorded else None,
+                {
+                    attempt_id: inclusion
+                    for attempt_id, inclusions in receipts.items()
+                    for inclusion in inclusions
+                    if canonical[inclusion.block]
+                },
+                canonical[recorded[0]] if recorded else None,
                 at.number,
                 spent_by_unknown,
             )
@@ -104,6 +121,21 @@ class Confirm:
             reach(CrashPoint.FINALIZED_NOT_POSTED)
         return moved
 
+    async def _vouched(self, stamps: Sequence[BlockStamp], at: BlockStamp) -> frozenset[BlockStamp]:
+        """Those of `stamps` that ingest did not keep, though final: a backfill keeps the blocks that carry logs, and a
+        reverted transaction leaves none. The chain's own header of that height speaks for them."""
+        async with self._database.snapshot() as transaction:
+            missing = [
+                stamp
+                for stamp in stamps
+                if stamp.number <= at.number and await transaction.events.block(stamp.chain, stamp.number) is None
+            ]
+        if not missing:
+            return frozenset()
+        headers = await self._chain.blocks([stamp.number for stamp in missing])
+        hashes = {header.hash for header in headers}
+        return frozenset(stamp for stamp in missing if stamp.hash in hashes)
+
     async def _settled(self, transaction: Transaction, flight: InFlight, transition: Transition) -> Transition:
         """A success counts as final only together with the event that carries the distribution's id."""
         assert transition.attempt is not None
@@ -114,7 +146,7 @@ class Confirm:
         return transition if found.executed else replace(transition, to=ActionState.HELD, reason=NO_EVENT)
 
     async def _resolve(self, action: Action, at: BlockStamp) -> bool:
-        """The nonce is spent for good at `at` or below, so what `at` says is the last word on the attempts."""
+        """Every nonce of the action is spent for good at `at` or below: what `at` says is the last word on them."""
         verdict = await ask_chain(self._payer, action, at)
         async with self._database.begin(self._lease) as transaction:
             if verdict is Verdict.OTHER_CONTENT:
@@ -124,13 +156,3 @@ class Confirm:
                 return await transaction.payouts.move(action, ActionState.PLANNED)
             await settle(transaction, self._payer, action, first=0, last=at.number, tx_id=None)
             return await transaction.payouts.move(action, ActionState.FINAL)
-
-
-async def _canonical(transaction: Transaction, receipts: dict[int, tuple[Inclusion, ...]]) -> dict[int, Inclusion]:
-    """Of each attempt's receipts the one whose block is canonical here, if any."""
-    return {
-        attempt_id: inclusion
-        for attempt_id, inclusions in receipts.items()
-        for inclusion in inclusions
-        if await transaction.events.is_canonical(inclusion.block)
-    }

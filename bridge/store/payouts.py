@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bridge.domain.confirmations import Transition
@@ -89,6 +89,17 @@ QUARANTINED = f"""
      WHERE a.chain = $1 AND a.state = 'quarantined'
      ORDER BY a.action_id
 """  # noqa: S608
+REVERTED = f"""
+    SELECT {_ACTION}
+      FROM actions a JOIN distributions d USING (distribution_id)
+     WHERE a.chain = $1 AND a.state = 'held'
+       AND (SELECT count(*) FROM slots s WHERE s.action_id = a.action_id) < $2
+       AND EXISTS (
+           SELECT FROM attempts t
+            WHERE t.final AND NOT t.succeeded AND t.purpose = 'pay'
+              AND t.slot_id = (SELECT max(slot_id) FROM slots s WHERE s.action_id = a.action_id))
+     ORDER BY a.action_id
+"""  # noqa: S608
 LIVE_SLOTS = f"""
     SELECT {_ACTION}, s.slot_id, s.account, s.nonce, s.gas_limit
       FROM slots s JOIN actions a USING (action_id) JOIN distributions d USING (distribution_id)
@@ -160,9 +171,8 @@ NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
 SUMMARIES = """
     SELECT p.distribution_id, p.decision_id, p.chain, p.rule, p.asset, p.total, p.recipients, p.batches, v.state,
            p.created_at, d.window_start, d.window_end,
-           -- from the decision's block to the block that made its last batch final, in seconds of chain time
-           b.timestamp AS decided_block_timestamp, last.block_number AS last_block_number,
-           paid.paid_total, paid.credited_total
+           b.timestamp AS decided_block_timestamp, b.added_at AS decided_block_added_at,
+           last.block_number AS last_block_number, told.final_at, paid.paid_total, paid.credited_total
       FROM distributions p
       JOIN decisions d USING (decision_id)
       JOIN distribution_states v USING (distribution_id)
@@ -177,6 +187,11 @@ SUMMARIES = """
             FROM actions a JOIN slots s USING (action_id) JOIN attempts t USING (slot_id)
            WHERE a.distribution_id = p.distribution_id AND t.final
       ) AS last ON TRUE
+      LEFT JOIN LATERAL (
+          SELECT max(c.confirmed_at) AS final_at
+            FROM confirmations c JOIN actions a USING (action_id)
+           WHERE a.distribution_id = p.distribution_id AND c.to_state = 'final'
+      ) AS told ON v.state = 'final'
      WHERE $1::BYTEA IS NULL OR p.distribution_id = $1
      ORDER BY d.window_end, p.rule
 """
@@ -239,11 +254,20 @@ class Summary:
     created_at: datetime
     window_start: int  # seconds, chain time; half-open
     window_end: int
-    decided_block_timestamp: int | None
+    decided_block_timestamp: int | None  # seconds, chain time
+    decided_block_added_at: datetime | None  # when ingest committed that block, database time
     last_block_number: int | None  # of the last final transaction
     paid_total: int  # atoms that reached their recipients
     credited_total: int  # atoms that wait for a withdrawal by their recipients
+    final_at: datetime | None  # when its last step became final, database time
     steps: tuple[Step, ...]
+
+    @property
+    def latency_ms(self) -> int | None:
+        """From the commit of the decision's block to the last step's finality; None until then."""
+        if self.final_at is None or self.decided_block_added_at is None:
+            return None
+        return (self.final_at - self.decided_block_added_at) // timedelta(milliseconds=1)
 
     @property
     def tx_ids(self) -> tuple[bytes, ...]:
@@ -312,6 +336,9 @@ class Payouts:
 
     async def quarantined(self, chain: str) -> list[Action]:
         return [_action(row) for row in await self._connection.fetch(QUARANTINED, chain)]
+
+    async def reverted(self, chain: str, slots_max: int) -> list[Action]:
+        return [_action(row) for row in await self._connection.fetch(REVERTED, chain, slots_max)]
 
     async def in_flight(self, chain: str) -> list[InFlight]:
         rows = await self._connection.fetch(LIVE_SLOTS, chain)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from bridge.chains.fake.payer import FakePayer
+from bridge.domain.events import Block
 from bridge.domain.payouts import NO_CEILINGS, Ceilings
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, Lease
@@ -196,3 +197,6 @@ class _Reader:
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         return self._payer.sequence(account, at)
+
+    async def blocks(self, numbers: Sequence[int]) -> list[Block]:
+        return [Block(stamp.number, stamp.hash, b"", 0) for stamp in self._payer.stamps() if stamp.number in numbers]

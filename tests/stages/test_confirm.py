@@ -84,13 +84,38 @@ async def test_confirm__not_final_yet__stays_included(world: SendingWorld):
     assert (await world.states())[0] == "final"
 
 
-async def test_confirm__final_revert__held_with_the_hash_and_the_slot_settled(world: SendingWorld):
+async def test_confirm__final_revert__slot_is_settled_and_the_action_tried_under_a_new_nonce(world: SendingWorld):
     world.payer.faults.reverts = True
-    await world.advance(4)
+    await world.mine()
+    world.payer.faults.reverts = False
+    await world.work()
+    assert (await world.states())[0] == "included"
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+    assert (await arrows(world, 0))[3:6] == [("broadcast", "included"), ("included", "held"), ("held", "planned")]
+    assert await world.rows("SELECT succeeded, final FROM attempts ORDER BY attempt_id LIMIT 1") == [(False, True)]
+    assert await world.rows("SELECT DISTINCT state FROM slots") == [("settled",)]
+
+
+async def test_confirm__reverts_each_time__held_for_a_person_after_three_nonces(world: SendingWorld):
+    world.payer.faults.reverts = True
+    await world.advance(20)
     assert (await world.states())[0] == "held"
     assert "reverted in final transaction 0x" in str((await world.reasons())[0])
-    assert await world.rows("SELECT state FROM slots") == [("settled",)]
-    assert await world.rows("SELECT succeeded, final FROM attempts") == [(False, True)]
+    assert await world.rows("SELECT state FROM slots") == [("settled",)] * 3
+
+
+async def test_confirm__reverted_in_a_block_that_a_backfill_did_not_keep__settled_all_the_same(world: SendingWorld):
+    world.payer.faults.reverts = True
+    await world.mine()
+    world.payer.faults.reverts = False
+    await world.mine(3)
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute("DELETE FROM blocks WHERE number = $1", world.head - 3)
+    await world.advance(8)
+    assert await world.rows("SELECT DISTINCT state FROM slots") == [("settled",)]
+    assert await world.states() == FINAL
 
 
 async def test_confirm__success_without_an_event_of_its_id__held(world: SendingWorld):

@@ -142,6 +142,10 @@ class FakePayer:
                 times[key] = times.get(key, 0) + 1
         return times
 
+    def stamps(self) -> list[BlockStamp]:
+        """The canonical chain as far as it was mined here."""
+        return [block.stamp for block in self._blocks]
+
     def sequence(self, account: Address, at: BlockStamp) -> int:
         return self._nonce_after(self._through(at)).get(account, 0)
 
