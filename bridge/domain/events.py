@@ -6,7 +6,9 @@ are made only where a rule or the ledger asks for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.units import Address, BlockStamp
@@ -41,8 +43,91 @@ class LogColumns:
     data: bytes  # all data fields, one after the other
     data_ends: bytes  # n × 8: where each data field ends in `data`
 
+    def digest(self) -> bytes:
+        """sha256 over the count and every column, so over the logs in order: equal digests mean equal logs."""
+        sha = hashlib.sha256(self.count.to_bytes(8))
+        for column in (
+            *(self.block_numbers, self.block_hashes, self.log_indexes, self.tx_hashes, self.tx_indexes),
+            *(self.addresses, self.topic_counts, self.topics, self.data_ends, self.data),
+        ):
+            sha.update(column)
+        return sha.digest()
+
+    def between(self, first: int, last: int) -> LogColumns:
+        """The logs of blocks first … last."""
+        # Big-endian numbers compare as bytes do.
+        rows, numbers = range(self.count), self.block_numbers
+        start = bisect_left(rows, first.to_bytes(8), key=lambda row: numbers[8 * row : 8 * row + 8])
+        stop = bisect_right(rows, last.to_bytes(8), key=lambda row: numbers[8 * row : 8 * row + 8])
+        if (start, stop) == (0, self.count):
+            return self
+        data_start = int.from_bytes(self.data_ends[8 * start - 8 : 8 * start]) if start else 0
+        ends = [int.from_bytes(self.data_ends[8 * row : 8 * row + 8]) for row in range(start, stop)]
+        return LogColumns(
+            stop - start,
+            self.block_numbers[8 * start : 8 * stop],
+            self.block_hashes[32 * start : 32 * stop],
+            self.log_indexes[4 * start : 4 * stop],
+            self.tx_hashes[32 * start : 32 * stop],
+            self.tx_indexes[4 * start : 4 * stop],
+            self.addresses[20 * start : 20 * stop],
+            self.topic_counts[start:stop],
+            self.topics[128 * start : 128 * stop],
+            self.data[data_start : ends[-1] if ends else data_start],
+            b"".join((end - data_start).to_bytes(8) for end in ends),
+        )
+
 
 NO_LOGS = LogColumns(0, b"", b"", b"", b"", b"", b"", b"", b"", b"", b"")
+
+
+def pack_logs(logs: Sequence[Log]) -> LogColumns:
+    """Columns of `logs`, which are in (block number, log index) order. For logs that are objects already."""
+    ends: list[bytes] = []
+    size = 0
+    for log in logs:
+        size += len(log.data)
+        ends.append(size.to_bytes(8))
+    return LogColumns(
+        len(logs),
+        b"".join(log.block.number.to_bytes(8) for log in logs),
+        b"".join(log.block.hash for log in logs),
+        b"".join(log.log_index.to_bytes(4) for log in logs),
+        b"".join(log.tx_hash for log in logs),
+        b"".join(log.tx_index.to_bytes(4) for log in logs),
+        b"".join(log.address for log in logs),
+        bytes(len(log.topics) for log in logs),
+        b"".join(b"".join(log.topics).ljust(128, b"\0") for log in logs),
+        b"".join(log.data for log in logs),
+        b"".join(ends),
+    )
+
+
+def join_columns(parts: Sequence[LogColumns]) -> LogColumns:
+    """One after the other; the blocks of each part come after those of the part before."""
+    filled = [part for part in parts if part.count]
+    if len(filled) <= 1:
+        return filled[0] if filled else NO_LOGS
+    ends: list[bytes] = []
+    size = 0
+    for part in filled:
+        ends.extend(
+            (size + int.from_bytes(part.data_ends[at : at + 8])).to_bytes(8) for at in range(0, len(part.data_ends), 8)
+        )
+        size += len(part.data)
+    return LogColumns(
+        sum(part.count for part in filled),
+        b"".join(part.block_numbers for part in filled),
+        b"".join(part.block_hashes for part in filled),
+        b"".join(part.log_indexes for part in filled),
+        b"".join(part.tx_hashes for part in filled),
+        b"".join(part.tx_indexes for part in filled),
+        b"".join(part.addresses for part in filled),
+        b"".join(part.topic_counts for part in filled),
+        b"".join(part.topics for part in filled),
+        b"".join(part.data for part in filled),
+        b"".join(ends),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +211,4 @@ class ChainCursor:
     start_block: int
     finalized_number: int  # start_block - 1 until something is final
     tail: tuple[Block, ...]
+    logs: LogColumns = NO_LOGS  # as stored, of the tail above the finalized block: what a second read must agree with

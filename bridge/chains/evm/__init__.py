@@ -1,1 +1,1 @@
-"""The adapter to EVM chains. The only place that knows web3."""
+"""EVM chains over JSON-RPC."""

@@ -1,1 +1,1 @@
-"""A chain in memory with scripted reorganisations and faults."""
+"""A chain in memory that a script moves: forks, faults and finality on demand."""

@@ -1,0 +1,168 @@
+"""One EVM chain, read through JSON-RPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from bridge.chains.evm.abi import EventPlan, compile_event, selector
+from bridge.chains.evm.follow import Finality, Follower
+from bridge.chains.evm.ranges import LogReader, Span, headers_on
+from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, HoldError
+from bridge.domain.events import Block, ChainCursor, ChainEvent
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.ports import LogFilter
+
+
+class EvmReader:
+    """Implements ports.ChainReader. Whoever made `rpc` closes it."""
+
+    def __init__(
+        self,
+        name: str,
+        rpc: EvmRpc,
+        *,
+        chain_id: int,
+        finality: Finality,
+        poll_interval_ms: int = 1000,
+        trust_bloom: bool = True,
+    ) -> None:
+        """`trust_bloom` is False for chains whose headers have blooms that say nothing: zero, full or stale ones."""
+        self.name = name
+        self.reference = f"eip155:{chain_id}"
+        self._rpc = rpc
+        self._chain_id = chain_id
+        self._finality = finality
+        self._poll_interval_ms = poll_interval_ms
+        self._trust_bloom = trust_bloom
+        self._span = Span()
+        self._follower: Follower | None = None
+
+    # ── At start ─────────────────────────────────────────────────────────────────────────────────────────────────
+    async def check(self) -> None:
+        """Raise ConfigError unless an endpoint answers, all that answer serve the chain, and finality works there."""
+        where = f"[chains.{self.name}]"
+        answers = await self._rpc.call_on_each("eth_chainId")
+        alive = [answer for answer in answers if answer.error is None]
+        if not alive:
+            reasons = "; ".join(str(answer.error) for answer in answers)
+            raise ConfigError(
+                f"no endpoint answers: {reasons}", where=f"{where} rpc", mend="correct the URL, or start the node"
+            )
+        for answer in alive:
+            chain_id = int(answer.result, 16)
+            if chain_id != self._chain_id:
+                raise ConfigError(
+                    f"{answer.endpoint.name} serves chain id {chain_id}, configured is {self._chain_id}",
+                    where=f"{where} chain_id",
+                    mend=f"set chain_id = {chain_id}, or name an endpoint of chain {self._chain_id}",
+                )
+        for answer in alive:
+            try:
+                _, final = await self._finality.ask(self._rpc, answer.endpoint)
+            except RpcRefused as refused:
+                final = None
+                reason = str(refused)
+            else:
+                reason = f"{answer.endpoint.name} gives no block for it"
+            if final is None and self._finality.tag is not None:
+                raise ConfigError(
+                    f"finality tag `{self._finality.tag}` does not work: {reason}",
+                    where=f"{where} finality",
+                    mend="use finality = { depth = N } with a depth that the chain never reorganises",
+                )
+
+    async def genesis_hash(self) -> bytes:
+        (block,) = await self.blocks([0])
+        return block.hash
+
+    # ── Following ────────────────────────────────────────────────────────────────────────────────────────────────
+    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncIterator[ChainEvent]:
+        """See ports.ChainReader. One walk at a time; a new one starts from the cursor and from nothing else."""
+        self._follower = Follower(
+            self.name,
+            LogReader(self._rpc, filters),
+            cursor,
+            finality=self._finality,
+            span=self._span,
+            poll_interval_ms=self._poll_interval_ms,
+            trust_bloom=self._trust_bloom,
+        )
+        return self._follower.events()
+
+    async def node_head(self) -> int:
+        """The highest head seen while following; asked for where nothing is followed yet."""
+        if self._follower is not None and self._follower.node_head >= 0:
+            return self._follower.node_head
+        answers = await self._rpc.call_on_each("eth_blockNumber")
+        heads = [int(answer.result, 16) for answer in answers if answer.error is None]
+        if not heads:
+            raise ChainUnavailable(f"{self.name}: no endpoint answers")
+        return max(heads)
+
+    def decoder(self, declaration: str) -> EventPlan:
+        return compile_event(declaration)
+
+    # ── Reads pinned to a block ──────────────────────────────────────────────────────────────────────────────────
+    async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
+        """See ports.ChainReader. A token that is not deployed yet at `at` is held by nobody: 0."""
+        chain, _, kind = asset.partition("/")
+        if chain != self.reference:
+            raise ValueError(f"{asset} is no asset of {self.reference}")
+        if kind.startswith("slip44:"):
+            return _quantity(await self._pinned("eth_getBalance", ["0x" + account.hex()], at))
+        token = Address(bytes.fromhex(kind.removeprefix("erc20:0x")))
+        value = await self._view(token, selector("balanceOf(address)") + account.rjust(32, b"\0"), at)
+        if value is not None:
+            return value
+        if await self._pinned("eth_getCode", ["0x" + token.hex()], at) == "0x":
+            return 0
+        raise HoldError(f"{self.name}: {asset} does not answer balanceOf at {at}")
+
+    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
+        """See ports.ChainReader. Raises HoldError where the contract has no such function at `at`: it never will."""
+        value = await self._view(contract, selector(f"{function}()"), at)
+        if value is None:
+            raise HoldError(f"{self.name}: contract 0x{contract.hex()} does not answer {function}() at {at}")
+        return value
+
+    async def sequence(self, account: Address, at: BlockStamp) -> int:
+        return _quantity(await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at))
+
+    async def blocks(self, numbers: Sequence[int]) -> list[Block]:
+        """Raises ChainDisagrees where a block is not there."""
+        headers = await self._rpc.first_of(lambda endpoint: headers_on(self._rpc, endpoint, numbers))
+        found: list[Block] = []
+        for number, header in zip(numbers, headers, strict=True):
+            if header is None:
+                raise ChainDisagrees(f"{self.name}: no block {number}")
+            found.append(header.block)
+        return found
+
+    async def _view(self, contract: Address, data: bytes, at: BlockStamp) -> int | None:
+        """The uint256 that a call returns; None where it returns anything else or reverts."""
+        call = {"to": "0x" + contract.hex(), "data": "0x" + data.hex()}
+        try:
+            answer = await self._pinned("eth_call", [call], at)
+        except RpcRefused as refused:
+            if refused.kind is Refusal.REVERTED:
+                return None
+            raise
+        return int(answer, 16) if isinstance(answer, str) and len(answer) == 66 else None
+
+    async def _pinned(self, method: str, params: list[Any], at: BlockStamp) -> Any:
+        """A read at the state after block `at`, by its hash (EIP-1898). Raises ChainDisagrees where nobody knows it."""
+        block = {"blockHash": "0x" + at.hash.hex(), "requireCanonical": True}
+        try:
+            return await self._rpc.call(method, [*params, block])
+        except RpcRefused as refused:
+            if refused.kind is Refusal.UNKNOWN_BLOCK:
+                raise ChainDisagrees(f"no endpoint has the state of {at}") from None
+            raise
+
+
+def _quantity(answer: Any) -> int:
+    if not isinstance(answer, str):
+        raise ChainDisagrees("a node answered with something that is no number")
+    return int(answer, 16)

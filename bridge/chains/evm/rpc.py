@@ -1,0 +1,318 @@
+"""JSON-RPC over HTTP to several endpoints of one chain.
+
+    call ─► best endpoint ─┬─ answer ─────────────────────────────────► result
+                           ├─ refusal that every node would repeat ───► RpcRefused
+                           └─ dead, slow, busy, behind ─► next endpoint ─► … ─► pause ─► again, some rounds
+                                                                                   └──► ChainUnavailable | RpcRefused
+
+No other exception than those of bridge.domain.errors (and RpcRefused, one of them) leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from bridge.domain.errors import ChainUnavailable, ConfigError, RetryableError
+
+ROUNDS_MAX = 3  # how often all endpoints are tried before giving up
+PAUSE_FIRST_MS = 100  # between rounds; doubles, with jitter
+RETRY_AFTER_MAX_MS = 60_000  # a server that asks for more is simply unhealthy
+ANSWER_BYTES_MAX = 256 * 1024 * 1024
+COOLDOWN_FIRST_MS = 500  # how long a failing endpoint is asked last; doubles with each failure in a row
+COOLDOWN_MAX_MS = 30_000
+_T = TypeVar("_T")
+
+
+class Refusal(StrEnum):
+    """What a JSON-RPC error answer means to the one who asked."""
+
+    RANGE_TOO_WIDE = "range_too_wide"  # the provider limits how many blocks one getLogs may span
+    TOO_MANY_LOGS = "too_many_logs"  # the answer would be too large, or took too long to make
+    UNKNOWN_BLOCK = "unknown_block"  # the node does not have it: behind, pruned, or reorganised away
+    BUSY = "busy"  # rate limit or an internal error: another endpoint, or later
+    NO_METHOD = "no_method"
+    REVERTED = "reverted"  # eth_call or eth_estimateGas
+    OTHER = "other"
+
+
+class RpcRefused(RetryableError):
+    """A node answered with an error. `code` and `message` are the node's, `kind` is our reading of them."""
+
+    def __init__(self, endpoint: str, method: str, code: int, message: str, data: Any = None) -> None:
+        self.endpoint = endpoint
+        self.method = method
+        self.code = code
+        self.message = message
+        self.data = data
+        self.kind = classify(code, message)
+        super().__init__(f"{endpoint} refused {method}: {message[:300]} (code {code})")
+
+
+# First match counts. Providers agree on no codes, so their words are read; the codes come last.
+_WORDS: tuple[tuple[Refusal, str], ...] = (
+    (Refusal.REVERTED, "revert"),
+    (Refusal.BUSY, "rate limit|too many requests|request limit|capacity|throttl|compute units"),
+    (
+        Refusal.RANGE_TOO_WIDE,
+        "block range|range too large|range is too|range limit|ranges over|blocks distance|max range",
+    ),
+    (
+        Refusal.TOO_MANY_LOGS,
+        "more than|too many|response size|too large|too big|exceeds|timeout|timed out|limited to",
+    ),
+    (
+        Refusal.UNKNOWN_BLOCK,
+        "(unknown|could not find) (block|header)|(block|header|for hash|resource) not found|trie node|out ?of ?range",
+    ),
+    (Refusal.UNKNOWN_BLOCK, "beyond current head|not available|not currently canonical"),
+    (Refusal.NO_METHOD, "method not found|does not exist|not supported|unsupported method"),
+)
+_CODES = {3: Refusal.REVERTED, -32601: Refusal.NO_METHOD, -32001: Refusal.UNKNOWN_BLOCK, -32603: Refusal.BUSY}
+_CODES |= {-32005: Refusal.BUSY, 429: Refusal.BUSY}
+# What another endpoint may answer although this one did not.
+_PASS_ON = frozenset({Refusal.BUSY, Refusal.UNKNOWN_BLOCK, Refusal.NO_METHOD})
+
+
+def classify(code: int, message: str) -> Refusal:
+    for kind, words in _WORDS:
+        if re.search(words, message, re.IGNORECASE):
+            return kind
+    return _CODES.get(code, Refusal.OTHER)
+
+
+def name_of(url: str) -> str:
+    """What may be shown of an endpoint's URL: paths, queries and user names carry keys, so only the host is left."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an unreadable URL"
+    return f"{parts.hostname}{port}"
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """One URL and what experience says of it."""
+
+    url: str = field(repr=False)
+    name: str
+    failures: int = 0  # in a row
+    latency_ms: float = 0.0  # moving average
+    cool_until_ms: int = 0  # asked last until then; monotonic clock
+
+    def succeeded(self, took_ms: float) -> None:
+        self.failures = 0
+        self.cool_until_ms = 0
+        self.latency_ms = took_ms if self.latency_ms == 0.0 else 0.8 * self.latency_ms + 0.2 * took_ms
+
+    def failed(self, retry_after_ms: int = 0) -> None:
+        """Ask it last for a while: exponential in its failures in a row, or as long as the server says."""
+        self.failures += 1
+        cooldown = min(COOLDOWN_MAX_MS, COOLDOWN_FIRST_MS * 2 ** min(self.failures - 1, 10))
+        self.cool_until_ms = _now_ms() + max(cooldown, min(retry_after_ms, RETRY_AFTER_MAX_MS))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one endpoint said: a result, or why there is none."""
+
+    endpoint: Endpoint
+    result: Any
+    error: ChainUnavailable | RpcRefused | None
+
+
+class EvmRpc:
+    """The endpoints of one chain, ranked by health, then by latency.
+
+    Use it inside one event loop and `close` it there.
+    """
+
+    def __init__(self, urls: Sequence[str], *, timeout_ms: int = 10_000, requests_max: int = 16) -> None:
+        """`requests_max` bounds the requests under way at once per endpoint. Raises ConfigError for unusable URLs."""
+        for url in urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise ConfigError(f"`{name_of(url)}` is not an http:// or https:// URL", where="rpc")
+        if not urls:
+            raise ConfigError("no endpoint is given", where="rpc", mend="name at least one URL")
+        self.endpoints = [Endpoint(url, name_of(url)) for url in urls]
+        names = [endpoint.name for endpoint in self.endpoints]
+        for index, endpoint in enumerate(self.endpoints):
+            if names.count(endpoint.name) > 1:
+                endpoint.name = f"{endpoint.name}#{index + 1}"
+        self._best = self.endpoints[0]
+        self._timeout_ms = timeout_ms
+        self._requests_max = requests_max
+        self._session: aiohttp.ClientSession | None = None
+        self._ids = itertools.count(1)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def ranked(self) -> list[Endpoint]:
+        """Best first. The best so far stays it until it fails or another is twice as fast: two nodes that disagree
+        about the tip should not take turns."""
+        now = _now_ms()
+
+        def rank(endpoint: Endpoint) -> tuple[bool, int, float]:
+            latency = endpoint.latency_ms * (0.5 if endpoint is self._best else 1.0)
+            return endpoint.cool_until_ms > now, endpoint.failures, latency
+
+        order = sorted(self.endpoints, key=rank)
+        self._best = order[0]
+        return order
+
+    def prefer(self, endpoint: Endpoint) -> None:
+        """Make `endpoint` the best one: it knows a longer chain than the others."""
+        for other in self.endpoints:
+            other.latency_ms = max(other.latency_ms, endpoint.latency_ms)
+        self._best = endpoint
+
+    async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
+        """The result from the first endpoint, best first, that gives one.
+
+        Raises RpcRefused for an answer that is an error, ChainUnavailable where no endpoint answers.
+        """
+        return await self.first_of(lambda endpoint: self.call_on(endpoint, method, params))
+
+    async def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """The results of several calls, in order, all from one endpoint. Raises as `call`, for the first error."""
+        return await self.first_of(lambda endpoint: self.batch_on(endpoint, calls))
+
+    async def call_on_each(self, method: str, params: Sequence[Any] = ()) -> list[Answer]:
+        """What every endpoint says, in the configured order; nothing is tried twice."""
+
+        async def ask(endpoint: Endpoint) -> Answer:
+            try:
+                return Answer(endpoint, await self.call_on(endpoint, method, params), None)
+            except (ChainUnavailable, RpcRefused) as error:
+                return Answer(endpoint, None, error)
+
+        return list(await asyncio.gather(*(ask(endpoint) for endpoint in self.endpoints)))
+
+    async def first_of(self, ask: Callable[[Endpoint], Awaitable[_T]], *, rounds_max: int = ROUNDS_MAX) -> _T:
+        """`ask` of one endpoint after the other, best first, until one answers; pauses between rounds."""
+        last: ChainUnavailable | RpcRefused | None = None
+        for attempt in range(rounds_max):
+            if attempt:
+                await asyncio.sleep(PAUSE_FIRST_MS / 1000 * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311
+            for endpoint in self.ranked():
+                try:
+                    return await ask(endpoint)
+                except ChainUnavailable as error:
+                    last = error
+                except RpcRefused as error:
+                    if error.kind not in _PASS_ON:
+                        raise
+                    last = error
+            if isinstance(last, RpcRefused) and last.kind is not Refusal.BUSY:
+                break  # all endpoints are alive and say the same
+        assert last is not None
+        raise last
+
+    async def call_on(self, endpoint: Endpoint, method: str, params: Sequence[Any] = ()) -> Any:
+        """One call to one endpoint, once. Raises RpcRefused, ChainUnavailable."""
+        return self.result_of(endpoint, method, await self.fetch_on(endpoint, method, params))
+
+    async def fetch_on(self, endpoint: Endpoint, method: str, params: Sequence[Any]) -> bytes:
+        """As call_on, but the unparsed answer: equal calls to equal nodes give equal bytes."""
+        return await self._post(endpoint, {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}, method)
+
+    async def batch_on(self, endpoint: Endpoint, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Several calls in one request to one endpoint, once. Raises RpcRefused for the first error among them."""
+        if not calls:
+            return []
+        request = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
+            for number, (method, params) in enumerate(calls)
+        ]
+        body = await self._post(endpoint, request, "batch")
+        answers = _parse(endpoint, body)
+        if isinstance(answers, dict):  # the batch as a whole was refused
+            return [self._unwrap(endpoint, "batch", answers)]
+        by_id = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
+        if not all(number in by_id for number in range(len(calls))):
+            endpoint.failed()
+            raise ChainUnavailable(f"{endpoint.name} answered {len(by_id)} of {len(calls)} calls of a batch")
+        return [self._unwrap(endpoint, calls[number][0], by_id[number]) for number in range(len(calls))]
+
+    def result_of(self, endpoint: Endpoint, method: str, body: bytes) -> Any:
+        """The result in the unparsed answer `body`. Raises RpcRefused, ChainUnavailable."""
+        return self._unwrap(endpoint, method, _parse(endpoint, body))
+
+    def _unwrap(self, endpoint: Endpoint, method: str, answer: Any) -> Any:
+        if not isinstance(answer, dict):
+            endpoint.failed()
+            raise ChainUnavailable(f"{endpoint.name} answered {method} with something that is no JSON-RPC")
+        error = answer.get("error")
+        if error is not None:
+            refused = _refusal(endpoint, method, error)
+            if refused.kind is Refusal.BUSY:
+                endpoint.failed()
+            raise refused
+        if "result" not in answer:
+            endpoint.failed()
+            raise ChainUnavailable(f"{endpoint.name} answered {method} with neither result nor error")
+        return answer["result"]
+
+    async def _post(self, endpoint: Endpoint, request: Any, what: str) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit_per_host=self._requests_max),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_ms / 1000),
+                headers={"content-type": "application/json"},
+                read_bufsize=1 << 20,
+            )
+        started = time.monotonic()
+        try:
+            async with self._session.post(endpoint.url, data=orjson.dumps(request), allow_redirects=False) as response:
+                body = await response.read()
+                status, retry_after = response.status, response.headers.get("retry-after", "")
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # Never the error's own text: it may hold the URL, and the URL may hold a key.
+            endpoint.failed()
+            raise ChainUnavailable(f"{endpoint.name} did not answer {what}: {type(error).__name__}") from None
+        if status == 429 or status >= 500:
+            endpoint.failed(int(retry_after) * 1000 if retry_after.isdigit() else 0)
+            raise ChainUnavailable(f"{endpoint.name} answered {what} with HTTP {status}")
+        if len(body) > ANSWER_BYTES_MAX:
+            raise RpcRefused(endpoint.name, what, 0, f"the answer is too large: {len(body)} bytes")
+        if status >= 400 and not body.lstrip().startswith((b"{", b"[")):
+            endpoint.failed()
+            raise ChainUnavailable(f"{endpoint.name} answered {what} with HTTP {status}")
+        endpoint.succeeded((time.monotonic() - started) * 1000)
+        return body
+
+
+def _parse(endpoint: Endpoint, body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        endpoint.failed()
+        raise ChainUnavailable(f"{endpoint.name} answered with something that is no JSON") from None
+
+
+def _refusal(endpoint: Endpoint, method: str, error: Any) -> RpcRefused:
+    if not isinstance(error, dict):
+        return RpcRefused(endpoint.name, method, 0, str(error))
+    code = error.get("code")
+    return RpcRefused(
+        endpoint.name, method, code if isinstance(code, int) else 0, str(error.get("message")), error.get("data")
+    )
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

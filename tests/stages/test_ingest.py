@@ -1,0 +1,109 @@
+"""Ingest against a real Postgres: what is stored is the chain, whatever happened on the way."""
+
+import asyncio
+
+import pytest
+
+from bridge.domain.errors import ChainUnavailable
+from bridge.domain.events import Block
+from bridge.stages.ingest import Ingest
+from bridge.store.database import Database
+from tests.chains.world import FakeWorld, World
+
+LOGS = "SELECT count(*) FROM logs JOIN blocks ON number = block_number AND hash = block_hash WHERE status = $1"
+
+
+async def register(database: Database, world: World) -> None:
+    reader = world.reader
+    async with database.begin() as transaction:
+        await transaction.chains.register(
+            reader.name, "test", reader.reference, await reader.genesis_hash(), world.first
+        )
+
+
+def make(database: Database, world: World) -> Ingest:
+    return Ingest(database=database, chain=world.reader, lease=None, filters=world.filters)
+
+
+async def run_until(ingest: Ingest, database: Database, world: World, *, final: bool = False) -> None:
+    """Step until the stored head (or the finalized block) is the chain's; bounded by the clock."""
+    chain = await world.chain()
+    wanted = chain[-5] if final else chain[-1]
+    async with asyncio.timeout(20):
+        while True:
+            async with database.begin() as transaction:
+                cursor = await transaction.events.cursor(world.reader.name)
+                if (
+                    cursor.tail
+                    and cursor.tail[-1] == chain[-1]
+                    and (not final or cursor.finalized_number == wanted.number)
+                ):
+                    return
+            await ingest.step()
+
+
+async def stored(database: Database, world: World) -> list[Block]:
+    chain = await world.chain()
+    async with database.begin() as transaction:
+        found = [await transaction.events.block(world.reader.name, number) for number in range(len(chain))]
+    return [block for block in found if block is not None]
+
+
+async def count_logs(database: Database, status: str) -> int:
+    async with database.begin() as transaction:
+        count: int = await transaction.connection.fetchval(LOGS, status)
+        return count
+
+
+async def test_ingest__blocks_with_and_without_logs__stored_then_finalized(database: Database, world: World):
+    await register(database, world)
+    await world.mine(2, 0, 3, 1, 0, 4, 0, 0)
+    await run_until(make(database, world), database, world, final=True)
+    assert await stored(database, world) == (await world.chain())[world.first :]
+    assert await count_logs(database, "finalized") == 6
+    assert await count_logs(database, "canonical") == 4
+    async with database.begin() as transaction:
+        chain = await world.chain()
+        final = await transaction.events.finalized(world.reader.name)
+        assert final == chain[-5]
+        logs = await transaction.events.logs(world.reader.name, 0, len(chain))
+        keys = [(log.block.number, log.log_index) for log in logs]
+        assert keys == sorted(keys)
+        assert len(logs) == 6
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+async def test_ingest__reorg__old_branch_stays_as_orphans(database: Database, world: World, depth: int):
+    await register(database, world)
+    await world.mine(1, 1, 1, 1, 1)
+    ingest = make(database, world)
+    await run_until(ingest, database, world)
+    await world.fork(depth, *[2] * depth, 0)
+    await run_until(ingest, database, world)
+    assert await stored(database, world) == (await world.chain())[world.first :]
+    assert await count_logs(database, "orphaned") == depth
+    assert await count_logs(database, "canonical") + await count_logs(database, "finalized") == 5 - depth + 2 * depth
+
+
+async def test_ingest__new_instance_at_every_event__same_rows(database: Database, world: World):
+    await register(database, world)
+    await world.mine(*[number % 3 for number in range(12)])
+    async with asyncio.timeout(20):
+        while len(await stored(database, world)) < 12:
+            await make(database, world).step()
+    await run_until(make(database, world), database, world, final=True)
+    assert await stored(database, world) == (await world.chain())[world.first :]
+
+
+async def test_ingest__chain_fails_between__goes_on_from_committed_rows(database: Database):
+    fake = FakeWorld()
+    await register(database, fake)
+    await fake.mine(1, 1)
+    ingest = make(database, fake)
+    await run_until(ingest, database, fake)
+    await fake.mine(1)
+    fake.reader.faults.append(ChainUnavailable("scripted"))
+    with pytest.raises(ChainUnavailable):
+        await ingest.step()
+    await run_until(ingest, database, fake)
+    assert await count_logs(database, "canonical") == 3
