@@ -28,6 +28,8 @@ def configure_logs(level: str, style: str) -> None:
     # Libraries speak through logging; their warnings belong in the same stream, their chatter nowhere.
     form = "%(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form, force=True)
+    # asyncpg logs stack traces of lost connections; the supervisor says that, in one line.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
 
 
 def _hex_bytes(

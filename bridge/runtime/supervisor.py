@@ -33,7 +33,7 @@ def backoff_ms(failures: int, chance: float) -> int:
 
     Full jitter over the upper half: between 50 % and 100 % of min(max, first × 2^(failures−1)).
     """
-    ceiling = min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** min(failures - 1, 20))
+    ceiling = min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS << min(failures - 1, 20))
     return ceiling // 2 + int(chance * (ceiling - ceiling // 2))
 
 

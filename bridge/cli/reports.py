@@ -1,0 +1,92 @@
+"""bridge reconcile, bridge report, bridge explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.chains.evm.abi import compile_event
+from bridge.cli.main import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
+from bridge.daemon import open_services, reconciler
+from bridge.domain.reports import Verdict
+from bridge.runtime.config import load_config
+from bridge.stages.explain import explain, render_json
+from bridge.stages.report import report, write
+from bridge.stages.story_text import render
+from bridge.store.database import Database
+from bridge.store.migrations import check_schema
+
+
+@app.command("reconcile")
+def reconcile_books(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Hold the books against the chain at its finalized block, now; exits 1 when anything differs."""
+    run(_reconcile(config))
+
+
+async def _reconcile(path: Path) -> int:
+    async with open_services(load_config(path), sending=False) as services:
+        found = await reconciler(services).run()
+    for stamp in found.at:
+        print(f"at block {stamp.number:,} of {stamp.chain}, 0x{stamp.hash.hex()}")
+    for level, outcomes in found.counts().items():
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
+        print(f"  {level:<13} {counts or 'nothing to check'}")
+    for check in found.skipped:
+        print(f"skipped: {check.level} of {check.subject}: {check.skipped}")
+    for broken in found.breaks:
+        amount = "" if broken.amount is None else f", {broken.amount:+,} atoms"
+        print(
+            f"break {broken.break_id}: {broken.kind} of {broken.subject}{amount}, open since {broken.opened_at:%F %T} UTC"
+        )
+        print(f"  {broken.evidence}")
+    print("balanced" if found.balanced else "NOT balanced")
+    return 0 if found.balanced else EXIT_NO
+
+
+@app.command("report")
+def write_report(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where report.html and report.json go.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Write the report as of the last reconciliation; exits 1 when it has an open break."""
+    run(_report(config, out))
+
+
+async def _report(path: Path, out: Path) -> int:
+    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
+    try:
+        await check_schema(database, str(path))
+        content = await report(database)
+    finally:
+        await database.close()
+    page, data = await write(content, out)
+    print(page)
+    print(data)
+    print(content.sentence)
+    return EXIT_NO if content.verdict is Verdict.BREAKS else 0
+
+
+@app.command("explain")
+def explain_payout(
+    asked: Annotated[
+        str, typer.Argument(metavar="ID", help="A decision, distribution or transaction: hex, or its start.")
+    ],
+    recipient: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Only this recipient's share.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """A payout's whole story, from source logs to ledger rows."""
+    run(_explain(config, asked, recipient, as_json))
+
+
+async def _explain(path: Path, asked: str, recipient: str | None, as_json: bool) -> int:
+    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
+    try:
+        await check_schema(database, str(path))
+        story = await explain(database, asked, decoder=compile_event, recipient=recipient)
+    finally:
+        await database.close()
+    print(render_json(story) if as_json else render(story))
+    return 0

@@ -1,0 +1,175 @@
+"""bridge sandbox, bridge simulate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import orjson
+import typer
+
+from bridge.cli.main import EXIT_NO, app, run
+from bridge.domain.errors import BridgeError, ConfigError
+
+Result = TypeVar("Result")
+
+
+class Interrupted(BridgeError):
+    """A person, or the system, asked us to stop."""
+
+
+Seed = Annotated[int | None, typer.Option(help="What all traffic is drawn from; random, and printed, where not given.")]
+
+
+@app.command("sandbox")
+def run_sandbox(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where its files go: new, empty, or an old sandbox.")
+    ],
+    seed: Seed = None,
+    block_time: Annotated[float, typer.Option(metavar="S", help="Seconds between blocks.")] = 1.0,
+    participants: Annotated[int, typer.Option(metavar="N", help="How many hold deposits.")] = 12,
+    traffic: Annotated[float, typer.Option(metavar="RATE", help="Mean number of transactions a block.")] = 3.0,
+) -> None:
+    """A local chain and a Postgres, contracts, traffic, and the configuration to run the daemon against them."""
+    run(_sandbox(directory, _seed(seed), block_time, participants, traffic))
+
+
+async def _sandbox(directory: Path, seed: int, block_time: float, participants: int, traffic: float) -> int:
+    sandbox_module = _simulation("sandbox")
+    settings = sandbox_module.Settings(
+        seed=seed, participants=participants, traffic_rate=traffic, block_time_s=block_time
+    )
+    stop = _stop_on_signals()
+    async with sandbox_module.Sandbox.start(directory, settings) as sandbox:
+        print(f"sandbox ready, seed {seed}: {directory / 'sandbox.json'}")
+        print(f"  bridge migrate --config {sandbox.config_path}")
+        print(f"  bridge run --config {sandbox.config_path}")
+        print("Ctrl-C ends it.", flush=True)
+        stopping = asyncio.create_task(stop.wait())
+        watching = asyncio.create_task(sandbox.watch())
+        done, pending = await asyncio.wait([stopping, watching], return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        if watching in done:
+            await watching
+    return 0
+
+
+@app.command("simulate")
+def run_simulation(  # noqa: PLR0917  # typer makes options of them
+    seed: Seed = None,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="How many epochs of surplus to live through.")] = 3,
+    reorgs: Annotated[int, typer.Option(metavar="N", min=0, help="How many reorganisations to make on the way.")] = 2,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave chain and database running, to look at.")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write verdict and figures as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the report goes.")] = None,
+    hold: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """The main job from end to end on a local chain; exits 0 only if all is final, explained and balanced."""
+    if keep:
+        raise typer.Exit(_keep_in_background(sys.argv[1:]))
+    seed = _seed(seed)
+    directory = Path(tempfile.mkdtemp(prefix=f"bridge-simulation-{seed}-"))
+    order = _simulation("simulate").Order(directory, out or directory / "report", seed, epochs, reorgs)
+    run(_simulate(order, json, hold))
+
+
+async def _simulate(order: Any, json: Path | None, hold: int | None) -> int:
+    stop = _stop_on_signals()
+
+    async def finished(outcome: Any) -> None:
+        view.close()
+        _tell(outcome, json)
+        if hold is not None:
+            _let_go(hold, _code(outcome))
+            await stop.wait()
+
+    with _live_view() as view:
+        return _code(await _unless(stop, _simulation("simulate").simulate(order, view.show, finished)))
+
+
+def _tell(outcome: Any, json: Path | None) -> None:
+    if json is not None:
+        json.write_bytes(orjson.dumps(outcome.to_json(), option=orjson.OPT_INDENT_2) + b"\n")
+    for line in outcome.lines():
+        print(line)
+
+
+def _code(outcome: Any) -> int:
+    return 0 if outcome.balanced else EXIT_NO
+
+
+def _keep_in_background(arguments: list[str]) -> int:
+    """Run the simulation in a process that outlives this one: it answers with its verdict, then holds the sandbox."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "bridge", *(word for word in arguments if word != "--keep"), "--hold", str(writer)]
+    child = subprocess.Popen(command, pass_fds=[writer], start_new_session=True)  # noqa: S603  # our own arguments
+    os.close(writer)
+    try:
+        verdict = os.read(reader, 1)
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+    if not verdict:  # it ended before it had one, and has said why
+        return child.wait()
+    print(f"chain and database are kept running by process {child.pid}; end them with: kill {child.pid}")
+    return verdict[0]
+
+
+def _let_go(pipe: int, code: int) -> None:
+    """Tell who started us the verdict, and let go of the terminal."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.write(pipe, bytes([code]))
+    os.close(pipe)
+
+
+def _simulation(module: str) -> Any:
+    """A module of the simulation: production installs without what it needs."""
+    try:
+        return importlib.import_module(f"bridge.simulation.{module}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed", mend="run scripts/setup") from None
+
+
+def _live_view() -> Any:
+    return importlib.import_module("bridge.cli.live").LiveView()
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbelow(2**32) if seed is None else seed
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    return stop
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is cancelled when `stop` is set."""
+    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    raise Interrupted("stopped before the verdict")

@@ -1,0 +1,357 @@
+"""The composition root: the only place that knows both stages and adapters, and joins them.
+
+    bridge.toml ─► database, chains, rules ─► a supervisor a chain ─► ingest · decide · pay · confirm · post · reconcile
+                                                                      notify (one for all chains)
+
+Each stage runs in its own task and talks to the others through Postgres alone. A notice from the database wakes the
+idle ones; APScheduler does what is periodic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from bridge.chains.evm.fees import FeeCeilings
+from bridge.chains.evm.follow import Finality
+from bridge.chains.evm.payer import EvmPayer
+from bridge.chains.evm.reader import EvmReader
+from bridge.chains.evm.rpc import EvmRpc
+from bridge.chains.evm.signer import KeystoreSigner
+from bridge.domain.confirmations import Confirmation
+from bridge.domain.errors import ConfigError, DatabaseUnavailable
+from bridge.domain.ledger import Asset, Watched
+from bridge.domain.payouts import Ceilings
+from bridge.domain.rules import Token
+from bridge.domain.units import Address, AssetId, format_address
+from bridge.ports import Lease, LogFilter
+from bridge.runtime.clock import SystemClock
+from bridge.runtime.config import ChainSection, Config
+from bridge.runtime.logs import get_logger
+from bridge.runtime.rulefile import load_rule
+from bridge.runtime.supervisor import Supervisor, Wake
+from bridge.stages import decide, post
+from bridge.stages.confirm import Confirm
+from bridge.stages.decide import BoundRule, Decide
+from bridge.stages.ingest import Ingest
+from bridge.stages.notify import Notify, Subscriber
+from bridge.stages.pay import Pay
+from bridge.stages.post import Post
+from bridge.stages.reconcile import Books, Reconcile
+from bridge.store.database import Database
+from bridge.store.leases import Leases
+from bridge.store.migrations import check_schema
+
+_log = get_logger("daemon")
+
+HEARTBEAT_S = 60
+
+# A new name at each start: an instance never takes its predecessor's lease for its own.
+_HOLDER = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainServices:
+    """Everything that stages of one chain need."""
+
+    name: str
+    section: ChainSection
+    reader: EvmReader
+    payer: EvmPayer | None  # None where nothing is sent: commands that only read need no key
+    rules: tuple[BoundRule, ...]
+    watched: Watched
+    filters: tuple[LogFilter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The opened world."""
+
+    config: Config
+    database: Database
+    chains: tuple[ChainServices, ...]
+
+
+@contextlib.asynccontextmanager
+async def open_services(config: Config, *, sending: bool) -> AsyncIterator[Services]:
+    """Connect to everything that the configuration names, and check it. Raises ConfigError for what does not fit.
+
+    With `sending` the operator's key is opened too.
+    """
+    async with AsyncExitStack() as stack:
+        database = await Database.open(config.database.resolve())
+        stack.push_async_callback(database.close)
+        await check_schema(database, str(config.path))
+        chains = [await _open_chain(config, name, database, stack, sending) for name in config.chains]
+        yield Services(config, database, tuple(chains))
+
+
+async def _open_chain(
+    config: Config, name: str, database: Database, stack: AsyncExitStack, sending: bool
+) -> ChainServices:
+    section = config.chains[name]
+    rpc = EvmRpc(section.rpc)
+    stack.push_async_callback(rpc.close)
+    finality = Finality(tag=section.finality.tag, depth=section.finality.depth)
+    reader = EvmReader(
+        name, rpc, chain_id=section.chain_id, finality=finality, poll_interval_ms=section.poll_interval_ms
+    )
+    await reader.check()
+    await _check_contracts(config, name, rpc)
+    tokens = {symbol: Token(_erc20(section, token.address), token.address) for symbol, token in section.tokens.items()}
+    plans = [
+        load_rule(config.relative(rule.file), contracts=set(section.contracts), tokens=set(section.tokens))
+        for rule in config.rules
+        if rule.chain == name
+    ]
+    rules = decide.bind_rules(plans, chain=reader, contracts=section.contracts, tokens=tokens)
+    signer = await _open_signer(config, name) if sending else None
+    operator = (
+        signer.account
+        if signer is not None
+        else KeystoreSigner.address_of(
+            config.relative(section.operator.keystore), where=f"{config.path}: [chains.{name}.operator]"
+        )
+    )
+    watched = _watched(name, section, operator)
+    async with database.begin() as transaction:
+        await transaction.chains.register(
+            name, section.kind, section.reference, await reader.genesis_hash(), section.start_block
+        )
+    return ChainServices(
+        name=name,
+        section=section,
+        reader=reader,
+        payer=None if signer is None else _payer(name, section, rpc, signer),
+        rules=rules,
+        watched=watched,
+        filters=(*decide.log_filters(rules), *post.log_filters(reader, watched)),
+    )
+
+
+async def _check_contracts(config: Config, name: str, rpc: EvmRpc) -> None:
+    """An address without code answers every call with nothing, and every payment to it would vanish."""
+    section = config.chains[name]
+    named = {f"contracts.{key}": address for key, address in section.contracts.items()}
+    named |= {f"tokens.{key}": token.address for key, token in section.tokens.items()}
+    for field, address in named.items():
+        if await rpc.call("eth_getCode", [format_address(address), "latest"]) in ("0x", None):
+            raise ConfigError(
+                f"there is no contract at {format_address(address)} on {section.reference}",
+                where=f"{config.path}: [chains.{name}] {field}",
+                mend="correct the address, or the rpc if it serves another chain",
+            )
+
+
+async def _open_signer(config: Config, name: str) -> KeystoreSigner:
+    keystore = config.relative(config.chains[name].operator.keystore)
+    where = f"{config.path}: [chains.{name}.operator]"
+    # Opening a keystore is made slow on purpose.
+    return await asyncio.to_thread(KeystoreSigner.load, keystore, config.operator_password(name), where=where)
+
+
+def _payer(name: str, section: ChainSection, rpc: EvmRpc, signer: KeystoreSigner) -> EvmPayer:
+    return EvmPayer(
+        chain=name,
+        chain_id=section.chain_id,
+        rpc=rpc,
+        signer=signer,
+        vault=section.contracts["vault"],
+        distributor=section.contracts["distributor"],
+        ceilings=FeeCeilings(section.spending.max_fee_per_gas, section.spending.priority_fee_per_gas),
+    )
+
+
+def _watched(name: str, section: ChainSection, operator: Address) -> Watched:
+    return Watched(
+        chain=name,
+        vault=section.contracts["vault"],
+        distributor=section.contracts["distributor"],
+        operator=operator,
+        tokens=tuple(
+            Asset(_erc20(section, token.address), name, token.address, symbol, token.decimals)
+            for symbol, token in section.tokens.items()
+        ),
+        native=Asset(
+            AssetId(f"{section.reference}/slip44:60"), name, None, section.native.symbol, section.native.decimals
+        ),
+    )
+
+
+def _ceilings(section: ChainSection) -> Ceilings:
+    def by_asset(ceilings: Mapping[str, int]) -> dict[AssetId, int]:
+        return {_erc20(section, section.tokens[symbol].address): amount for symbol, amount in ceilings.items()}
+
+    spending = section.spending
+    return Ceilings(
+        by_asset(spending.max_per_transaction), by_asset(spending.max_per_day), by_asset(spending.max_per_recipient)
+    )
+
+
+def _erc20(section: ChainSection, token: Address) -> AssetId:
+    return AssetId(f"{section.reference}/erc20:{format_address(token)}")
+
+
+async def serve(config: Config, stop: asyncio.Event, subscribers: Mapping[str, Subscriber] | None = None) -> None:
+    """Run all stages until `stop` is set; then let go of everything at once, which is safe at any line.
+
+    `subscribers` are told every transition of every payout; the log is always one of them.
+    """
+    async with open_services(config, sending=True) as services:
+        _log.info("daemon started", action="daemon.started", chains=[chain.name for chain in services.chains])
+        wake = Wake()
+        jobs = [services.database.listen(wake)]
+        for chain in services.chains:
+            jobs += _stages(services, chain, wake)
+        jobs += _stages_of_all(services, {"log": _log_confirmation, **(subscribers or {})}, wake)
+        with _periodic(services):
+            await _until_stopped(jobs, stop)
+    _log.info("daemon stopped", action="daemon.stopped")
+
+
+def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Coroutine[Any, Any, None]]:
+    assert chain.payer is not None
+    payer, database, reader, section = chain.payer, services.database, chain.reader, chain.section
+    run = _supervisor(services, chain.name, wake, section.poll_interval_ms).run
+    return [
+        run("ingest", lambda lease: Ingest(database=database, chain=reader, filters=chain.filters, lease=lease)),
+        run("decide", lambda lease: Decide(database=database, chain=reader, rules=chain.rules, lease=lease)),
+        run(
+            "pay",
+            lambda lease: Pay(
+                database=database,
+                chain=reader,
+                payer=payer,
+                lease=lease,
+                ceilings=_ceilings(section),
+                batch_recipients=section.spending.batch_recipients,
+                bump_after_blocks=section.spending.bump_after_blocks,
+            ),
+        ),
+        run("confirm", lambda lease: Confirm(database=database, chain=reader, payer=payer, lease=lease)),
+        run("post", lambda lease: _post(database, chain, lease)),
+    ]
+
+
+def _post(database: Database, chain: ChainServices, lease: Lease) -> Post:
+    return Post(
+        database=database,
+        chain=chain.reader,
+        watched=chain.watched,
+        start_block=chain.section.start_block,
+        lease=lease,
+    )
+
+
+def reconciler(services: Services, lease: Lease | None = None) -> Reconcile:
+    """Holds the books of all chains against them; a run by hand needs no lease."""
+    return Reconcile(
+        database=services.database,
+        books=[Books(chain.reader, chain.watched, chain.section.start_block) for chain in services.chains],
+        clock=SystemClock(),
+        lease=lease,
+        interval_ms=services.config.reconcile_interval_s * 1000,
+    )
+
+
+def _stages_of_all(
+    services: Services, subscribers: Mapping[str, Subscriber], wake: Wake
+) -> list[Coroutine[Any, Any, None]]:
+    run = _supervisor(services, "all", wake, poll_interval_ms=1000).run
+    return [
+        run("reconcile", lambda lease: reconciler(services, lease)),
+        run(
+            "notify",
+            lambda lease: Notify(database=services.database, subscribers=subscribers, clock=SystemClock(), lease=lease),
+        ),
+    ]
+
+
+def _supervisor(services: Services, scope: str, wake: Wake, poll_interval_ms: int) -> Supervisor:
+    return Supervisor(
+        chain=scope,
+        database=services.database,
+        leases=Leases(services.database),
+        clock=SystemClock(),
+        wake=wake,
+        holder=_HOLDER,
+        lease_duration_ms=services.config.lease_duration_ms,
+        poll_interval_ms=poll_interval_ms,
+    )
+
+
+@contextlib.contextmanager
+def _periodic(services: Services) -> Iterator[None]:
+    """What is done by the clock and not by events. A run that was missed is made once, late."""
+    scheduler = AsyncIOScheduler(timezone=UTC)
+    scheduler.add_job(
+        _heartbeat, "interval", [services.database], seconds=HEARTBEAT_S, coalesce=True, misfire_grace_time=None
+    )
+    scheduler.start()
+    try:
+        yield
+    finally:
+        scheduler.shutdown(wait=False)
+
+
+async def _heartbeat(database: Database) -> None:
+    """One line that says how it goes, for whoever reads only logs."""
+    try:
+        async with database.snapshot() as transaction:
+            status = await transaction.status.read()
+    except DatabaseUnavailable as error:
+        _log.warning("no heartbeat", action="daemon.heartbeat", error=str(error))
+        return
+    for chain in status.chains:
+        _log.info(
+            "heartbeat",
+            action="daemon.heartbeat",
+            chain=chain.chain,
+            head=chain.head_number,
+            lag_blocks=chain.lag_blocks,
+            finalized=chain.finalized_number,
+            distributions=status.distributions,
+            waiting=len(status.waiting),
+            breaks=status.breaks,
+        )
+
+
+async def _until_stopped(jobs: Sequence[Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
+    """Run all jobs until `stop`; the first job that ends with an error ends them all with it."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+
+async def _log_confirmation(confirmation: Confirmation) -> None:
+    """The subscriber that is always there."""
+    _log.info(
+        "payout transition",
+        action="payout.transition",
+        chain=confirmation.chain,
+        distribution=confirmation.distribution_id,
+        step=confirmation.kind,
+        batch=confirmation.batch_index,
+        came_from=str(confirmation.from_state),
+        state=str(confirmation.to_state),
+        reason=confirmation.reason,
+        tx=confirmation.tx_id,
+        block=confirmation.block_number,
+    )

@@ -1,0 +1,245 @@
+"""The main job from end to end: a sandbox, the daemon against it, a verdict.
+
+    sandbox up ─► bridge migrate, bridge run ─► N epochs of traffic, with reorganisations ─► quiet: only the daemon's
+    transactions ─► every distribution final, everything booked ─► daemon stopped ─► reconcile ─► report ─► verdict
+
+The daemon is the very program that an operator runs, in a process of its own. What it did is judged by its own
+reconciliation and, apart from that, by the chain and the traffic's own record (audit.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge.daemon import open_services, reconciler
+from bridge.domain.breaks import Reconciliation
+from bridge.domain.errors import ConfigError, RetryableError
+from bridge.domain.states import ActionState
+from bridge.runtime.config import Config, load_config
+from bridge.simulation.audit import audit, audit_fees
+from bridge.simulation.daemon_process import DaemonProcess
+from bridge.simulation.outcome import Outcome, Run
+from bridge.simulation.sandbox import Sandbox, Settings
+from bridge.stages.report import report, write
+from bridge.store.database import Database
+from bridge.store.migrations import migrate
+from bridge.store.status import Status
+
+BLOCK_TIME_S = 0.25
+EPOCH_S = 60
+"""Chain time of a window; a block is one second of it, so an epoch takes EPOCH_S × BLOCK_TIME_S of real time."""
+
+REORG_DEPTH = 3
+SETTLE_TIMEOUT_S = 120
+FINISHED = frozenset({"final", "held", "quarantined", "void"})
+"""States of a distribution that time alone does not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to simulate. `directory` becomes the sandbox; the report goes to `report_directory`."""
+
+    directory: Path
+    report_directory: Path
+    seed: int
+    epochs: int = 3
+    reorgs: int = 2
+    block_time_s: float = BLOCK_TIME_S
+    epoch_s: int = EPOCH_S
+    genesis_timestamp: int | None = None  # None: the start of the present epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the live view shows."""
+
+    phase: str
+    block: int  # the chain's newest
+    epochs_done: int  # windows whose traffic is over
+    epochs: int
+    reorgs: int
+    status: Status | None  # None before the database is there
+
+
+Watch = Callable[[Progress], None]
+
+
+async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awaitable[None]]) -> Outcome:
+    """Run it all. `finished` is called with the verdict while chain and database are still there.
+
+    Raises RetryableError where a part of the simulation broke before there was a verdict.
+    """
+    started = time.monotonic()
+    watch(Progress("starting chain and database", 0, 0, order.epochs, 0, None))
+    settings = Settings(
+        seed=order.seed, block_time_s=None, epoch_s=order.epoch_s, genesis_timestamp=order.genesis_timestamp
+    )
+    async with Sandbox.start(order.directory, settings) as sandbox:
+        config = load_config(sandbox.config_path)
+        refuse_foreign_endpoints(config, sandbox.endpoints)
+        database = await Database.open(config.database.resolve())
+        try:
+            await migrate(database)
+            scene = Scene(order, sandbox, config, database, watch)
+            async with DaemonProcess.start(sandbox.config_path, order.directory / "daemon.log") as daemon:
+                scene.daemon = daemon
+                await scene.traffic()
+                await scene.settle()
+                await daemon.stop()
+            await scene.tell("reconciling")
+            reconciliation = await _reconcile(config)
+            content = await report(database)
+            await write(content, order.report_directory)
+            outcome = await _judge(scene, reconciliation, int((time.monotonic() - started) * 1000))
+        finally:
+            await database.close()
+        await finished(outcome)
+        return outcome
+
+
+def refuse_foreign_endpoints(config: Config, ours: frozenset[str]) -> None:
+    """Raises ConfigError for any endpoint that the simulation did not start: no real chain is reached by mistake."""
+    named = {config.database.resolve(), *(url for chain in config.chains.values() for url in chain.rpc)}
+    for endpoint in sorted(named - ours):
+        raise ConfigError(
+            f"the simulation did not start {endpoint.split('@')[-1]} and refuses to touch it",
+            where=str(config.path),
+            mend="to work on a real chain, use bridge run",
+        )
+
+
+@dataclass(slots=True)
+class Scene:
+    """A simulation under way."""
+
+    order: Order
+    sandbox: Sandbox
+    config: Config
+    database: Database
+    watch: Watch
+    daemon: DaemonProcess | None = None
+    reorgs: int = 0
+    windows_start: int = field(init=False)
+    windows_end: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The first window that begins after the first block that is watched is the first that is decided.
+        epoch_s = self.order.epoch_s
+        first = self.sandbox.miner.timestamp(self.sandbox.start_block)
+        self.windows_start = -(-first // epoch_s) * epoch_s
+        self.windows_end = self.windows_start + self.order.epochs * epoch_s
+
+    async def traffic(self) -> None:
+        """Live through the epochs: a block each block time, and reorganisations on the way."""
+        while self._next_timestamp() < self.windows_start:  # nothing of this is decided, so it need not take time
+            await self.sandbox.miner.mine()
+        while self._next_timestamp() < self.windows_end:
+            await self._live("traffic")
+        self.sandbox.miner.traffic.stop()
+
+    async def settle(self) -> None:
+        """Mine on without traffic until nothing is left to do. Raises RetryableError when that takes too long."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while missing := await self._missing():
+            if time.monotonic() > deadline:
+                raise RetryableError(f"after {SETTLE_TIMEOUT_S} s there is still something to do: {missing}")
+            await self._live("settling")
+        # The chain stands still now; what is final on it must reach the books.
+        while missing := await self._unbooked():
+            if time.monotonic() > deadline:
+                raise RetryableError(f"after {SETTLE_TIMEOUT_S} s the books are still behind: {missing}")
+            await asyncio.sleep(self.order.block_time_s)
+            await self.tell("booking")
+
+    async def tell(self, phase: str) -> None:
+        if self.daemon is not None:
+            self.daemon.check()
+        miner = self.sandbox.miner
+        elapsed = miner.timestamp(miner.head) - self.windows_start
+        done = max(0, min(self.order.epochs, elapsed // self.order.epoch_s))
+        self.watch(Progress(phase, miner.head, done, self.order.epochs, self.reorgs, await self._status()))
+
+    async def _live(self, phase: str) -> None:
+        await self.sandbox.miner.mine()
+        await self._maybe_reorganise()
+        await self.tell(phase)
+        await asyncio.sleep(self.order.block_time_s)
+
+    async def _maybe_reorganise(self) -> None:
+        """Take blocks away at the worst moment: when they hold a transaction of ours that is not final yet."""
+        if self.reorgs < self.order.reorgs and (await self._status()).actions.get(ActionState.INCLUDED, 0):
+            await self.sandbox.miner.reorganise(REORG_DEPTH)
+            self.reorgs += 1
+
+    async def _status(self) -> Status:
+        async with self.database.snapshot() as transaction:
+            return await transaction.status.read()
+
+    def _next_timestamp(self) -> int:
+        return self.sandbox.miner.timestamp(self.sandbox.miner.head + 1)
+
+    async def _missing(self) -> str | None:
+        """What must still be decided and paid, or None."""
+        status = await self._status()
+        if len(status.rules) < len(self.config.rules):
+            return "not every rule has decided yet"
+        for rule in status.rules:
+            if rule.decided_until < self.windows_end:
+                return f"{rule.rule} has decided until {rule.decided_until}, the last window ends {self.windows_end}"
+        if sum(rule.paying for rule in status.rules) > sum(status.distributions.values()):
+            return "a decision has no distribution yet"
+        unfinished = {state: count for state, count in status.distributions.items() if state not in FINISHED}
+        return f"distributions: {unfinished}" if unfinished else None
+
+    async def _unbooked(self) -> str | None:
+        """What is final on the chain and not in the books yet, or None."""
+        final = int((await self.sandbox.anvil.call("eth_getBlockByNumber", "finalized", False))["number"], 16)
+        for chain in self.config.chains:
+            async with self.database.snapshot() as transaction:
+                cursor = await transaction.chains.cursor("post", chain)
+                if cursor is None or cursor[0] < final:
+                    return f"posted through block {cursor and cursor[0]}, final is {final}"
+                if count := await transaction.bookings.unbooked_count(chain, final):
+                    return f"{count} facts without a journal"
+        return None
+
+
+async def _reconcile(config: Config) -> Reconciliation:
+    async with open_services(config, sending=False) as services:
+        return await reconciler(services).run()
+
+
+async def _judge(scene: Scene, reconciliation: Reconciliation, wall_time_ms: int) -> Outcome:
+    """Gather every reason to say no."""
+    async with scene.database.snapshot() as transaction:
+        run = await Run.read(transaction)
+    reasons = [
+        f"distribution 0x{distribution.distribution_id.hex()} is {distribution.state}"
+        for distribution in run.distributions
+        if distribution.state != "final"
+    ]
+    reasons += [f"break {found.break_id}: {found.kind} of {found.subject}" for found in reconciliation.breaks]
+    reasons += [
+        f"{check.level} check of {check.subject} was skipped: {check.skipped}" for check in reconciliation.skipped
+    ]
+    reasons += [f"decision held: {waiting.reason}" for waiting in run.status.waiting if waiting.kind == "decision"]
+    reasons += await audit(scene.sandbox, run.payouts)
+    reasons += audit_fees(scene.sandbox, run.fee_surplus)
+    expected = range(scene.windows_start, scene.windows_end, scene.order.epoch_s)
+    reasons += [
+        f"fee_window has no decision for the window from {start}" for start in expected if start not in run.fee_surplus
+    ]
+    return Outcome(
+        seed=scene.order.seed,
+        epochs=scene.order.epochs,
+        reasons=tuple(dict.fromkeys(reasons)),
+        sandbox=scene.sandbox.facts(),
+        directory=scene.order.directory,
+        report_directory=scene.order.report_directory,
+        run=run,
+        figures={**run.figures(), "reorgs": scene.reorgs, "wall_time_ms": wall_time_ms},
+    )
