@@ -155,7 +155,9 @@ class Payer(Protocol):
     """
 
     account: Address  # the sending account
-    own_contracts: frozenset[Address]  # what no payout may go to
+
+    def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
+        """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""

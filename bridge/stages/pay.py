@@ -256,7 +256,8 @@ class Pay:
         )
         order, batches = distribution.order, distribution.batches
         if not execute:
-            return check_recipients(batches, order.total, self._payer.own_contracts) or check_ceilings(
+            forbidden = self._payer.forbidden_recipients(order.asset)
+            return check_recipients(batches, order.total, forbidden) or check_ceilings(
                 self._ceilings, order.asset, batches, None
             )
         spent = await transaction.payouts.spent_since(self._chain.name, order.asset, head.timestamp - DAY_S)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.domain.errors import HoldError
+from bridge.domain.errors import HoldError, LeaseLost
 from bridge.domain.payouts import Ceilings, Refusal
 from bridge.ports import Broadcast, BroadcastOutcome
 from bridge.store.database import Database
+from bridge.store.leases import Leases
 from tests.stages.sending import DISTRIBUTOR, TOKEN, SendingWorld, recipients
 
 FINAL = ["final", "final", "final"]
@@ -247,6 +248,18 @@ async def test_pay__nonces_spent_that_the_database_does_not_know__become_foreign
         (4, "settled"),
         (5, "settled"),
     ]
+    assert await world.rows("SELECT count(*) FROM confirmations WHERE to_state = 'quarantined'") == [(0,)]
+
+
+async def test_pay__another_instance_took_over__the_old_one_cannot_take_a_nonce(world: SendingWorld):
+    await world.decide([5])
+    pay, _ = world.stages
+    await pay.step()
+    assert await Leases(world.database).acquire(world.lease.name, "test", 60_000) is not None
+    with pytest.raises(LeaseLost):
+        await pay.step()
+    assert await world.rows("SELECT count(*) FROM slots") == [(0,)]
+    assert world.payer.pool == {}
 
 
 async def test_pay__chain_has_spent_less_than_is_final_here__refuses_to_start(world: SendingWorld):

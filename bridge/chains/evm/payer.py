@@ -68,16 +68,19 @@ class EvmPayer:
         reverts: Reverts | None = None,
     ) -> None:
         self.account = signer.account
-        self.own_contracts = frozenset({vault, distributor})
         self._chain = chain
         self._chain_id = chain_id
         self._rpc = rpc
         self._signer = signer
+        self._vault = vault
         self._distributor = distributor
         self._ceilings = ceilings
         self._reverts = reverts or Reverts.of_our_contracts()
 
     # ── plan ──
+    def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
+        return frozenset({self._vault, self._distributor, token_of(asset)})
+
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         token, rule_id = token_of(order.asset), keccak(order.rule.encode())
         distribution_id = keccak(
@@ -231,13 +234,13 @@ class EvmPayer:
         )
 
 
-def token_of(asset: AssetId) -> bytes:
+def token_of(asset: AssetId) -> Address:
     """The token's address. Raises HoldError for what the Distributor cannot pay: anything but an ERC-20."""
     _, _, reference = asset.partition("/")
     namespace, _, address = reference.partition(":0x")
     if namespace != "erc20" or len(address) != 40:
         raise HoldError(f"{asset} cannot be paid: only tokens of the form eip155:…/erc20:0x… can")
-    return bytes.fromhex(address)
+    return Address(bytes.fromhex(address))
 
 
 def _batch_arguments(distribution_id: bytes, batch: Batch) -> bytes:

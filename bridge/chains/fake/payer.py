@@ -32,7 +32,7 @@ from bridge.domain.payouts import (
     Slot,
     bump_fees,
 )
-from bridge.domain.units import Address, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
 
 GAS_LIMIT = 100_000
@@ -95,7 +95,6 @@ class FakePayer:
 
     def __init__(self, *, chain: str, account: Address, distributor: Address, max_fee: int = 1000) -> None:
         self.account = account
-        self.own_contracts = frozenset({distributor})
         self.faults = Faults()
         self.pool: dict[bytes, FakeTransaction] = {}
         self.base_fee = 10
@@ -150,6 +149,9 @@ class FakePayer:
         return self._nonce_after(self._through(at)).get(account, 0)
 
     # ── ports.Payer ──
+    def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
+        return frozenset({self._distributor})
+
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         identity = [self._chain, self._distributor.hex(), order.rule, order.window_start, order.window_end, order.asset]
         distribution_id = hashlib.sha256(json.dumps(identity).encode()).digest()
