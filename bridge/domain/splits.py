@@ -39,19 +39,28 @@ def pro_rata(total: int, weights: Mapping[Address, int]) -> dict[Address, int]:
     if whole == 0:
         raise NoWeights(f"{total} to give and nobody with a weight")
     shares: dict[Address, int] = {}
-    lost: list[tuple[int, Address]] = []  # (−fraction lost × whole, recipient): sorts largest first, then by address
+    lost: dict[Address, int] = {}  # the fraction of an atom that rounding down took, in units of 1 / whole
     for recipient, weight in weights.items():
         shares[recipient], fraction = divmod(total * weight, whole)
         if fraction:
-            lost.append((-fraction, recipient))
+            lost[recipient] = fraction
     left = total - sum(shares.values())
     assert left <= len(lost)  # each fraction is below one, and their sum is `left`
-    lost.sort()
-    for _, recipient in lost[:left]:
+    for recipient in _largest(lost, left):
         shares[recipient] += 1
     result = {recipient: share for recipient, share in shares.items() if share}
     assert sum(result.values()) == total
     return result
+
+
+def _largest(fractions: Mapping[Address, int], count: int) -> list[Address]:
+    """The `count` recipients with the largest fractions, ties by address bytes. Sorts numbers only: that is fast."""
+    if count == 0:
+        return []
+    least = sorted(fractions.values(), reverse=True)[count - 1]
+    above = [recipient for recipient, fraction in fractions.items() if fraction > least]
+    tied = sorted(recipient for recipient, fraction in fractions.items() if fraction == least)
+    return above + tied[: count - len(above)]
 
 
 def by_shares(total: int, shares: Sequence[tuple[Address, int]]) -> dict[Address, int]:
