@@ -123,4 +123,5 @@ class AnvilWorld:
         return await self.reader.blocks(range(await self.anvil.head() + 1))
 
     async def fund(self, amount: int) -> None:
-        await self.anvil.call("anvil_setBalance", "0x" + ACCOUNT.hex(), hex(amount))
+        call = {"from": self._sender, "to": "0x" + ACCOUNT.hex(), "value": hex(amount), "gas": hex(21_000)}
+        await self.anvil.call("eth_sendTransaction", call)

@@ -330,17 +330,20 @@ class Follower:
         first = self._final_number + 1
         stored = join_columns([added.logs for added in range_])
         agreed = await self._second_read(first, block, stored, [added.read_by for added in range_])
-        if agreed is None:
-            # Two reads agree with each other and not with what was handed on: that was wrong. Hand it on again.
-            return self._cut_above(await self._block_by_hash(view.endpoint, range_[0].block.parent_hash))
+        if isinstance(agreed, LogColumns):
+            # Two reads agree with each other and not with what was handed on: from there on, hand it on again.
+            wrong = next(
+                added for added in range_ if added.logs != agreed.between(added.block.number, added.block.number)
+            )
+            return self._cut_above(await self._block_by_hash(view.endpoint, wrong.block.parent_hash))
         self._final = block
         self._pending = self._pending[len(range_) :]
         return Finalized(first, block, stored.count, stored.digest(), *agreed)
 
     async def _second_read(
         self, first: int, last: Block, stored: LogColumns, sources: list[Endpoint | None]
-    ) -> tuple[str, str] | None:
-        """(read by, verified by) once two endpoints stand for `stored`; None where two stand against it.
+    ) -> tuple[str, str] | LogColumns:
+        """(read by, verified by) once two endpoints stand for `stored`; what two say instead where they stand against it.
 
         The endpoint that `stored` came from is one of the two. Where only one endpoint is configured, its second answer
         is the second read. Raises ChainDisagrees where no two agree, ChainUnavailable where too few answer.
@@ -362,7 +365,7 @@ class Follower:
                 if logs.digest() in against:
                     if source is not None:
                         source.failed()
-                    return None
+                    return logs
                 against.append(logs.digest())
             elif alone or endpoint is not source:
                 said_so.append(endpoint.name)

@@ -105,6 +105,8 @@ class _Scan:
         key_opens = self.opens[self.keys]
         self.objects = key_opens[self.text[key_opens - 1] == _BRACE]  # where each log begins
         self.count = len(self.objects)
+        if not self.count:
+            raise _Unusual
         self.key_lengths = self.lengths[self.keys]
         self.key_initials = self.text[key_opens + 1]
 

@@ -1,0 +1,344 @@
+"""The EVM reader against nodes that lie, lag, hang and refuse. (Numbers refer to nothing: each says what it does.)"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from bridge.chains.evm.follow import Finality
+from bridge.chains.evm.reader import EvmReader
+from bridge.chains.evm.rpc import EvmRpc
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, DeepReorg, RetryableError
+from bridge.domain.events import Block
+from tests.chains.consumer import Consumer
+from tests.chains.nodes import HANG, Lie, Node, Refuse
+from tests.chains.world import FakeWorld
+
+MakeWorld = Callable[..., Any]
+
+
+class NodeWorld(FakeWorld):
+    """A scripted chain, served by several nodes, read by the EVM reader."""
+
+    def __init__(self, nodes: list[Node], *, trust_bloom: bool = True, timeout_ms: int = 500) -> None:
+        super().__init__()
+        for node in nodes:
+            node.chain = self.fake
+        self.nodes = nodes
+        self._options = (trust_bloom, timeout_ms)
+
+    async def start(self) -> None:
+        for node in self.nodes:
+            await node.start()
+        trust_bloom, timeout_ms = self._options
+        self.rpc = EvmRpc([node.url for node in self.nodes], timeout_ms=timeout_ms)
+        self.reader = EvmReader(  # type: ignore[assignment]  # in the place of the in-memory reader
+            "nodes",
+            self.rpc,
+            chain_id=1,
+            finality=Finality(tag="finalized"),
+            poll_interval_ms=2,
+            trust_bloom=trust_bloom,
+        )
+
+    async def stop(self) -> None:
+        await self.rpc.close()
+        for node in self.nodes:
+            await node.stop()
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[MakeWorld]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(*lies: Lie | None, **options: Any) -> NodeWorld:
+            chain = FakeWorld().fake
+            world = NodeWorld([Node(chain, lie) if lie else Node(chain) for lie in lies], **options)
+            await world.start()
+            stack.push_async_callback(world.stop)
+            return world
+
+        yield start
+
+
+def empty_logs(method: str, params: list[Any], answer: Any) -> Any:
+    return [] if method == "eth_getLogs" else answer
+
+
+def empty_ranges(method: str, params: list[Any], answer: Any) -> Any:
+    return [] if method == "eth_getLogs" and "fromBlock" in params[0] else answer
+
+
+async def test_logs__empty_under_a_full_bloom__another_node_is_asked(make: MakeWorld):
+    world = await make(empty_logs, None)
+    await world.mine(2, 0, 3)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    assert consumer.counts() == {1: 2, 3: 3}
+
+
+async def test_logs__chain_without_blooms__believed_until_the_second_read(make: MakeWorld):
+    world = await make(empty_logs, None, trust_bloom=False)
+    await world.mine(2)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    assert consumer.counts() == {}
+    await world.mine(0, 0, 0, 0)
+    with pytest.raises(ChainDisagrees, match="different logs"):
+        await consumer.listen(world, until_final=1)
+
+
+async def test_finality__stored_logs_were_wrong__handed_on_again(make: MakeWorld):
+    """One node said once that there were no logs; two nodes now say that there are."""
+    world = await make(empty_logs, None, None, trust_bloom=False)
+    await world.mine(2)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    assert consumer.counts() == {}
+    await world.mine(0, 0, 0, 0)
+    world.nodes[0].lie = lambda method, params, answer: answer
+    await consumer.listen(world, until_final=1)
+    assert consumer.counts() == {1: 2}
+    assert len(consumer.reorgs) == 1
+
+
+async def test_finality__two_nodes__read_by_one_verified_by_the_other(make: MakeWorld):
+    world = await make(None, None)
+    await world.mine(1, 1, 1, 1, 1, 1)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=2)
+    for event in consumer.finalized:
+        assert event.read_by != event.verified_by
+
+
+async def test_finality__restarted_before_it__still_two_different_nodes(make: MakeWorld):
+    world = await make(None, None)
+    await world.mine(1, 1)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    await world.mine(0, 0, 0, 0)
+    await consumer.listen(world, until_final=1)
+    for event in consumer.finalized:
+        assert event.read_by != event.verified_by
+
+
+async def test_finality__second_node_dead__blocks_go_on_and_nothing_is_final(make: MakeWorld):
+    world = await make(None, None)
+    world.nodes[1].status = 503
+    await world.mine(1, 1, 1, 1, 1, 1)
+    consumer = Consumer(0)
+    with pytest.raises(ChainUnavailable):
+        await consumer.listen(world, until_final=2)
+    assert consumer.blocks[-1] == world.fake.head
+    assert consumer.final == -1
+
+
+async def test_finality__node_alone_runs_ahead__not_believed(make: MakeWorld):
+    def eager(method: str, params: list[Any], answer: Any) -> Any:
+        return world.nodes[1]._honest(method, ["latest", False]) if params[:1] == ["finalized"] else answer
+
+    world = await make(eager, None)
+    await world.mine(0, 0, 0, 0, 0, 0)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=2)
+    assert consumer.final == 2
+
+
+async def test_backfill__node_hides_logs_of_ranges__disagrees(make: MakeWorld):
+    world = await make(None, empty_ranges)
+    await world.mine(*[1] * 80)
+    with pytest.raises(ChainDisagrees, match="different logs"):
+        await Consumer(0).listen(world)
+
+
+async def test_backfill__one_of_three_hides_logs__outvoted(make: MakeWorld):
+    world = await make(empty_ranges, None, None)
+    await world.mine(*[1] * 80)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=76)
+    assert sum(consumer.counts().values()) == 80
+
+
+@pytest.mark.parametrize("words", ["block range is too wide", "query returned more than 10000 results"])
+async def test_backfill__provider_limits_ranges__asks_for_less(make: MakeWorld, words: str):
+    def limited(method: str, params: list[Any], answer: Any) -> Any:
+        if method == "eth_getLogs" and "fromBlock" in params[0]:
+            width = int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1
+            if width > 10:
+                raise Refuse(-32000, words)
+        return answer
+
+    world = await make(limited)
+    await world.mine(*[1] * 100)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=96)
+    assert sum(consumer.counts().values()) == 100
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"address": "0x" + "99" * 20}, "contracts that were not asked for"),
+        ({"blockNumber": "0x4"}, "outside|another block"),
+        ({"blockHash": "0x" + "99" * 32}, "another block|do not belong"),
+        ({"logIndex": None}, "incomplete"),
+        ({"removed": True}, "removed"),
+        ({"topics": ["0x12"]}, "not 32 bytes"),
+    ],
+)
+async def test_logs__not_what_was_asked_for__refused(make: MakeWorld, change: dict[str, Any], said: str):
+    def altered(method: str, params: list[Any], answer: Any) -> Any:
+        return [log | change for log in answer] if method == "eth_getLogs" else answer
+
+    world = await make(altered)
+    await world.mine(2, 1)
+    with pytest.raises(ChainDisagrees, match=said):
+        await Consumer(0).listen(world)
+
+
+async def test_logs__one_twice__refused(make: MakeWorld):
+    world = await make(lambda method, params, answer: answer * 2 if method == "eth_getLogs" else answer)
+    await world.mine(1)
+    with pytest.raises(ChainDisagrees, match="out of order"):
+        await Consumer(0).listen(world)
+
+
+async def test_head__node_falls_behind__another_is_followed(make: MakeWorld):
+    world = await make(None, None)
+    await world.mine(1)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    world.nodes[0].head = 1
+    await world.mine(1, 1)
+    await consumer.listen(world)
+    assert consumer.reorgs == []
+
+
+async def test_head__goes_back__nothing_is_undone(make: MakeWorld):
+    world = await make(None)
+    await world.mine(1, 1, 1)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=0)
+    world.nodes[0].head = 1
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await consumer.listen_once(world)
+    world.nodes[0].head = None
+    await world.mine(1)
+    await consumer.listen(world)
+    assert (consumer.reorgs, len(consumer.blocks)) == ([], 5)
+
+
+async def test_head__null_at_the_tip__waits_for_it(make: MakeWorld):
+    def hasty(method: str, params: list[Any], answer: Any) -> Any:
+        by_number = method == "eth_getBlockByNumber" and params[0].startswith("0x")
+        return None if by_number and int(params[0], 16) >= 2 and world.nodes[0].count(method) < 12 else answer
+
+    world = await make(hasty)
+    await world.mine(1, 1, 1)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    assert len(consumer.blocks) == 4
+
+
+async def test_syncing_node__contradicts_final__no_deep_reorg(make: MakeWorld):
+    world = await make(lambda method, params, answer: True if method == "eth_syncing" else answer)
+    await world.mine(0, 0, 0, 0, 0, 0)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=2)
+    await world.fork(6, *[0] * 8)
+    with pytest.raises(ChainDisagrees, match="syncing"):
+        await consumer.listen(world)
+    world.nodes[0].lie = lambda method, params, answer: answer
+    with pytest.raises(DeepReorg):
+        await consumer.listen(world)
+
+
+async def test_deep_reorg__one_node_of_two_keeps_the_chain__disagrees(make: MakeWorld):
+    world = await make(None, None)
+    await world.mine(0, 0, 0, 0, 0, 0)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=2)
+    kept = FakeWorld().fake
+    kept.blocks, kept.known, kept.finalized = list(world.fake.blocks), dict(world.fake.known), world.fake.finalized
+    world.nodes[1].chain = kept
+    await world.fork(6, *[0] * 8)
+    with pytest.raises(ChainDisagrees):
+        await consumer.listen(world)
+
+
+async def test_nodes__one_hangs__the_other_answers(make: MakeWorld):
+    world = await make(lambda *_: HANG, None, timeout_ms=100)
+    await world.mine(1, 2)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    assert consumer.counts() == {1: 1, 2: 2}
+
+
+async def test_nodes__all_gone__unavailable_and_no_other_error(make: MakeWorld):
+    world = await make(None)
+    await world.nodes[0].stop()
+    with pytest.raises(ChainUnavailable):
+        await Consumer(0).listen(world)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [None, 5, "0x", [], {}, {"number": None, "hash": None}, [None], {"number": "0x1", "hash": "0x12"}],
+)
+async def test_nodes__nonsense_instead_of_blocks__a_retryable_error(make: MakeWorld, nonsense: Any):
+    world = await make(lambda method, params, answer: nonsense if method == "eth_getBlockByNumber" else answer)
+    await world.mine(1)
+    with pytest.raises(RetryableError):
+        await Consumer(0).listen(world)
+
+
+@pytest.mark.parametrize("nonsense", [None, 5, "0x", {}, [None], [5], [[]], [{}]])
+async def test_nodes__nonsense_instead_of_logs__a_retryable_error(make: MakeWorld, nonsense: Any):
+    world = await make(lambda method, params, answer: nonsense if method == "eth_getLogs" else answer)
+    await world.mine(*[1] * 80)
+    with pytest.raises(RetryableError):
+        await Consumer(0).listen(world)
+
+
+async def test_check__other_chain__says_what_to_write(make: MakeWorld):
+    world = await make(lambda method, params, answer: "0x5" if method == "eth_chainId" else answer)
+    with pytest.raises(ConfigError, match="chain id 5"):
+        await world.reader.check()
+
+
+async def test_check__no_finalized_tag__says_to_use_a_depth(make: MakeWorld):
+    def untagged(method: str, params: list[Any], answer: Any) -> Any:
+        if params[:1] == ["finalized"]:
+            raise Refuse(-32602, "unknown tag")
+        return answer
+
+    world = await make(untagged)
+    with pytest.raises(ConfigError, match="depth"):
+        await world.reader.check()
+
+
+async def test_check__nobody_there__unreachable(make: MakeWorld):
+    world = await make(None)
+    await world.reader.check()
+    await world.nodes[0].stop()
+    with pytest.raises(ConfigError, match="no endpoint answers"):
+        await world.reader.check()
+
+
+async def test_orphan__comes_back__followed_again(make: MakeWorld):
+    world = await make(None)
+    await world.mine(1, 1, 1)
+    tip: Block = world.fake.head
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    await world.fork(2, 0, 0, 0)
+    await consumer.listen(world)
+    world.fake.restore(tip.hash)
+    await world.mine(1, 1)
+    await consumer.listen(world)
+    assert consumer.counts() == dict.fromkeys(range(1, 6), 1)

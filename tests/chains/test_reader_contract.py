@@ -1,0 +1,166 @@
+"""What every ChainReader must do: the same tests for the chain in memory and for a real node."""
+
+import itertools
+import random
+
+import pytest
+
+from bridge.domain.errors import ChainDisagrees, DeepReorg
+from bridge.domain.units import BlockStamp
+from tests.chains.consumer import Consumer
+from tests.chains.world import ACCOUNT, FakeWorld, World
+
+
+def stamp(world: World, number: int, hash_: bytes) -> BlockStamp:
+    return BlockStamp(world.reader.name, number, hash_)
+
+
+async def test_follow__from_the_start__every_block_linked_and_logs_in_order(world: World):
+    await world.mine(2, 0, 0, 3, 1)
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    assert consumer.blocks == (await world.chain())[world.first :]
+    first = world.first or 1  # a chain in memory has its genesis block in front
+    assert consumer.counts() == {first: 2, first + 3: 3, first + 4: 1}
+    indexes = [int.from_bytes(consumer.logs.log_indexes[at : at + 4]) for at in range(0, 4 * 6, 4)]
+    assert indexes == [0, 1, 0, 1, 2, 0]
+    data = [int.from_bytes(consumer.logs.data[at : at + 32]) for at in range(0, 32 * 6, 32)]
+    assert data == [2, 1, 3, 2, 1, 1]
+
+
+async def test_follow__deep_enough__final_four_blocks_below_the_head(world: World):
+    await world.mine(1, 1, 1, 1, 1, 1, 1)
+    chain = await world.chain()
+    consumer = Consumer(world.first)
+    await consumer.listen(world, until_final=chain[-5].number)
+    assert consumer.final == chain[-5].number
+    assert all(event.verified_by for event in consumer.finalized)
+
+
+async def test_follow__far_below_final__backfilled_in_ranges(world: World):
+    counts = [number % 3 if number % 5 else 0 for number in range(90)]
+    await world.mine(*counts)
+    chain = await world.chain()
+    consumer = Consumer(world.first)
+    await consumer.listen(world, until_final=chain[-5].number)
+    assert sum(consumer.counts().values()) == sum(counts)
+    assert set(consumer.blocks) <= set(chain)
+    assert consumer.blocks[-4:] == chain[-4:]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+async def test_follow__reorg__ancestor_then_the_new_branch(world: World, depth: int):
+    await world.mine(1, 2, 3, 4, 5, 6)
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    ancestor = (await world.chain())[-1 - depth]
+    # The same logs come back in other blocks, and one block more.
+    await world.fork(depth, *range(6, 6 - depth, -1), 0)
+    await consumer.listen(world)
+    assert [event.ancestor for event in consumer.reorgs] == [ancestor]
+    assert consumer.blocks == (await world.chain())[world.first :]
+    assert sum(consumer.counts().values()) == sum(range(1, 7))
+
+
+async def test_follow__replaced_at_the_same_height__seen(world: World):
+    await world.mine(1, 1)
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    await world.fork(1, 3)
+    await consumer.listen(world)
+    assert len(consumer.reorgs) == 1
+    assert sum(consumer.counts().values()) == 4
+
+
+async def test_follow__finalized_block_replaced__deep_reorg(world: World):
+    await world.mine(0, 0, 0, 0, 0, 0)
+    chain = await world.chain()
+    consumer = Consumer(world.first)
+    await consumer.listen(world, until_final=chain[-5].number)
+    await world.fork(6, *[0] * 8)
+    with pytest.raises(DeepReorg):
+        await consumer.listen(world)
+
+
+async def test_follow__restarted_after_every_event__as_if_uninterrupted(world: World):
+    await world.mine(*[number % 4 for number in range(10)])
+    chain = await world.chain()
+    whole, pieces = Consumer(world.first), Consumer(world.first)
+    await whole.listen(world, until_final=chain[-5].number)
+    while pieces.final < chain[-5].number or pieces.blocks[-1] != chain[-1]:
+        await pieces.listen_once(world)
+    assert (pieces.blocks, pieces.logs, pieces.final) == (whole.blocks, whole.logs, whole.final)
+
+
+async def test_follow__random_reorgs_and_restarts__ends_with_the_chain(world: World):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    consumer = Consumer(world.first)
+    await world.mine(1)
+    for _ in range(12):
+        await world.mine(*[chance.randrange(3) for _ in range(chance.randrange(1, 4))])
+        if chance.random() < 0.5:
+            await consumer.listen_once(world)
+        above = (await world.chain())[-1].number - max(consumer.final, world.first)
+        if above > 0 and chance.random() < 0.6:
+            depth = chance.randint(1, min(3, above))
+            await world.fork(depth, *[chance.randrange(3) for _ in range(depth + chance.randrange(2))])
+    await consumer.listen(world)
+    assert consumer.blocks == (await world.chain())[world.first :]
+    fresh = Consumer(world.first)
+    await fresh.listen(world)
+    assert consumer.counts() == fresh.counts()
+
+
+async def test_blocks__of_the_chain__linked(world: World):
+    await world.mine(0, 0)
+    chain = await world.chain()
+    assert all(child.parent_hash == parent.hash for parent, child in itertools.pairwise(chain))
+    assert await world.reader.genesis_hash() == chain[0].hash
+    assert await world.reader.node_head() == chain[-1].number
+
+
+async def test_blocks__above_the_head__disagrees(world: World):
+    with pytest.raises(ChainDisagrees):
+        await world.reader.blocks([10**6])
+
+
+async def test_balance__pinned__as_it_was_then(world: World):
+    await world.mine(0)
+    before = (await world.chain())[-1]
+    await world.fund(12345)
+    await world.mine(0)
+    after = (await world.chain())[-1]
+    assert await world.reader.balance(ACCOUNT, world.native, stamp(world, before.number, before.hash)) == 0
+    assert await world.reader.balance(ACCOUNT, world.native, stamp(world, after.number, after.hash)) == 12345
+    assert await world.reader.sequence(ACCOUNT, stamp(world, after.number, after.hash)) == 0
+
+
+async def test_reads__unknown_block__disagree(world: World):
+    unknown = stamp(world, 0, b"\x11" * 32)
+    with pytest.raises(ChainDisagrees):
+        await world.reader.balance(ACCOUNT, world.native, unknown)
+    with pytest.raises(ChainDisagrees):
+        await world.reader.sequence(ACCOUNT, unknown)
+
+
+async def test_reads__orphaned_block__disagree(world: World):
+    await world.mine(0, 0)
+    orphan = (await world.chain())[-1]
+    await world.fork(1, 0, 0)
+    with pytest.raises(ChainDisagrees):
+        await world.reader.balance(ACCOUNT, world.native, stamp(world, orphan.number, orphan.hash))
+
+
+async def test_follow__node_shows_less_than_before__nothing_is_undone():
+    fake = FakeWorld()
+    await fake.mine(1, 1, 1)
+    consumer = Consumer(0)
+    await consumer.listen(fake)
+    fake.reader.stale_head = 1
+    await fake.mine(1)  # wakes the reader, which sees less than it knows
+    fake.reader.stale_head = None
+    await consumer.listen(fake)
+    assert consumer.reorgs == []
+    assert len(consumer.blocks) == 5
