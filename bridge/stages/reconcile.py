@@ -1,7 +1,7 @@
 """books, chain ─► checks ─► breaks (opened, seen again, cleared) ─► verdict.
 
-Everything is compared at one finalized block of each chain: the last one that the ledger has booked. Rows are read in one
-snapshot; the chain is asked for the same block by its hash.
+Everything is compared at one finalized block of each chain: the last one that the ledger has booked. Rows are read in
+one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
     balance       vault and distributor in every token, the operator's native coin: books = chain
@@ -25,6 +25,7 @@ from bridge.domain.breaks import (
     BreakKind,
     Check,
     Difference,
+    Evidence,
     Executed,
     Level,
     Reconciliation,
@@ -257,7 +258,10 @@ class Reconcile:
             wrong = (Difference(BreakKind.AMOUNT_MISMATCH, "pending payouts", evidence, asset, rows - books),)
             checks.append(
                 Check(
-                    *(Level.PAYOUT, "pending payouts", at, asset),
+                    Level.PAYOUT,
+                    "pending payouts",
+                    at,
+                    asset,
                     expected=books,
                     actual=rows,
                     differences=wrong if books != rows else (),
@@ -280,7 +284,10 @@ class Reconcile:
             if mirror.asset.address is None and late and held != booked:
                 checks.append(
                     Check(
-                        *(Level.BALANCE, mirror.code, view.at, mirror.asset.id),
+                        Level.BALANCE,
+                        mirror.code,
+                        view.at,
+                        mirror.asset.id,
                         expected=booked,
                         actual=held,
                         skipped="gas of included transactions is not booked yet",
@@ -304,7 +311,7 @@ class Reconcile:
             if told.get(number) != found
         )
         check = Check(
-            *(Level.COMPLETENESS, "headers", view.at), expected=len(stored), actual=len(told), differences=differences
+            Level.COMPLETENESS, "headers", view.at, expected=len(stored), actual=len(told), differences=differences
         )
         return check, told.get(view.at.number) == view.at.hash
 
@@ -329,7 +336,7 @@ class Reconcile:
 def _difference(expected: Journal, booked: Journal | None, log: Log) -> Difference | None:
     if booked == expected:
         return None
-    evidence = {"transaction": f"0x{log.tx_hash.hex()}", "log_index": log.log_index, "kind": expected.kind}
+    evidence: Evidence = {"transaction": f"0x{log.tx_hash.hex()}", "log_index": log.log_index, "kind": expected.kind}
     kind = BreakKind.MISSING_IN_LEDGER if booked is None else BreakKind.AMOUNT_MISMATCH
     return Difference(kind, f"log {expected.ref}", evidence)
 

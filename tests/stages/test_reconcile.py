@@ -1,0 +1,489 @@
+"""Each kind of break, caused for real: found, kept as one row, and cleared when its cause is gone."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from bridge.domain.breaks import BreakKind, Level, Outcome, Reconciliation
+from bridge.domain.errors import ChainDisagrees, RetryableError
+from bridge.domain.events import Block, Value
+from bridge.domain.ledger import Journal
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.stages.reconcile import Books, Reconcile
+from bridge.store.database import Database
+from tests.stages.books import (
+    ALICE,
+    BOB,
+    CHAIN,
+    DISTRIBUTION,
+    ETH,
+    OPERATOR,
+    OPERATOR_CODE,
+    PAYER,
+    THIEF,
+    TOKEN,
+    USDX,
+    VAULT,
+    VAULT_CODE,
+    WATCHED,
+    Chain,
+    advance,
+    batch,
+    block_hash,
+    bookkeeper,
+    decide,
+    fee,
+    land,
+    plan,
+    run,
+    start,
+    transfer,
+)
+
+AMOUNTS = {ALICE: 600, BOB: 399}
+Found = tuple[str, str, int | None]
+
+
+class FixedClock:
+    """Implements ports.Clock; time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.elapsed_ms = 0
+
+    def now(self) -> int:
+        return 0
+
+    def monotonic_ms(self) -> int:
+        return self.elapsed_ms
+
+    async def sleep_ms(self, duration_ms: int) -> None:
+        self.elapsed_ms += duration_ms
+
+
+def reconciler(chain: Chain, *, deadline_s: int = 86_400, logs_at_once: int = 5_000) -> Reconcile:
+    return Reconcile(
+        database=chain.database,
+        books=[Books(chain, WATCHED, chain.start_block)],
+        clock=FixedClock(),
+        deadline_s=deadline_s,
+        logs_at_once=logs_at_once,
+    )
+
+
+async def reconcile(
+    chain: Chain, *, full: bool = True, deadline_s: int = 86_400, logs_at_once: int = 5_000
+) -> Reconciliation:
+    return await reconciler(chain, deadline_s=deadline_s, logs_at_once=logs_at_once).run(full=full)
+
+
+def found(result: Reconciliation) -> list[Found]:
+    return [(str(item.kind), item.subject, item.amount) for item in result.breaks]
+
+
+async def sql(database: Database, statement: str, *arguments: object, trusted: bool = True) -> None:
+    """What nobody may do, done: triggers are off, as for one who owns the database."""
+    async with database.begin() as tx:
+        if trusted:
+            await tx.connection.execute("SET LOCAL session_replication_role = replica")
+        await tx.connection.execute(statement, *arguments)
+
+
+@pytest.fixture
+async def chain(database: Database) -> Chain:
+    """One payout, from fee to credit, all final and booked."""
+    chain = await start(database, held={(OPERATOR, ETH): 1000, (VAULT, USDX): 5})
+    await chain.mine(*fee(1000))
+    await decide(chain, 1, AMOUNTS, carried_out=1)
+    action_id = await plan(chain, AMOUNTS)
+    await chain.mine(*batch({ALICE: 600}, {BOB: 399}), gas=21)
+    await land(chain, action_id, 2, gas=21)
+    await chain.mine()
+    await run(await bookkeeper(chain))
+    return chain
+
+
+async def follow(chain: Chain, *blocks: list[tuple[Address, str, Mapping[str, Value]]]) -> None:
+    """Mine the blocks and book them."""
+    for events in blocks:
+        await chain.mine(*events)
+    await run(await bookkeeper(chain))
+
+
+# ── Nothing wrong ───────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_run__all_explained__balanced_with_every_level_checked(chain: Chain):
+    result = await reconcile(chain)
+    assert found(result) == []
+    assert result.balanced
+    assert result.skipped == ()
+    assert result.at == (chain.stamp(3),)
+    assert all(counts[Outcome.AGREED] > 0 for counts in result.counts().values())
+    assert sum(check.level is Level.BALANCE for check in result.checks) == 3
+    async with chain.database.snapshot() as tx:
+        row = await tx.connection.fetchrow("SELECT verdict, finished_at IS NOT NULL AS finished FROM reconciliations")
+        assert row is not None
+        assert (row["verdict"], row["finished"]) == ("balanced", True)
+        assert await tx.connection.fetchval("SELECT count(*) FROM checks") == len(result.checks)
+
+
+@pytest.mark.parametrize("logs_at_once", [1, 3])
+async def test_run__any_page_size__same_counts(chain: Chain, logs_at_once: int):
+    [events] = [c for c in (await reconcile(chain, logs_at_once=logs_at_once)).checks if c.level is Level.EVENT]
+    assert (events.expected, events.actual, events.outcome) == (6, 6, Outcome.AGREED)
+
+
+async def test_run__start_block_above_zero__opening_not_counted_twice(database: Database):
+    chain = await start(database, start_block=7, held={(VAULT, USDX): 5})
+    await follow(chain, fee(3))
+    assert found(await reconcile(chain)) == []
+
+
+async def test_run__nothing_booked_yet__retryable(database: Database):
+    chain = await start(database)
+    with pytest.raises(RetryableError, match="nothing is booked"):
+        await reconcile(chain)
+
+
+async def test_run__incremental_after_balanced__reads_only_what_is_new(chain: Chain):
+    await reconcile(chain)
+    await follow(chain, fee(1))
+    [events] = [c for c in (await reconcile(chain, full=False)).checks if c.level is Level.EVENT]
+    assert (events.expected, events.actual) == (2, 2)
+
+
+# ── Money that nobody intended ──────────────────────────────────────────────────────────────────────────────────────
+async def test_donation__no_fee_paid__unexpected_in_with_its_transaction(chain: Chain):
+    await follow(chain, [transfer(PAYER, VAULT, 7)])
+    result = await reconcile(chain)
+    assert found(result) == [("unexpected_in", "suspense:in", 7)]
+    assert block_hash(4, "tx").hex() in result.breaks[0].evidence
+    assert not result.balanced
+
+
+async def test_theft__no_intent__unexpected_out(chain: Chain):
+    await follow(chain, [transfer(VAULT, THIEF, 30)])
+    result = await reconcile(chain)
+    assert found(result) == [("unexpected_out", "suspense:out", -30)]
+    assert block_hash(4, "tx").hex() in result.breaks[0].evidence
+
+
+async def test_stolen_key__batch_that_nobody_planned__unexpected_out_twice_seen(chain: Chain):
+    await follow(chain, batch({THIEF: 30}, {}, distribution=b"\x99" * 32))
+    assert found(await reconcile(chain)) == [
+        ("unexpected_out", "batch " + "99" * 32 + ":0", 30),
+        ("unexpected_out", "suspense:out", -30),
+    ]
+
+
+async def test_fee_announced_but_never_paid__amount_mismatch(chain: Chain):
+    await follow(chain, fee(9)[1:])
+    assert found(await reconcile(chain)) == [("amount_mismatch", "suspense:in", -9)]
+
+
+async def test_balance_moved_without_event__rebase__unexplained_until_it_is_gone(chain: Chain):
+    chain.held[VAULT, USDX] += 2
+    await follow(chain, [])
+    first = await reconcile(chain)
+    assert found(first) == [("unexplained_balance", VAULT_CODE, 2)]
+    chain.held[VAULT, USDX] -= 2
+    await follow(chain, [])
+    second = await reconcile(chain)
+    assert (found(second), second.cleared, second.balanced) == ([], 1, True)
+    async with chain.database.snapshot() as tx:
+        row = await tx.connection.fetchrow("SELECT resolution, evidence, state FROM breaks")
+    assert row is not None
+    assert row["resolution"].startswith("cleared by check ")
+    assert '"chain"' in row["evidence"]
+
+
+async def test_native_coin__came_without_log__unexplained(chain: Chain):
+    chain.held[OPERATOR, ETH] += 50
+    await follow(chain, [])
+    assert found(await reconcile(chain)) == [("unexplained_balance", OPERATOR_CODE, 50)]
+
+
+# ── Books that were tampered with, or are incomplete ────────────────────────────────────────────────────────────────
+async def test_journal_deleted__missing_in_ledger_and_torn(chain: Chain):
+    await sql(chain.database, "DELETE FROM journals WHERE source = $1 AND kind = 'vault.FeePaid'", f"log:{CHAIN}")
+    result = await reconcile(chain)
+    missing = f"log {block_hash(1).hex()}:1"
+    assert {(kind, subject) for kind, subject, _ in found(result)} == {
+        ("missing_in_ledger", missing),
+        ("amount_mismatch", f"journal log:{CHAIN} {block_hash(1).hex()}:1"),
+    }
+
+
+async def test_transfer_changed__amount_mismatch_at_event_and_balance_projection(chain: Chain):
+    await sql(chain.database, "UPDATE transfers SET amount = 999 WHERE amount = 1000 AND asset = $1", USDX)
+    kinds = {(kind, subject) for kind, subject, _ in found(await reconcile(chain))}
+    assert ("amount_mismatch", f"log {block_hash(1).hex()}:0") in kinds
+    assert ("amount_mismatch", f"balance of {VAULT_CODE}") in kinds
+
+
+async def test_balance_row_changed__found_at_once_by_chain_and_by_projection(chain: Chain):
+    await sql(
+        chain.database,
+        "UPDATE balances SET debits_posted = debits_posted + 1 "
+        "WHERE account_id = (SELECT account_id FROM accounts WHERE code = $1)",
+        VAULT_CODE,
+    )
+    assert found(await reconcile(chain)) == [
+        ("amount_mismatch", f"balance of {VAULT_CODE}", None),
+        ("unexplained_balance", VAULT_CODE, -1),
+    ]
+
+
+async def test_log_found_late__below_the_cursor__missing_in_ledger(chain: Chain):
+    """An event that the node hid when its block was booked: the balance tells before, the event says why after."""
+    chain.move(TOKEN, {"from": PAYER, "to": VAULT, "value": 4})
+    await follow(chain, [])
+    assert found(await reconcile(chain)) == [("unexplained_balance", VAULT_CODE, 4)]
+    topics, data = chain.decoder(transfer(PAYER, VAULT, 4)[1]).encode(transfer(PAYER, VAULT, 4)[2])
+    await sql(
+        chain.database,
+        "INSERT INTO logs VALUES ($1, 4, $2, 0, $3, 0, $4, $5, $6, $7, NULL, $8)",
+        *(CHAIN, block_hash(4), b"\x01" * 32, TOKEN, *topics, data),
+        trusted=False,
+    )
+    assert found(await reconcile(chain)) == [
+        ("unexplained_balance", VAULT_CODE, 4),
+        ("missing_in_ledger", f"log {block_hash(4).hex()}:0", None),
+    ]
+
+
+async def test_journal_of_an_orphaned_block__orphaned_by_reorg(chain: Chain):
+    at = BlockStamp(CHAIN, 2, block_hash(2, "other branch"))
+    ref = f"{at.hash.hex()}:0"
+    async with chain.database.begin() as tx:
+        await tx.ledger.post([Journal("token.other", "", f"log:{CHAIN}", ref, at, 0)])
+    assert found(await reconcile(chain)) == [("orphaned_by_reorg", f"log {ref}", None)]
+
+
+async def test_finalized_range_missing__gap_named_and_cleared_when_filled(chain: Chain):
+    await sql(chain.database, "DELETE FROM finalized_ranges WHERE first_block IN (1, 2)")
+    assert found(await reconcile(chain)) == [("missing_in_ledger", "blocks 1 to 2", None)]
+    await sql(chain.database, "INSERT INTO finalized_ranges VALUES ($1, 1, 2, '', 0, '', 'node', 'node')", CHAIN)
+    assert found(await reconcile(chain)) == []
+
+
+async def test_finalized_range_missing_at_the_end__gap_named(chain: Chain):
+    await sql(chain.database, "DELETE FROM finalized_ranges WHERE first_block = 3")
+    assert found(await reconcile(chain)) == [("missing_in_ledger", "blocks 3 to 3", None)]
+
+
+async def test_stored_header_changed__provider_disagreement_and_link(chain: Chain):
+    await sql(chain.database, "UPDATE blocks SET parent_hash = '\\x00' WHERE number = 3")
+    assert found(await reconcile(chain)) == [("provider_disagreement", "parent of block 3", None)]
+
+
+# ── A node that says otherwise ──────────────────────────────────────────────────────────────────────────────────────
+async def test_node_replaced_an_old_block__provider_disagreement_until_it_agrees_again(chain: Chain):
+    chain.lies[1] = b"\x66" * 32
+    assert found(await reconcile(chain)) == [("provider_disagreement", "block 1", None)]
+    del chain.lies[1]
+    assert found(await reconcile(chain)) == []
+
+
+async def test_node_lacks_the_cut_off__balances_skipped_with_cause_never_agreed(chain: Chain):
+    chain.lies[3] = b"\x66" * 32
+    result = await reconcile(chain)
+    assert found(result) == [("provider_disagreement", "block 3", None)]
+    assert {check.level for check in result.skipped} == {Level.BALANCE, Level.NONCE}
+
+
+async def test_node_contradicts_itself_during_a_run__no_verdict(chain: Chain, monkeypatch: pytest.MonkeyPatch):
+    async def disagree(account: Address, asset: AssetId, at: BlockStamp) -> int:
+        raise ChainDisagrees("two nodes, two balances")
+
+    monkeypatch.setattr(chain, "balance", disagree)
+    with pytest.raises(ChainDisagrees):
+        await reconcile(chain)
+    async with chain.database.snapshot() as tx:
+        assert await tx.connection.fetchval("SELECT verdict FROM reconciliations") is None
+
+
+# ── Nonces ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_nonce_used_outside__unexpected_out_and_its_gas_unexplained(chain: Chain):
+    await chain.mine(gas=8)
+    await run(await bookkeeper(chain))
+    assert found(await reconcile(chain)) == [
+        ("unexpected_out", OPERATOR_CODE, 1),
+        ("unexplained_balance", OPERATOR_CODE, -8),
+    ]
+
+
+async def test_nonce_known_as_foreign__opened_once_and_not_again_when_a_person_resolved_it(chain: Chain):
+    await chain.mine(gas=8)
+    await run(await bookkeeper(chain))
+    await sql(
+        chain.database,
+        "INSERT INTO slots (chain, account, nonce, action_id, state, gas_limit, reserved_at) "
+        "SELECT $1, $2, 1, action_id, 'foreign', 0, 0 FROM actions",
+        *(CHAIN, OPERATOR),
+        trusted=False,
+    )
+    foreign = ("unexpected_out", f"{OPERATOR_CODE} nonce 1", None)
+    assert foreign in found(await reconcile(chain))
+    assert foreign in found(await reconcile(chain))
+    await sql(
+        chain.database,
+        "UPDATE breaks SET state = 'resolved', resolved_at = now(), resolution = 'key rotated' "
+        "WHERE subject LIKE '%nonce%'",
+        trusted=False,
+    )
+    assert foreign not in found(await reconcile(chain))
+
+
+async def test_included_but_not_settled__within_allowance__skipped_not_broken(database: Database):
+    chain = await start(database, held={(OPERATOR, ETH): 1000})
+    await chain.mine(*fee(999))
+    await decide(chain, 1, AMOUNTS)
+    action_id = await plan(chain, AMOUNTS)
+    await chain.mine(*batch(AMOUNTS, {}), gas=21)
+    await land(chain, action_id, 2, gas=21, final=False)
+    await run(await bookkeeper(chain))
+    result = await reconcile(chain)
+    assert found(result) == []
+    assert {(check.level, check.asset) for check in result.skipped} == {(Level.NONCE, None), (Level.BALANCE, ETH)}
+
+    await sql(database, "UPDATE attempts SET sent_at = now() - INTERVAL '1 hour'", trusted=False)
+    assert found(await reconcile(chain)) == [("timing", f"{OPERATOR_CODE} nonce 0", None)]
+
+    await sql(database, "UPDATE slots SET state = 'settled'", trusted=False)
+    await sql(database, "UPDATE attempts SET final = TRUE", trusted=False)
+    await run(await bookkeeper(chain))
+    assert found(await reconcile(chain)) == []
+
+
+# ── Payouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def planned(database: Database) -> tuple[Chain, int]:
+    chain = await start(database, held={(OPERATOR, ETH): 1000})
+    await chain.mine(*fee(999))
+    await decide(chain, 1, AMOUNTS)
+    action_id = await plan(chain, AMOUNTS)
+    await run(await bookkeeper(chain))
+    return chain, action_id
+
+
+async def test_intent__in_flight__skipped_then_past_its_deadline_missing_on_chain_then_cleared(database: Database):
+    chain, _ = await planned(database)
+    result = await reconcile(chain)
+    assert (found(result), [check.subject for check in result.skipped]) == ([], ["batches in flight", OPERATOR_CODE])
+    for _ in range(5):
+        await chain.mine()
+    await run(await bookkeeper(chain))
+    subject = f"batch {DISTRIBUTION.hex()}:0"
+    assert found(await reconcile(chain, deadline_s=3)) == [("missing_on_chain", subject, -999)]
+    await follow(chain, batch(AMOUNTS, {}))
+    assert found(await reconcile(chain, deadline_s=3)) == []
+
+
+async def test_action_final_without_its_event__missing_on_chain(database: Database):
+    chain, action_id = await planned(database)
+    await chain.mine(gas=21)
+    await land(chain, action_id, 2, gas=21)
+    await run(await bookkeeper(chain))
+    assert found(await reconcile(chain)) == [("missing_on_chain", f"batch {DISTRIBUTION.hex()}:0", -999)]
+
+
+async def test_batch_given_up__nothing_in_flight_nor_pending(database: Database):
+    chain, action_id = await planned(database)
+    await advance(chain, action_id, "held", "void")
+    await run(await bookkeeper(chain))
+    result = await reconcile(chain)
+    assert (found(result), [check.subject for check in result.skipped]) == ([], [OPERATOR_CODE])
+
+
+async def test_batch_executed_with_other_amounts__amount_mismatch(database: Database):
+    chain, _ = await planned(database)
+    await follow(chain, batch({ALICE: 600, BOB: 398}, {}))
+    assert ("amount_mismatch", f"batch {DISTRIBUTION.hex()}:0", -1) in found(await reconcile(chain))
+
+
+async def test_batch_executed_twice__duplicate(database: Database):
+    chain, _ = await planned(database)
+    await follow(chain, fee(999), batch(AMOUNTS, {}), batch(AMOUNTS, {}))
+    assert ("duplicate", f"batch {DISTRIBUTION.hex()}:0", 999) in found(await reconcile(chain))
+
+
+async def test_payout_rows_changed_after_booking__pending_differs(database: Database):
+    chain, _ = await planned(database)
+    await sql(database, "UPDATE payouts SET amount = amount + 1 WHERE recipient = $1", ALICE)
+    assert found(await reconcile(chain)) == [("amount_mismatch", "pending payouts", 1)]
+
+
+async def test_fact_not_booked_yet__skipped_with_cause(chain: Chain):
+    await sql(
+        chain.database,
+        "INSERT INTO unbooked (chain, block_number, source, ref) VALUES ($1, 1, 'attempt', '')",
+        CHAIN,
+        trusted=False,
+    )
+    result = await reconcile(chain)
+    assert [(check.subject, check.cause) for check in result.skipped] == [
+        ("unbooked facts", "1 decisions, distributions or attempts wait to be booked")
+    ]
+
+
+# ── The life of a break ─────────────────────────────────────────────────────────────────────────────────────────────
+async def test_break__found_again__same_row_and_first_place(chain: Chain):
+    await follow(chain, [transfer(PAYER, VAULT, 7)])
+    first = (await reconcile(chain)).breaks[0]
+    await follow(chain, [transfer(PAYER, VAULT, 1)])
+    [again] = (await reconcile(chain)).breaks
+    assert (again.break_id, again.at, again.opened_at) == (first.break_id, first.at, first.opened_at)
+    assert again.amount == 8
+
+
+async def test_break__that_needs_a_person__stays_though_its_check_agrees_again(chain: Chain):
+    await sql(chain.database, "UPDATE transfers SET amount = 998 WHERE amount = 1000 AND asset = $1", USDX)
+    await reconcile(chain)
+    await sql(chain.database, "UPDATE transfers SET amount = 1000 WHERE amount = 998 AND asset = $1", USDX)
+    result = await reconcile(chain)
+    assert {item.kind for item in result.breaks} == {BreakKind.AMOUNT_MISMATCH}
+    assert all(check.outcome is not Outcome.BROKEN for check in result.checks)
+    assert not result.balanced
+
+
+async def test_break__its_check_was_skipped__not_cleared(chain: Chain):
+    chain.held[VAULT, USDX] += 2
+    await follow(chain, [])
+    await reconcile(chain)
+    chain.held[VAULT, USDX] -= 2
+    await follow(chain, [])
+    chain.lies[chain.tip] = b"\x66" * 32
+    assert ("unexplained_balance", VAULT_CODE, 2) in found(await reconcile(chain))
+
+
+# ── The daemon's steps ──────────────────────────────────────────────────────────────────────────────────────────────
+async def runs(database: Database) -> int:
+    async with database.snapshot() as tx:
+        count: int = await tx.connection.fetchval("SELECT count(*) FROM reconciliations")
+        return count
+
+
+async def test_step__interval_and_news__runs_only_with_both(chain: Chain):
+    clock = FixedClock()
+    stage = Reconcile(
+        database=chain.database, books=[Books(chain, WATCHED, chain.start_block)], clock=clock, interval_ms=1000
+    )
+    assert await stage.step() is False
+    assert await runs(chain.database) == 1
+    await follow(chain, [])
+    await stage.step()  # news, but too soon
+    assert await runs(chain.database) == 1
+    clock.elapsed_ms += 1000
+    await stage.step()
+    assert await runs(chain.database) == 2
+    clock.elapsed_ms += 1000
+    await stage.step()  # no news
+    assert await runs(chain.database) == 2
+
+
+async def test_headers__as_a_node_tells_them__are_compared_by_number(chain: Chain, monkeypatch: pytest.MonkeyPatch):
+    whole = chain.blocks
+
+    async def without_one(numbers: list[int]) -> list[Block]:
+        return [block for block in await whole(numbers) if block.number != 2]
+
+    monkeypatch.setattr(chain, "blocks", without_one)
+    assert found(await reconcile(chain)) == [("provider_disagreement", "block 2", None)]
