@@ -83,21 +83,8 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
     ) external onlyRole(PROPOSER_ROLE) returns (bytes32 id) {
         if (epochStart >= epochEnd) revert InvalidEpoch(epochStart, epochEnd);
         id = distributionId(ruleId, epochStart, epochEnd, token);
-        bytes32 contentHash = keccak256(abi.encode(total, recipientCount, batchHashes, artifactHash));
-        _bind(id, contentHash, token, total, recipientCount, batchHashes);
-        emit Proposed(
-            id,
-            ruleId,
-            token,
-            epochStart,
-            epochEnd,
-            total,
-            recipientCount,
-            batchHashes.length.toUint32(),
-            contentHash,
-            artifactHash,
-            uri
-        );
+        _bind(id, token, total, recipientCount, batchHashes, artifactHash);
+        _announce(id, ruleId, epochStart, epochEnd, artifactHash, uri);
     }
 
     /// @inheritdoc IDistributor
@@ -166,11 +153,11 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
 
     function _bind(
         bytes32 id,
-        bytes32 contentHash,
         address token,
         uint256 total,
         uint32 recipientCount,
-        bytes32[] calldata batchHashes
+        bytes32[] calldata batchHashes,
+        bytes32 artifactHash
     ) private {
         if (_proposals[id].batchCount != 0) revert AlreadyProposed(id);
         uint256 batchCount = batchHashes.length;
@@ -178,7 +165,7 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
             revert InvalidRecipientCount(recipientCount, batchCount);
         }
         _proposals[id] = Proposal({
-            contentHash: contentHash,
+            contentHash: keccak256(abi.encode(total, recipientCount, batchHashes, artifactHash)),
             total: total,
             disbursed: 0,
             token: token,
@@ -191,6 +178,31 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
             if (batchHashes[i] == 0) revert InvalidBatchHash(i);
             _batchHashes[id][i] = batchHashes[i];
         }
+    }
+
+    /// @dev Reads back what was bound: the stack has no room for all of it at once.
+    function _announce(
+        bytes32 id,
+        bytes32 ruleId,
+        uint64 epochStart,
+        uint64 epochEnd,
+        bytes32 artifactHash,
+        string calldata uri
+    ) private {
+        Proposal memory p = _proposals[id];
+        emit Proposed(
+            id,
+            ruleId,
+            p.token,
+            epochStart,
+            epochEnd,
+            p.total,
+            p.recipientsLeft,
+            p.batchCount,
+            p.contentHash,
+            artifactHash,
+            uri
+        );
     }
 
     /// @dev The guard against paying twice: comes before anything is paid, and nothing ever puts the hash back.

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.28;
+
+import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+import {DistributorFixture} from "./DistributorFixture.sol";
+
+/// @dev Nothing but OpenZeppelin's ERC-20.
+contract PlainToken is ERC20("Plain", "PLAIN") {
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+}
+
+/// @dev What a recipient of a batch of 200 costs, everything included: 1/200 of the whole transaction.
+contract DistributorGasTest is DistributorFixture {
+    uint256 private constant COUNT = 200;
+
+    event GasPerRecipient(string balances, uint256 gas);
+
+    PlainToken private plain;
+
+    function setUp() public override {
+        super.setUp();
+        plain = new PlainToken();
+        plain.mint(address(vault), FUNDS);
+        vault.setLimits(address(plain), 0, FUNDS);
+    }
+
+    function test_gas__recipients_that_held_nothing__within_budget() public {
+        _measure("cold", 28_700);
+    }
+
+    function test_gas__recipients_that_held_some__within_budget() public {
+        for (uint256 i = 0; i < COUNT; ++i) {
+            plain.mint(_recipient(i), 1);
+        }
+        _measure("warm", 11_600);
+    }
+
+    function test_gas__250_recipients_that_held_nothing__fit_in_half_a_transaction() public {
+        vm.assertLe(_transactionGas(250), 16_777_216 / 2, "gas");
+    }
+
+    function _measure(string memory balances, uint256 budget) private {
+        uint256 gas = _transactionGas(COUNT) / COUNT;
+        emit GasPerRecipient(balances, gas);
+        vm.assertLe(gas, budget, "gas per recipient");
+    }
+
+    function _transactionGas(uint256 count) private returns (uint256) {
+        Plan memory plan = emptyPlan(1);
+        plan.token = address(plain);
+        (address[] memory recipients, uint256[] memory amounts) = (new address[](count), new uint256[](count));
+        for (uint256 i = 0; i < count; ++i) {
+            (recipients[i], amounts[i]) = (_recipient(i), 1_000_000 + i);
+        }
+        addBatch(plan, 0, recipients, amounts);
+        bytes32 id = propose(plan);
+        bytes memory call = abi.encodeCall(distributor.executeBatch, (id, 0, recipients, amounts));
+
+        // As a transaction of its own would find them: no storage slot touched yet.
+        vm.cool(address(plain));
+        vm.cool(address(vault));
+        vm.cool(address(distributor));
+        uint256 before = gasleft();
+        (bool success,) = address(distributor).call(call);
+        uint256 used = before - gasleft();
+        vm.assertTrue(success, "executed");
+        return 21_000 + _calldataGas(call) + used;
+    }
+
+    /// @dev Addresses as real ones are: without zero bytes, in ascending order.
+    function _recipient(uint256 i) private pure returns (address) {
+        return address(uint160((0x1111 + i) << 144 | 0x111111111111111111111111111111111111));
+    }
+
+    function _calldataGas(bytes memory data) private pure returns (uint256 gas) {
+        for (uint256 i = 0; i < data.length; ++i) {
+            gas += data[i] == 0 ? 4 : 16;
+        }
+    }
+}
