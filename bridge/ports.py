@@ -276,6 +276,9 @@ class EventStore(Protocol):
 class DecisionStore(Protocol):
     """Rules, what they remember, and what they decided."""
 
+    async def newest_rule(self, rule: str) -> tuple[int, str] | None:
+        """Version and text of the newest version that is saved."""
+
     async def save_rule(self, rule: Rule) -> None:
         """Raises ConfigError where this version has another text already, or a newer version is known."""
 

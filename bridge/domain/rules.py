@@ -221,6 +221,21 @@ class Plan:
         """Every contract that the rule names."""
         return frozenset(_contracts(self.rule))
 
+    def remembers(self) -> tuple[str, Mapping[str, Input], Mapping[str, RuleEvent]]:
+        """What outlives a window: the asset of what is carried, running inputs, and the events that move them.
+
+        A newer version that differs in this would go on with sums that were counted from something else.
+        """
+        inputs = {
+            name: source for name, source in self.rule.inputs.items() if isinstance(source, (TimeWeighted, Committed))
+        }
+        events = {
+            name: self.rule.events[name]
+            for name, effects in self.effects.items()
+            if any(effect.input in inputs for effect in effects)
+        }
+        return self.rule.asset, inputs, events
+
     def selects(self, event: str, fields: Mapping[str, Value], binding: Binding) -> bool:
         """Whether an event of this shape counts for the rule."""
         where = self.wheres[event]

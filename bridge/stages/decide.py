@@ -24,6 +24,7 @@ from bridge.domain.events import Block, Event, Log
 from bridge.domain.rules import Balance, Binding, Plan, Read, TimeWeighted, Token, Window, first_window, window_after
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import ChainReader, Database, EventDecoder, Lease, LogFilter, Transaction
+from bridge.runtime.rulefile import parse_rule
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
 PROBES = 16  # block headers asked for at once when looking for the last block of a window
@@ -189,7 +190,10 @@ class Decide:
         """Save the rules as they are now, and find the block that everything starts from."""
         async with self._database.begin(self._lease) as transaction:
             for rule in self._rules:
+                before = await transaction.decisions.newest_rule(rule.name)
                 await transaction.decisions.save_rule(rule.plan.rule)
+                if before is not None and before[0] < rule.plan.rule.version:
+                    _check_successor(rule.plan, *before)
             start_block = (await transaction.events.cursor(self._chain.name)).start_block
             stored = await transaction.events.block(self._chain.name, start_block)
         self._start = stored or (await self._blocks([start_block]))[0]
@@ -281,6 +285,19 @@ class Decide:
 
     def _scope(self, rule: BoundRule) -> str:
         return f"{self._chain.name}/{rule.name}"
+
+
+def _check_successor(plan: Plan, version: int, body: str) -> None:
+    """Raises ConfigError where the newer version cannot go on with what the older one remembers."""
+    rule = plan.rule
+    older = parse_rule(body, name=f"rule {rule.name}, version {version} as it was saved")
+    if plan.remembers() != older.remembers():
+        raise ConfigError(
+            f"version {rule.version} has another asset, or other events or formulas behind a time_weighted or "
+            f"committed input, than version {version}: what was counted so far would be wrong for it",
+            where=f"rule {rule.name}",
+            mend="give the rule a new name; limits, split, surplus, sums and window may change under the old one",
+        )
 
 
 def _touches(rule: BoundRule, event: Event) -> Iterator[Touch]:

@@ -18,7 +18,7 @@ SAVE_RULE = """
     INSERT INTO rules (rule, version, content_hash, body) VALUES ($1, $2, $3, $4) ON CONFLICT (rule, version) DO NOTHING
 """
 SAVED_HASH = "SELECT content_hash FROM rules WHERE rule = $1 AND version = $2"
-NEWEST_VERSION = "SELECT max(version) FROM rules WHERE rule = $1"
+NEWEST_RULE = "SELECT version, body FROM rules WHERE rule = $1 ORDER BY version DESC LIMIT 1"
 
 LAST = """
     SELECT window_start, window_end, block_number FROM decisions
@@ -76,11 +76,15 @@ class Decisions:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    async def newest_rule(self, rule: str) -> tuple[int, str] | None:
+        row = await self._connection.fetchrow(NEWEST_RULE, rule)
+        return None if row is None else (row["version"], row["body"])
+
     async def save_rule(self, rule: Rule) -> None:
         await self._connection.execute(SAVE_RULE, rule.name, rule.version, rule.content_hash, rule.body)
         saved = await self._connection.fetchval(SAVED_HASH, rule.name, rule.version)
         where = f"rule {rule.name}: version"
-        newest = await self._connection.fetchval(NEWEST_VERSION, rule.name)
+        newest = await self._connection.fetchval(NEWEST_RULE, rule.name)  # its first column
         if saved != rule.content_hash:
             raise ConfigError(
                 f"version {rule.version} was loaded before with another text (sha256 {saved.hex()[:16]}…)",

@@ -23,7 +23,10 @@ from bridge.store.leases import Leases
 VAULT, POOL, BOOK, TOKEN = (Address(bytes([n]) * 20) for n in (0xAA, 0xBB, 0xCC, 0xDD))
 ALICE, BOB = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0))
 CONTRACTS = {"vault": VAULT, "pool": POOL, "obligations": BOOK}
-TOKENS = {"USDX": Token(AssetId("eip155:31337/erc20:0xdd"), TOKEN)}
+TOKENS = {
+    "USDX": Token(AssetId("eip155:31337/erc20:0xdd"), TOKEN),
+    "USDY": Token(AssetId("eip155:31337/erc20:0xde"), BOB),
+}
 
 FEES = """
 rule: fees
@@ -466,6 +469,23 @@ async def test_step__newer_version__takes_over_from_its_next_window_and_never_ba
         await world.stage(FEES).step()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('contract: pool, event: "Dep', 'contract: vault, event: "Dep'),
+        ("add: deposit.amount", "add: deposit.amount * 2"),
+        ("asset: USDX", "asset: USDY"),
+    ],
+)
+async def test_step__newer_version_counts_otherwise__refused_and_not_saved(world: World, old: str, new: str):
+    world.chain.final = 10
+    await world.run(world.stage(FEES))
+    assert old in FEES
+    with pytest.raises(ConfigError, match="give the rule a new name"):
+        await world.stage(FEES.replace("version: 1", "version: 2").replace(old, new)).step()
+    assert [row["version"] for row in await world.rows("SELECT version FROM rules")] == [1]
+
+
 async def test_step__event_not_as_declared__chain_held(world: World):
     declaration = "Deposited(address account, uint256 amount)"
     world.chain.emit(1, POOL, declaration, account=ALICE)
@@ -516,7 +536,7 @@ def test_log_filters__several_rules__one_filter_a_contract():
     [
         ((FEES, FEES), "two rules of this name"),
         ((FEES.replace("contract: pool", "contract: pol"),), "no contract `pol`"),
-        ((FEES.replace("USDX", "USDY"),), "no token `USDY`"),
+        ((FEES.replace("USDX", "USDZ"),), "no token `USDZ`"),
     ],
 )
 def test_bind_rules__name_not_configured__refused(texts: tuple[str, ...], problem: str):
