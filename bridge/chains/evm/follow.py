@@ -343,7 +343,7 @@ class Follower:
     async def _second_read(
         self, first: int, last: Block, stored: LogColumns, sources: list[Endpoint | None]
     ) -> tuple[str, str] | LogColumns:
-        """(read by, verified by) once two endpoints stand for `stored`; what two say instead where they stand against it.
+        """(read by, verified by) once two endpoints stand for `stored`, or what two say against it.
 
         The endpoint that `stored` came from is one of the two. Where only one endpoint is configured, its second answer
         is the second read. Raises ChainDisagrees where no two agree, ChainUnavailable where too few answer.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from bridge.domain.events import NO_LOGS, LogColumns
 
@@ -74,15 +75,24 @@ def scan_logs(body: bytes) -> LogColumns | None:
     every prefix and every hex digit was looked at.
     """
     start, stop = body.find(_RESULT), body.rfind(b"]")
-    if start < 0 or b"\\" in body:
-        return None
     start += len(_RESULT)
+    if start < len(_RESULT) or stop < start or b"\\" in body or not _is_envelope(body[:start] + body[stop:]):
+        return None
     if start == stop:
         return NO_LOGS
     try:
         return _Scan(body, start, stop).columns()
     except _Unusual:
         return None
+
+
+def _is_envelope(rest: bytes) -> bool:
+    """Whether what is around the logs is an answer that brings a result."""
+    try:
+        answer = orjson.loads(rest)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(answer, dict) and answer.get("result") == [] and answer.get("error") is None
 
 
 class _Unusual(Exception):

@@ -102,6 +102,14 @@ def name_of(url: str) -> str:
     return f"{parts.hostname}{port}"
 
 
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 @dataclass(slots=True, eq=False)
 class Endpoint:
     """One URL and what experience says of it."""
@@ -142,7 +150,7 @@ class EvmRpc:
     def __init__(self, urls: Sequence[str], *, timeout_ms: int = 10_000, requests_max: int = 16) -> None:
         """`requests_max` bounds the requests under way at once per endpoint. Raises ConfigError for unusable URLs."""
         for url in urls:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            if not _is_http(url):
                 raise ConfigError(f"`{name_of(url)}` is not an http:// or https:// URL", where="rpc")
         if not urls:
             raise ConfigError("no endpoint is given", where="rpc", mend="name at least one URL")
