@@ -14,6 +14,7 @@ from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.chains.evm.signer import KeystoreSigner
+from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
 from bridge.domain.errors import RetryableError
 from bridge.domain.events import Log
@@ -58,25 +59,20 @@ class Scene(Protocol):
 
 class FakeScene:
     def __init__(self) -> None:
-        self.fake = FakePayer(chain=CHAIN, account=Address(b"\x03" * 20), distributor=Address(b"\x02" * 20))
+        self.chain = FakeChain(CHAIN)
+        self.fake = FakePayer(self.chain, account=Address(b"\x03" * 20), distributor=Address(b"\x02" * 20))
         self.payer: Payer = self.fake
         self.asset = AssetId("fake:1/erc20:0x" + "aa" * 20)
-        self._stamps: list[BlockStamp] = []
-        self._branch = 0
 
     async def head(self) -> BlockStamp:
-        return self._stamps[-1] if self._stamps else (await self.mine())[0]
+        return BlockStamp(CHAIN, self.chain.head.number, self.chain.head.hash)
 
     async def mine(self) -> tuple[BlockStamp, list[Log]]:
-        number = len(self._stamps)
-        stamp = BlockStamp(CHAIN, number, hashlib.sha256(f"{number} {self._branch}".encode()).digest())
-        self._stamps.append(stamp)
-        return stamp, self.fake.mine(stamp)
+        self.fake.mine()
+        return await self.head(), list(self.chain.blocks[-1].logs)
 
     async def reorg(self, depth: int) -> None:
-        self._branch += 1
-        del self._stamps[-depth:]
-        self.fake.reorg(len(self._stamps) - 1, put_back=False)
+        self.fake.reorg(depth, put_back=False)
         for _ in range(depth):
             await self.mine()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import cast
 
+from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
-from bridge.domain.events import Block
+from bridge.chains.fake.reader import FakeReader
 from bridge.domain.payouts import NO_CEILINGS, Ceilings
-from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import ChainReader, Lease
+from bridge.domain.units import Address, AssetId
+from bridge.ports import Lease
 from bridge.stages.confirm import Confirm
 from bridge.stages.pay import Pay
 from bridge.store.database import Database
@@ -31,29 +31,32 @@ def recipients(count: int) -> list[Address]:
 class SendingWorld:
     """Blocks exist because a test says so; ingest is played by `_save`, finality is two blocks behind the head."""
 
-    def __init__(self, database: Database, payer: FakePayer, lease: Lease) -> None:
+    def __init__(self, database: Database, lease: Lease) -> None:
         self.database = database
-        self.payer = payer
         self.lease = lease
-        self.head = -1
-        self.branch = 0
+        self.chain = FakeChain(CHAIN, finality_depth=FINALITY_DISTANCE)
+        self.payer = FakePayer(self.chain, account=OPERATOR, distributor=DISTRIBUTOR)
         self.stages = self.start()
 
     @classmethod
     async def create(cls, database: Database) -> SendingWorld:
-        async with database.begin() as transaction:
-            await transaction.chains.register(CHAIN, "fake", "fake:1", b"\0" * 32, 0)
-            await transaction.connection.execute("INSERT INTO rules VALUES ('fees', 1, '\\x01', 'name: fees')")
         lease = await Leases(database).acquire(f"pay:{CHAIN}", "test", 60_000)
         assert lease is not None
-        world = cls(database, FakePayer(chain=CHAIN, account=OPERATOR, distributor=DISTRIBUTOR), lease)
-        for _ in range(FINALITY_DISTANCE + 1):
-            await world.mine()
+        world = cls(database, lease)
+        async with database.begin() as transaction:
+            await transaction.chains.register(CHAIN, "fake", "fake:1", world.chain.head.hash, 0)
+            await transaction.connection.execute("INSERT INTO rules VALUES ('fees', 1, '\\x01', 'name: fees')")
+        await world._save()
+        await world.mine(FINALITY_DISTANCE)
         return world
+
+    @property
+    def head(self) -> int:
+        return self.chain.head.number
 
     def start(self, ceilings: Ceilings = NO_CEILINGS, *, in_flight_max: int = 16) -> tuple[Pay, Confirm]:
         """New stages, as after a restart: all that the old ones remembered is gone."""
-        reader = cast("ChainReader", _Reader(self.payer))
+        reader = FakeReader(self.chain)
         pay = Pay(
             database=self.database,
             chain=reader,
@@ -80,7 +83,7 @@ class SendingWorld:
                 TOKEN,
                 window,
                 window + 1,
-                self.hash_of(0, 0),
+                self.chain.blocks[0].block.hash,
                 sum(amounts),
             )
             await transaction.connection.copy_records_to_table(
@@ -101,13 +104,12 @@ class SendingWorld:
                 return
         raise AssertionError("the stages never come to rest")
 
-    async def mine(self, blocks: int = 1, *, ingest: bool = True) -> None:
+    async def mine(self, blocks: int = 1, *, ingest: bool = True, skip_s: int = 12) -> None:
+        """Blocks `skip_s` seconds apart; without `ingest` the database does not hear of them."""
         for _ in range(blocks):
-            self.head += 1
-            stamp = BlockStamp(CHAIN, self.head, self.hash_of(self.head, self.branch))
-            logs = self.payer.mine(stamp, self.timestamp)
+            self.payer.mine(timestamp=self.chain.head.timestamp + skip_s)
             if ingest:
-                await self._save(stamp, logs)
+                await self._save()
 
     async def advance(self, blocks: int = 1) -> None:
         """Mine, and let the stages rest after each block."""
@@ -118,42 +120,29 @@ class SendingWorld:
     async def reorg(self, depth: int, *, put_back: bool = False) -> None:
         """Replace the last `depth` blocks by as many of another branch."""
         assert depth <= FINALITY_DISTANCE
-        ancestor = self.head - depth
-        self.payer.reorg(ancestor, put_back=put_back)
+        self.payer.reorg(depth, put_back=put_back)
         async with self.database.begin() as transaction:
             await transaction.connection.execute(
-                "UPDATE blocks SET status = 'orphaned' WHERE number > $1 AND status = 'canonical'", ancestor
+                "UPDATE blocks SET status = 'orphaned' WHERE number > $1 AND status = 'canonical'", self.head
             )
-        self.head, self.branch = ancestor, self.branch + 1
         await self.mine(depth)
 
-    @property
-    def timestamp(self) -> int:
-        return 1_000_000 + 12 * self.head
-
-    @staticmethod
-    def hash_of(number: int, branch: int) -> bytes:
-        return hashlib.sha256(f"block {number} of branch {branch}".encode()).digest()
-
-    async def _save(self, stamp: BlockStamp, logs: Sequence[object]) -> None:
+    async def _save(self) -> None:
         """What ingest would commit for a new head and the finality that follows it."""
-        final = max(stamp.number - FINALITY_DISTANCE, 0)
+        block = self.chain.head
+        final = max(block.number - FINALITY_DISTANCE, 0)
         async with self.database.begin() as transaction:
             execute = transaction.connection.execute
             await execute(
                 "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, 'canonical')",
-                CHAIN,
-                stamp.number,
-                stamp.hash,
-                self.hash_of(stamp.number - 1, self.branch),
-                self.timestamp,
+                *(CHAIN, block.number, block.hash, block.parent_hash, block.timestamp),
             )
-            for log in logs:
-                topics = [*log.topics, None, None, None, None][:4]  # type: ignore[attr-defined]
+            for log in self.chain.blocks[-1].logs:
+                topics = [*log.topics, None, None, None, None][:4]
                 await execute(
                     "INSERT INTO logs VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-                    *(CHAIN, stamp.number, stamp.hash, log.log_index, log.tx_hash, log.tx_index, log.address),  # type: ignore[attr-defined]
-                    *(*topics, log.data),  # type: ignore[attr-defined]
+                    *(CHAIN, block.number, block.hash, log.log_index, log.tx_hash, log.tx_index, log.address),
+                    *(*topics, log.data),
                 )
             await execute("UPDATE blocks SET status = 'finalized' WHERE number <= $1 AND status = 'canonical'", final)
             await execute("DELETE FROM heads")
@@ -162,7 +151,7 @@ class SendingWorld:
                                       finalized_timestamp, node_head)
                    SELECT $1, $2, $3, $4, number, hash, timestamp, $2 FROM blocks
                     WHERE number = $5 AND status = 'finalized'""",
-                *(CHAIN, stamp.number, stamp.hash, self.timestamp, final),
+                *(CHAIN, block.number, block.hash, block.timestamp, final),
             )
 
     # ── what came of it ──
@@ -185,18 +174,3 @@ class SendingWorld:
         paid = self.payer.paid()
         assert len(paid) == batches
         assert set(paid.values()) == {1}
-
-
-class _Reader:
-    """As much of a ChainReader as the sending stages ask."""
-
-    name = CHAIN
-
-    def __init__(self, payer: FakePayer) -> None:
-        self._payer = payer
-
-    async def sequence(self, account: Address, at: BlockStamp) -> int:
-        return self._payer.sequence(account, at)
-
-    async def blocks(self, numbers: Sequence[int]) -> list[Block]:
-        return [Block(stamp.number, stamp.hash, b"", 0) for stamp in self._payer.stamps() if stamp.number in numbers]

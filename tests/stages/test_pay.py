@@ -209,7 +209,7 @@ async def test_pay__day_is_full__the_next_batch_waits_until_it_is_over(world: Se
     await world.advance(8)
     assert sorted(await world.states()) == ["final", "final", "planned"]
     assert "per day" in str([reason for reason in await world.reasons() if reason])
-    world.head += 86_400 // 12  # a day of blocks that nobody saw
+    await world.mine(skip_s=86_400)
     await world.advance(8)
     assert await world.states() == FINAL
     world.assert_paid_once(2)

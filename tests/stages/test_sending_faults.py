@@ -115,6 +115,7 @@ async def release_all(world: SendingWorld) -> None:
         await transaction.connection.execute("UPDATE actions SET state = 'planned', reason = NULL WHERE state = 'held'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_sending__random_trouble__every_batch_is_paid_exactly_once(
     database: Database, seed: int, monkeypatch: pytest.MonkeyPatch

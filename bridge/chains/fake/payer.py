@@ -3,9 +3,9 @@
 It knows no clock and no network. A script (a test, a simulation) mines and reorganises it, and makes its endpoints
 misbehave through `faults`; what a real node may answer, this one can.
 
-    broadcast ─► pool ─mine(stamp)─► block: lowest nonces first, each executed against the state of its parent
+    broadcast ─► pool ─mine─► block of the FakeChain: lowest nonces first, each executed against the state before it
                   ▲                    │
-                  └── put back or lost ┴─ reorg(ancestor)
+                  └── put back or lost ┴─ reorg
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bridge.domain.errors import ChainDisagrees, ChainUnavailable
-from bridge.domain.events import Log
+from bridge.chains.fake.chain import Emit, FakeChain
+from bridge.domain.errors import ChainUnavailable
+from bridge.domain.events import Block, Log
 from bridge.domain.payouts import (
     Action,
     ActionKind,
@@ -84,16 +85,10 @@ class _Mined:
     succeeded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _FakeBlock:
-    stamp: BlockStamp
-    mined: tuple[_Mined, ...]
-
-
 class FakePayer:
     """Implements ports.Payer for chains.fake."""
 
-    def __init__(self, *, chain: str, account: Address, distributor: Address, max_fee: int = 1000) -> None:
+    def __init__(self, chain: FakeChain, *, account: Address, distributor: Address, max_fee: int = 1000) -> None:
         self.account = account
         self.faults = Faults()
         self.pool: dict[bytes, FakeTransaction] = {}
@@ -101,59 +96,62 @@ class FakePayer:
         self._chain = chain
         self._distributor = distributor
         self._max_fee = max_fee
-        self._blocks: list[_FakeBlock] = []  # canonical, ascending
+        self._mined: dict[bytes, tuple[_Mined, ...]] = {}  # by block hash, of every branch
 
     # ── the script's side ──
-    def mine(self, stamp: BlockStamp, timestamp: int = 0) -> list[Log]:
-        """Make block `stamp` out of the pool, as far as nonces follow each other; its logs."""
+    def mine(self, *, timestamp: int | None = None) -> Block:
+        """One more block of the chain, made of the pool as far as nonces follow each other."""
         mined: list[_Mined] = []
-        logs: list[Log] = []
+        emits: list[Emit] = []
         while (transaction := self._next_of_pool(mined)) is not None:
-            succeeded = not self.faults.reverts and self._executable(transaction, mined)
+            succeeded = not self.faults.reverts and self._executable(transaction, [*self._canonical(), *mined])
             mined.append(_Mined(transaction, succeeded))
             if succeeded:
-                logs += self._logs(transaction, stamp, timestamp, len(mined) - 1, len(logs))
-        self._blocks.append(_FakeBlock(stamp, tuple(mined)))
-        spent = self._nonce_after(self._blocks)
+                emits += self._emits(transaction)
+            self._chain.state["sequence", transaction.account] = transaction.nonce + 1
+        block = self._chain.mine(*emits, timestamp=timestamp)
+        self._mined[block.hash] = tuple(mined)
+        spent = _nonces_after(self._canonical())
         self.pool = {tx_id: one for tx_id, one in self.pool.items() if one.nonce >= spent.get(one.account, 0)}
-        return logs
+        return block
 
-    def reorg(self, ancestor: int, *, put_back: bool) -> None:
-        """Forget every block above number `ancestor`; their transactions are put back into the pool, or lost."""
-        dropped = [block for block in self._blocks if block.stamp.number > ancestor]
-        self._blocks = [block for block in self._blocks if block.stamp.number <= ancestor]
+    def reorg(self, depth: int, *, put_back: bool) -> None:
+        """Drop the last `depth` blocks; their transactions are put back into the pool, or lost."""
+        dropped = [entry.block.hash for entry in self._chain.blocks[-depth:]]
+        self._chain.fork(depth)
         if put_back:
-            self.pool.update({one.transaction.tx_id: one.transaction for block in dropped for one in block.mined})
+            for one in (one for block_hash in dropped for one in self._mined.get(block_hash, ())):
+                self.pool[one.transaction.tx_id] = one.transaction
 
     def spend_nonce(self, payload: bytes = b"{}") -> None:
         """A transaction of the same key that the daemon knows nothing of, in the pool with the highest fees."""
-        nonce = self._nonce_after(self._blocks).get(self.account, 0)
+        nonce = _nonces_after(self._canonical()).get(self.account, 0)
         stranger = FakeTransaction(self.account, nonce, payload, Fees(10**9, 10**9))
         self.pool[stranger.tx_id] = stranger
 
     def paid(self) -> dict[tuple[bytes, int], int]:
         """How often each (distribution, batch) was executed on the canonical chain."""
         times: dict[tuple[bytes, int], int] = {}
-        for one in self._succeeded(self._blocks):
+        for one in _succeeded(self._canonical()):
             call = json.loads(one.payload)
             if call.get("call") == ActionKind.EXECUTE:
                 key = (bytes.fromhex(call["id"]), int(call["index"]))
                 times[key] = times.get(key, 0) + 1
         return times
 
-    def stamps(self) -> list[BlockStamp]:
-        """The canonical chain as far as it was mined here."""
-        return [block.stamp for block in self._blocks]
-
-    def sequence(self, account: Address, at: BlockStamp) -> int:
-        return self._nonce_after(self._through(at)).get(account, 0)
-
     # ── ports.Payer ──
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         return frozenset({self._distributor})
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
-        identity = [self._chain, self._distributor.hex(), order.rule, order.window_start, order.window_end, order.asset]
+        identity = [
+            self._chain.name,
+            self._distributor.hex(),
+            order.rule,
+            order.window_start,
+            order.window_end,
+            order.asset,
+        ]
         distribution_id = hashlib.sha256(json.dumps(identity).encode()).digest()
         contents = [
             {"index": batch.index, "payouts": [[one.recipient.hex(), str(one.amount)] for one in batch.payouts]}
@@ -172,11 +170,9 @@ class FakePayer:
     async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
         if self.faults.refusal is not None:
             return self.faults.refusal
-        blocks = self._through(at)
-        probe = FakeTransaction(
-            self.account, self._nonce_after(blocks).get(self.account, 0), action.payload, Fees(0, 0)
-        )
-        if not self._executable(probe, (), blocks):
+        before = self._through(at)
+        nonce = _nonces_after(before).get(self.account, 0)
+        if not self._executable(FakeTransaction(self.account, nonce, action.payload, Fees(0, 0)), before):
             return Refusal("would revert", temporary=True)
         return Ready(GAS_LIMIT)
 
@@ -197,7 +193,7 @@ class FakePayer:
 
     async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:
         if self.faults.receipts_unavailable:
-            raise ChainUnavailable(f"no endpoint of {self._chain} answers for receipts")
+            raise ChainUnavailable(f"no endpoint of {self._chain.name} answers for receipts")
         found = None if self.faults.receipts_hidden else self._inclusion(tx_id)
         return () if found is None else (found,)
 
@@ -208,10 +204,10 @@ class FakePayer:
         return self.faults.receipts_hidden or all(self._inclusion(tx_id) is None for tx_id in tx_ids)
 
     async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
-        return (distribution_id, batch_index) in self._state(self._through(at))[1]
+        return (distribution_id, batch_index) in _state(self._through(at))[1]
 
     async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
-        return self._state(self._through(at))[0].get(distribution_id)
+        return _state(self._through(at))[0].get(distribution_id)
 
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
@@ -230,7 +226,7 @@ class FakePayer:
             return Broadcast(BroadcastOutcome.UNKNOWN, "time-out")
         if transaction.tx_id in self.pool:
             return Broadcast(BroadcastOutcome.KNOWN)
-        if transaction.nonce < self._nonce_after(self._blocks).get(transaction.account, 0):
+        if transaction.nonce < _nonces_after(self._canonical()).get(transaction.account, 0):
             return Broadcast(BroadcastOutcome.REJECTED, "nonce too low")
         rivals = [
             one for one in self.pool.values() if (one.account, one.nonce) == (transaction.account, transaction.nonce)
@@ -243,9 +239,7 @@ class FakePayer:
         return Broadcast(BroadcastOutcome.ACCEPTED)
 
     def _next_of_pool(self, mined: Sequence[_Mined]) -> FakeTransaction | None:
-        spent = self._nonce_after(self._blocks)
-        for one in mined:
-            spent[one.transaction.account] = one.transaction.nonce + 1
+        spent = _nonces_after([*self._canonical(), *mined])
         ready = [
             one
             for one in self.pool.values()
@@ -253,14 +247,9 @@ class FakePayer:
         ]
         return max(ready, key=lambda one: (one.fees.priority_fee, one.tx_id), default=None)
 
-    def _executable(
-        self, transaction: FakeTransaction, mined: Sequence[_Mined], blocks: Sequence[_FakeBlock] | None = None
-    ) -> bool:
-        before = [
-            *(self._blocks if blocks is None else blocks),
-            _FakeBlock(BlockStamp(self._chain, 0, b""), tuple(mined)),
-        ]
-        proposals, executed = self._state(before)
+    @staticmethod
+    def _executable(transaction: FakeTransaction, before: Iterable[_Mined]) -> bool:
+        proposals, executed = _state(before)
         call = json.loads(transaction.payload)
         if call.get("call") == ActionKind.PROPOSE:
             return bytes.fromhex(call["id"]) not in proposals
@@ -269,9 +258,7 @@ class FakePayer:
             return distribution_id in proposals and (distribution_id, int(call["index"])) not in executed
         return True
 
-    def _logs(
-        self, transaction: FakeTransaction, stamp: BlockStamp, timestamp: int, tx_index: int, first_index: int
-    ) -> list[Log]:
+    def _emits(self, transaction: FakeTransaction) -> list[Emit]:
         call = json.loads(transaction.payload)
         facts: list[tuple[tuple[bytes, ...], bytes]] = []
         if call.get("call") == ActionKind.PROPOSE:
@@ -285,37 +272,42 @@ class FakePayer:
                 if recipient in self.faults.credited
             ]
             facts.append(((BATCH_EXECUTED, distribution_id, index), b""))
-        return [
-            Log(stamp, first_index + at, transaction.tx_id, tx_index, self._distributor, topics, data, timestamp)
-            for at, (topics, data) in enumerate(facts)
-        ]
+        return [Emit(self._distributor, topics, data, transaction.tx_id) for topics, data in facts]
 
-    def _through(self, at: BlockStamp) -> list[_FakeBlock]:
-        if at not in [block.stamp for block in self._blocks]:
-            raise ChainDisagrees(f"no endpoint knows {at}")
-        return [block for block in self._blocks if block.stamp.number <= at.number]
+    def _canonical(self) -> list[_Mined]:
+        return [one for entry in self._chain.blocks for one in self._mined.get(entry.block.hash, ())]
+
+    def _through(self, at: BlockStamp) -> list[_Mined]:
+        """Raises ChainDisagrees where `at` is not canonical."""
+        self._chain.state_at(at)
+        blocks = self._chain.blocks[: at.number + 1]
+        return [one for entry in blocks for one in self._mined.get(entry.block.hash, ())]
 
     def _inclusion(self, tx_id: bytes) -> Inclusion | None:
-        for block in self._blocks:
-            for one in block.mined:
+        for entry in self._chain.blocks:
+            for one in self._mined.get(entry.block.hash, ()):
                 if one.transaction.tx_id == tx_id:
-                    return Inclusion(block.stamp, one.succeeded, GAS_USED, GAS_USED * self.base_fee)
+                    stamp = BlockStamp(self._chain.name, entry.block.number, entry.block.hash)
+                    return Inclusion(stamp, one.succeeded, GAS_USED, GAS_USED * self.base_fee)
         return None
 
-    def _succeeded(self, blocks: Iterable[_FakeBlock]) -> Iterable[FakeTransaction]:
-        return (one.transaction for block in blocks for one in block.mined if one.succeeded)
 
-    def _nonce_after(self, blocks: Iterable[_FakeBlock]) -> dict[Address, int]:
-        return {one.transaction.account: one.transaction.nonce + 1 for block in blocks for one in block.mined}
+def _succeeded(mined: Iterable[_Mined]) -> list[FakeTransaction]:
+    return [one.transaction for one in mined if one.succeeded]
 
-    def _state(self, blocks: Iterable[_FakeBlock]) -> tuple[dict[bytes, bytes], set[tuple[bytes, int]]]:
-        """(content bound to each id, batches executed)."""
-        proposals: dict[bytes, bytes] = {}
-        executed: set[tuple[bytes, int]] = set()
-        for one in self._succeeded(blocks):
-            call = json.loads(one.payload)
-            if call.get("call") == ActionKind.PROPOSE:
-                proposals[bytes.fromhex(call["id"])] = bytes.fromhex(call["content"])
-            elif call.get("call") == ActionKind.EXECUTE:
-                executed.add((bytes.fromhex(call["id"]), int(call["index"])))
-        return proposals, executed
+
+def _nonces_after(mined: Iterable[_Mined]) -> dict[Address, int]:
+    return {one.transaction.account: one.transaction.nonce + 1 for one in mined}
+
+
+def _state(mined: Iterable[_Mined]) -> tuple[dict[bytes, bytes], set[tuple[bytes, int]]]:
+    """(content bound to each id, batches executed)."""
+    proposals: dict[bytes, bytes] = {}
+    executed: set[tuple[bytes, int]] = set()
+    for one in _succeeded(mined):
+        call = json.loads(one.payload)
+        if call.get("call") == ActionKind.PROPOSE:
+            proposals[bytes.fromhex(call["id"])] = bytes.fromhex(call["content"])
+        elif call.get("call") == ActionKind.EXECUTE:
+            executed.add((bytes.fromhex(call["id"]), int(call["index"])))
+    return proposals, executed
