@@ -89,6 +89,7 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
                 scene.daemon = daemon
                 await scene.traffic()
                 await scene.settle()
+                scene.daemon = None
                 await daemon.stop()
             await scene.tell("reconciling")
             reconciliation = await _reconcile(config)

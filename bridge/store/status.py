@@ -27,7 +27,8 @@ RULES = """
            count(*) AS windows,
            count(*) FILTER (WHERE d.verdict = 'pay') AS paying,
            count(*) FILTER (WHERE d.verdict = 'hold') AS holding,
-           sum(d.surplus) AS surplus, sum(d.total) AS allocated, max(d.window_end) AS decided_until
+           -- what a balance rule leaves in the vault it finds again: only what was taken up counts
+           sum(d.total + d.carried_out - d.carried_in) AS surplus, sum(d.total) AS allocated, max(d.window_end) AS decided_until
       FROM decisions d LEFT JOIN assets a ON a.asset = d.asset
      GROUP BY d.chain, d.rule, d.asset, a.symbol, a.decimals
      ORDER BY d.chain, d.rule
@@ -100,7 +101,7 @@ class RuleStatus:
     windows: int
     paying: int
     holding: int
-    surplus: int  # atoms, found in all windows
+    surplus: int  # atoms, taken up in all windows: paid or carried
     allocated: int  # atoms, decided to be paid
     decided_until: int  # seconds since 1970, end of the last decided window
 
