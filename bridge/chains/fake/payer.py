@@ -33,7 +33,7 @@ from bridge.domain.payouts import (
     Slot,
     bump_fees,
 )
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
 
 GAS_LIMIT = 100_000
@@ -231,7 +231,8 @@ class FakePayer:
         rivals = [
             one for one in self.pool.values() if (one.account, one.nonce) == (transaction.account, transaction.nonce)
         ]
-        if any(bump_fees(one.fees, one.fees, 2**256).max_fee > transaction.fees.max_fee for one in rivals):  # type: ignore[union-attr]
+        needed = [bump_fees(one.fees, Fees(0, 0), UINT256_MAX) for one in rivals]
+        if any(fees is None or fees.max_fee > transaction.fees.max_fee for fees in needed):
             return Broadcast(BroadcastOutcome.REJECTED, "replacement transaction underpriced")
         for one in rivals:
             del self.pool[one.tx_id]
