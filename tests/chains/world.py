@@ -109,11 +109,19 @@ class AnvilWorld:
 
     async def mine(self, *counts: int) -> None:
         for count in counts:
-            for number, topic in ((count, TOPIC), (1, OTHER_TOPIC)):
-                data = number.to_bytes(32) + topic
-                call = {"from": self._sender, "to": "0x" + self.emitter.hex(), "data": "0x" + data.hex()}
-                await self.anvil.call("eth_sendTransaction", call | {"gas": hex(100_000 + 3_000 * number)})
+            await self._emit(count, TOPIC)
+            await self._emit(1, OTHER_TOPIC)
             await self.anvil.mine(next(self._now))
+
+    async def emit(self, count: int) -> None:
+        """One block with `count` watched logs and nothing else."""
+        await self._emit(count, TOPIC)
+        await self.anvil.mine(next(self._now))
+
+    async def _emit(self, count: int, topic: bytes) -> None:
+        data = count.to_bytes(32) + topic
+        call = {"from": self._sender, "to": "0x" + self.emitter.hex(), "data": "0x" + data.hex()}
+        await self.anvil.call("eth_sendTransaction", call | {"gas": hex(100_000 + 3_000 * count)})
 
     async def fork(self, depth: int, *counts: int) -> None:
         await self.anvil.call("anvil_rollback", depth)

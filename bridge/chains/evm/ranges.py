@@ -18,7 +18,7 @@ from bridge.ports import LogFilter
 ADDRESSES_MAX = 500  # in one filter; providers refuse more somewhere above 1,000
 CALLS_MAX = 50  # in one batch
 LOGS_WANTED = 10_000  # in one range: about 6 MB of JSON
-SPAN_FIRST = 500
+SPAN_FIRST = 100
 SPAN_MAX = 100_000
 THREAD_BYTES_MIN = 1 << 18  # smaller answers are parsed faster than a thread is woken
 
