@@ -1,4 +1,4 @@
-"""The EVM reader against nodes that lie, lag, hang and refuse. (Numbers refer to nothing: each says what it does.)"""
+"""The EVM reader against nodes that lie, lag, hang and refuse."""
 
 from __future__ import annotations
 
@@ -153,6 +153,31 @@ async def test_backfill__node_hides_logs_of_ranges__disagrees(make: MakeWorld):
     await world.mine(*[1] * 80)
     with pytest.raises(ChainDisagrees, match="different logs"):
         await Consumer(0).listen(world)
+
+
+async def test_backfill__restarted_between_its_blocks_and_their_finality__goes_on(make: MakeWorld):
+    """What is stored then has gaps; the other node finalizes less than the first one did, and takes narrow ranges."""
+
+    def behind(method: str, params: list[Any], answer: Any) -> Any:
+        if params[:1] == ["finalized"]:
+            return world.nodes[1]._honest(method, ["0x48", False])
+        if method == "eth_getLogs" and "fromBlock" in params[0]:
+            width = int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1
+            if width > 10:
+                raise Refuse(-32000, "block range is too wide")
+        return answer
+
+    world = await make(None, None)
+    await world.mine(*[1 if number % 7 == 0 else 0 for number in range(90)])
+    consumer = Consumer(0)
+    await consumer.listen_once(world)
+    assert len(consumer.blocks) < 20
+    world.nodes[1].lie = behind
+    await consumer.listen(world, until_final=70)
+    world.nodes[1].lie = lambda method, params, answer: answer
+    await consumer.listen(world, until_final=86)
+    assert consumer.reorgs == []
+    assert sum(consumer.counts().values()) == 13
 
 
 async def test_backfill__one_of_three_hides_logs__outvoted(make: MakeWorld):

@@ -48,6 +48,16 @@ async def test_follow__far_below_final__backfilled_in_ranges(world: World):
     assert consumer.blocks[-4:] == chain[-4:]
 
 
+async def test_follow__restarted_in_a_backfill__as_if_uninterrupted(world: World):
+    await world.mine(*[number % 3 for number in range(80)])
+    chain = await world.chain()
+    whole, pieces = Consumer(world.first), Consumer(world.first)
+    await whole.listen(world, until_final=chain[-5].number)
+    while pieces.final < chain[-5].number or pieces.blocks[-1] != chain[-1]:
+        await pieces.listen_once(world)
+    assert (pieces.logs, pieces.final) == (whole.logs, whole.final)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 async def test_follow__reorg__ancestor_then_the_new_branch(world: World, depth: int):
     await world.mine(1, 2, 3, 4, 5, 6)

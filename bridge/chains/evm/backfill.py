@@ -64,6 +64,10 @@ class Backfill:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
+    async def logs(self, endpoint: Endpoint, first: int, last: int) -> LogColumns:
+        """The logs of blocks first … last as one endpoint tells them, in as many requests as it wants."""
+        return await self._parse(endpoint, await self._read(endpoint, first, last))
+
     async def _fetch(self, first: int, last: int, turn: int) -> _Range:
         endpoints = self._rpc.ranked()
         healthy = [endpoint for endpoint in endpoints if endpoint.failures == 0] or endpoints

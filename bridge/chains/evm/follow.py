@@ -322,9 +322,10 @@ class Follower:
         if not range_:
             return None
         block = range_[-1].block
-        (header,) = await headers_on(self._rpc, view.endpoint, [target])
+        # After a restart in the middle of a backfill, not every block is here: the last one below the target counts.
+        (header,) = await headers_on(self._rpc, view.endpoint, [block.number])
         if header is None:
-            raise ChainDisagrees(f"{view.endpoint.name} has no block {target}, which it calls final")
+            raise ChainDisagrees(f"{view.endpoint.name} has no block {block.number}, which it calls final")
         if header.block.hash != block.hash:
             return await self._reorg(view, header.block)  # final on a branch that is not ours, nor longer yet
         first = self._final_number + 1
@@ -380,4 +381,4 @@ class Follower:
         (header,) = await headers_on(self._rpc, endpoint, [last.number])
         if header is None or header.block.hash != last.hash:
             raise ChainUnavailable(f"{endpoint.name} does not have block {last.number} of this branch")
-        return await self._logs.range(endpoint, first, last.number)
+        return await self._backfill.logs(endpoint, first, last.number)

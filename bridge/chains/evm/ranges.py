@@ -68,9 +68,6 @@ class LogReader:
             return self._parse(endpoint, bodies, first, last)
         return await asyncio.to_thread(self._parse, endpoint, bodies, first, last)
 
-    async def range(self, endpoint: Endpoint, first: int, last: int) -> LogColumns:
-        return await self.parse_range(endpoint, await self.fetch_range(endpoint, first, last), first, last)
-
     async def of_blocks(self, endpoint: Endpoint, blocks: Sequence[Block]) -> list[LogColumns]:
         """The logs of each of `blocks`, asked for by hash: an answer cannot belong to another branch."""
         calls: list[tuple[str, Sequence[Any]]] = [
