@@ -7,8 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.domain.errors import RetryableError
@@ -25,11 +24,8 @@ class DaemonProcess:
         self._log = log
 
     @classmethod
-    @asynccontextmanager
-    async def start(
-        cls, config: Path, log: Path, environment: Mapping[str, str] | None = None
-    ) -> AsyncIterator[DaemonProcess]:
-        """Start it; at the end of the block it is killed if it still runs."""
+    async def start(cls, config: Path, log: Path, environment: Mapping[str, str] | None = None) -> DaemonProcess:
+        """Start it. Whoever started it ends it, by `stop` or `kill`."""
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bridge", "run", "--config", str(config)),
@@ -38,11 +34,7 @@ class DaemonProcess:
                 stderr=output,
                 env={**os.environ, **(environment or {})},
             )
-        daemon = cls(process, log)
-        try:
-            yield daemon
-        finally:
-            await daemon.kill()
+        return cls(process, log)
 
     def check(self) -> None:
         """Raises RetryableError, with the end of its log, where it has ended."""
@@ -64,7 +56,7 @@ class DaemonProcess:
             raise RetryableError(f"the daemon did not stop within {STOP_TIMEOUT_S} s; its log is {self._log}") from None
 
     async def kill(self) -> None:
-        """SIGKILL, as when the machine loses power."""
+        """SIGKILL, as when the machine loses power. Does nothing to one that has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGKILL)
         await self._process.wait()

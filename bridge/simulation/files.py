@@ -54,6 +54,8 @@ def _configuration(facts: dict[str, Any], deployment: Deployment) -> str:
     ceilings = ", ".join(f'{token.symbol} = "{CAP_PER_EPOCH * token.unit}"' for token in deployment.stage.tokens)
     return f"""\
 # Written by the sandbox, which must be running for this to work.
+lease_duration_ms = 3000
+
 [database]
 url = {json.dumps(facts["database_url"])}
 

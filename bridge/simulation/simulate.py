@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from bridge.daemon import open_services, reconciler
 from bridge.domain.breaks import Reconciliation
@@ -48,6 +50,7 @@ class Order:
     seed: int
     epochs: int = 3
     reorgs: int = 2
+    kills: int = 0  # how often the daemon is killed (SIGKILL) and started again, at moments drawn from the seed
     block_time_s: float = BLOCK_TIME_S
     epoch_s: int = EPOCH_S
     genesis_timestamp: int | None = None  # None: the start of the present epoch
@@ -85,12 +88,9 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
         try:
             await migrate(database)
             scene = Scene(order, sandbox, config, database, watch)
-            async with DaemonProcess.start(sandbox.config_path, order.directory / "daemon.log") as daemon:
-                scene.daemon = daemon
+            async with scene.daemon_running():
                 await scene.traffic()
                 await scene.settle()
-                scene.daemon = None
-                await daemon.stop()
             await scene.tell("reconciling")
             reconciliation = await _reconcile(config)
             content = await report(database)
@@ -124,8 +124,10 @@ class Scene:
     watch: Watch
     daemon: DaemonProcess | None = None
     reorgs: int = 0
+    kills: int = 0
     windows_start: int = field(init=False)
     windows_end: int = field(init=False)
+    _deaths: set[int] = field(init=False)  # chain times at which the daemon is killed
 
     def __post_init__(self) -> None:
         # The first window that begins after the first block that is watched is the first that is decided.
@@ -133,6 +135,25 @@ class Scene:
         first = self.sandbox.miner.timestamp(self.sandbox.start_block)
         self.windows_start = -(-first // epoch_s) * epoch_s
         self.windows_end = self.windows_start + self.order.epochs * epoch_s
+        # While there is something to pay: after the first window. Each is at a moment of its own.
+        busy = range(self.windows_start + epoch_s, self.windows_end + epoch_s // 2)
+        self._deaths = set(Random(self.order.seed).sample(busy, self.order.kills))
+
+    @asynccontextmanager
+    async def daemon_running(self) -> AsyncIterator[None]:
+        """The daemon from here to the end of the block, where it is asked to stop, and killed if that is no use."""
+        await self._start_daemon()
+        try:
+            yield
+            assert self.daemon is not None
+            await self.daemon.stop()
+        finally:
+            if self.daemon is not None:
+                await self.daemon.kill()
+            self.daemon = None
+
+    async def _start_daemon(self) -> None:
+        self.daemon = await DaemonProcess.start(self.sandbox.config_path, self.order.directory / "daemon.log")
 
     async def traffic(self) -> None:
         """Live through the epochs: a block each block time, and reorganisations on the way."""
@@ -167,6 +188,7 @@ class Scene:
     async def _live(self, phase: str) -> None:
         await self.sandbox.miner.mine()
         await self._maybe_reorganise()
+        await self._maybe_kill()
         await self.tell(phase)
         await asyncio.sleep(self.order.block_time_s)
 
@@ -175,6 +197,13 @@ class Scene:
         if self.reorgs < self.order.reorgs and (await self._status()).actions.get(ActionState.INCLUDED, 0):
             await self.sandbox.miner.reorganise(REORG_DEPTH)
             self.reorgs += 1
+
+    async def _maybe_kill(self) -> None:
+        if self.sandbox.miner.timestamp(self.sandbox.miner.head) in self._deaths:
+            assert self.daemon is not None
+            await self.daemon.kill()
+            await self._start_daemon()
+            self.kills += 1
 
     async def _status(self) -> Status:
         async with self.database.snapshot() as transaction:
@@ -242,5 +271,5 @@ async def _judge(scene: Scene, reconciliation: Reconciliation, wall_time_ms: int
         directory=scene.order.directory,
         report_directory=scene.order.report_directory,
         run=run,
-        figures={**run.figures(), "reorgs": scene.reorgs, "wall_time_ms": wall_time_ms},
+        figures={**run.figures(), "reorgs": scene.reorgs, "kills": scene.kills, "wall_time_ms": wall_time_ms},
     )

@@ -1,0 +1,89 @@
+"""The main job from end to end: the real daemon, the real chain, the real database, and trouble on the way."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.domain.errors import ConfigError
+from bridge.runtime.config import load_config
+from bridge.simulation.outcome import Outcome, percentile
+from bridge.simulation.sandbox import Sandbox, Settings
+from bridge.simulation.simulate import Order, Progress, refuse_foreign_endpoints, simulate
+
+GENESIS = 1_800_000_000  # a multiple of every epoch's length below
+EPOCH_S = 40
+
+
+async def run(order: Order) -> Outcome:
+    async def finished(outcome: Outcome) -> None:
+        pass
+
+    def watch(progress: Progress) -> None:
+        pass
+
+    return await simulate(order, watch, finished)
+
+
+def order(directory: Path, **changes: Any) -> Order:
+    directory.mkdir()
+    plain = Order(
+        directory / "sandbox",
+        directory / "report",
+        seed=11,
+        epochs=2,
+        reorgs=0,
+        block_time_s=0.15,
+        epoch_s=EPOCH_S,
+        genesis_timestamp=GENESIS,
+    )
+    return replace(plain, **changes)
+
+
+def paid(outcome: Outcome) -> list[dict[str, Any]]:
+    """What was paid to whom. Not how: transactions, and the hashes of blocks that a decision names, are of one run."""
+    return [
+        {key: value for key, value in distribution.items() if key not in {"tx_hashes", "decision"}}
+        for distribution in outcome.to_json()["distributions"]
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_simulate__reorganisations_on_the_way__same_payouts_as_without(tmp_path: Path):
+    quiet = await run(order(tmp_path / "quiet"))
+    troubled = await run(order(tmp_path / "troubled", reorgs=3))
+    assert quiet.reasons == ()
+    assert troubled.reasons == ()
+    assert (quiet.figures["reorgs"], troubled.figures["reorgs"]) == (0, 3)
+    assert len(paid(quiet)) >= 3
+    assert paid(troubled) == paid(quiet)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_simulate__daemon_killed_at_three_random_moments__ends_balanced(tmp_path: Path):
+    outcome = await run(order(tmp_path / "killed", kills=3, reorgs=1))
+    assert outcome.reasons == ()
+    assert outcome.figures["kills"] == 3
+    assert {distribution["status"] for distribution in paid(outcome)} == {"final"}
+
+
+@pytest.mark.slow
+async def test_simulate__foreign_endpoint_in_its_configuration__refused(tmp_path: Path):
+    async with Sandbox.start(tmp_path / "sandbox", Settings(seed=1, block_time_s=None)) as sandbox:
+        config = load_config(sandbox.config_path)
+        refuse_foreign_endpoints(config, sandbox.endpoints)
+        text = sandbox.config_path.read_text()
+        sandbox.config_path.write_text(text.replace(sandbox.rpc_url, "https://mainnet.example"))
+        with pytest.raises(ConfigError, match=r"did not start https://mainnet\.example"):
+            refuse_foreign_endpoints(load_config(sandbox.config_path), sandbox.endpoints)
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "expected"),
+    [((), 50, 0), ((7,), 50, 7), ((7,), 95, 7), ((1, 2, 3, 4), 50, 2), (tuple(range(1, 101)), 95, 95)],
+)
+def test_percentile__nearest_rank__is_one_of_the_values(values: tuple[int, ...], percent: int, expected: int):
+    assert percentile(values, percent) == expected
