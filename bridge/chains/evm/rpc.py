@@ -62,7 +62,7 @@ class RpcRefused(RetryableError):
 
 # First match counts. Providers agree on no codes, so their words are read; the codes come last.
 _WORDS: tuple[tuple[Refusal, str], ...] = (
-    (Refusal.REVERTED, "revert"),
+    (Refusal.REVERTED, "revert|evm error|invalid opcode|out of gas"),
     (Refusal.BUSY, "rate limit|too many requests|request limit|capacity|throttl|compute units"),
     (
         Refusal.RANGE_TOO_WIDE,
