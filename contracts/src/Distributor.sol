@@ -245,13 +245,10 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
         return p.token;
     }
 
-    function _pay(
-        bytes32 id,
-        uint32 index,
-        address token,
-        address[] calldata recipients,
-        uint256[] calldata amounts
-    ) private returns (uint256 credited) {
+    function _pay(bytes32 id, uint32 index, address token, address[] calldata recipients, uint256[] calldata amounts)
+        private
+        returns (uint256 credited)
+    {
         for (uint256 i = 0; i < recipients.length; ++i) {
             // Else whoever sends the transaction could choose a gas limit at which transfers fail.
             if (gasleft() < GAS_BEFORE_TRANSFER) revert InsufficientGas(GAS_BEFORE_TRANSFER, gasleft());

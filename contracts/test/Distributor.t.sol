@@ -302,8 +302,7 @@ contract DistributorTest is DistributorFixture {
         distributor.grantRole(distributor.PROPOSER_ROLE(), address(token));
         token.behave(recipientAt(0), MisbehavingToken.Behaviour.Reenters);
         token.reenterWith(
-            address(distributor),
-            abi.encodeCall(distributor.executeBatch, (id, 1, plan.recipients[1], plan.amounts[1]))
+            address(distributor), abi.encodeCall(distributor.executeBatch, (id, 1, plan.recipients[1], plan.amounts[1]))
         );
         execute(plan, id, 0);
         vm.assertEq(token.reentryError(), ReentrancyGuard.ReentrancyGuardReentrantCall.selector, "error");
@@ -464,9 +463,7 @@ contract DistributorTest is DistributorFixture {
 
     function _expectInvalidCount(uint32 recipientCount, uint256 batches) private {
         vm.expectRevert(abi.encodeWithSelector(IDistributor.InvalidRecipientCount.selector, recipientCount, batches));
-        distributor.propose(
-            RULE, START, END, address(token), 1, recipientCount, new bytes32[](batches), ARTIFACT, URI
-        );
+        distributor.propose(RULE, START, END, address(token), 1, recipientCount, new bytes32[](batches), ARTIFACT, URI);
     }
 
     function _expectUnauthorized() private {

@@ -116,7 +116,6 @@ contract PayoutHandler is ForgeTest {
         vm.prank(account);
         // Limited, for a token that burns all of it.
         try distributor.withdraw{gas: 1_000_000}(address(token), receiver) {
-            // A token that returns nothing but zeros, at length, has said false.
             vm.assertTrue(expected, "withdrawn though it should not be");
             vm.assertEq(token.balanceOf(receiver), balance + owed, "withdrawn");
             vm.assertEq(distributor.owed(address(token), account), 0, "owed after withdrawal");
