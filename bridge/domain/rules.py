@@ -221,6 +221,11 @@ class Plan:
         """Every contract that the rule names."""
         return frozenset(_contracts(self.rule))
 
+    @property
+    def reads_balance(self) -> bool:
+        """Whether it finds its surplus in what a contract holds, and so also finds what other rules left there."""
+        return any(isinstance(source, Balance) for source in self.rule.inputs.values())
+
     def remembers(self) -> tuple[str, Mapping[str, Input], Mapping[str, RuleEvent]]:
         """What outlives a window: the asset of what is carried, running inputs, and the events that move them.
 

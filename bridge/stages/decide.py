@@ -89,7 +89,34 @@ def bind_rules(
         )
         decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}
         bound[rule.name] = BoundRule(plan, binding, decoders)
+    _check_shared_balances(list(bound.values()))
     return tuple(bound[name] for name in sorted(bound))
+
+
+def _check_shared_balances(rules: Sequence[BoundRule]) -> None:
+    """A rule that reads a balance takes whatever no rule has decided yet, so all rules of its asset decide together.
+
+    Raises ConfigError where their windows differ: what the other has earned and not yet decided would be paid twice.
+    """
+    for reader in rules:
+        for other in rules:
+            same_asset = reader.binding.asset == other.binding.asset and reader is not other
+            if not (same_asset and reader.plan.reads_balance):
+                continue
+            if other.plan.reads_balance:
+                raise ConfigError(
+                    f"rules {reader.name} and {other.name} both pay out what the same balance of "
+                    f"{reader.plan.rule.asset} holds",
+                    where=f"rule {reader.name}: inputs",
+                    mend="keep one of them for each asset",
+                )
+            if reader.plan.rule.window_s != other.plan.rule.window_s:
+                raise ConfigError(
+                    f"rules {reader.name} and {other.name} pay from the same balance of {reader.plan.rule.asset} in "
+                    "windows of different length: what the one has earned the other would pay out first",
+                    where=f"rule {reader.name}: window",
+                    mend="give both the same window",
+                )
 
 
 def log_filters(rules: Sequence[BoundRule]) -> tuple[LogFilter, ...]:
@@ -213,7 +240,8 @@ class Decide:
                 if head.timestamp >= window.end:
                     cursor = await transaction.chains.cursor(self.name, self._scope(rule))
                     due.append(_Due(rule, window, first, cursor[0] if cursor else start.number - 1))
-        return min(due, key=lambda one: (one.window.end, one.rule.name), default=None)
+        # At the same moment, rules that read a balance come last: they must know what the others have earned from it.
+        return min(due, key=lambda one: (one.window.end, one.rule.plan.reads_balance, one.rule.name), default=None)
 
     async def _last_block(self, end: int, start: Block, head: Block) -> Block:
         """The last block with timestamp < `end`.

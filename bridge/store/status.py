@@ -28,7 +28,8 @@ RULES = """
            count(*) FILTER (WHERE d.verdict = 'pay') AS paying,
            count(*) FILTER (WHERE d.verdict = 'hold') AS holding,
            -- what a balance rule leaves in the vault it finds again: only what was taken up counts
-           sum(d.total + d.carried_out - d.carried_in) AS surplus, sum(d.total) AS allocated, max(d.window_end) AS decided_until
+           sum(d.total + d.carried_out - d.carried_in) AS surplus,
+           sum(d.total) AS allocated, max(d.window_end) AS decided_until
       FROM decisions d LEFT JOIN assets a ON a.asset = d.asset
      GROUP BY d.chain, d.rule, d.asset, a.symbol, a.decimals
      ORDER BY d.chain, d.rule

@@ -285,7 +285,7 @@ async def advance(chain: Chain, action_id: int, *states: str) -> None:
 async def start(database: Database, *, start_block: int = 0, held: Mapping[tuple[Address, AssetId], int] = {}) -> Chain:
     """A registered chain with the blocks before `start_block` and that one; `held` was there before all of them."""
     chain = Chain(database, start_block=start_block)
-    chain.held.update(held)
+    chain.held.update({(bytes(address), asset): amount for (address, asset), amount in held.items()})
     async with database.begin() as tx:
         await tx.chains.register(CHAIN, "evm", chain.reference, block_hash(0), start_block)
     while chain.tip < start_block:

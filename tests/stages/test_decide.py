@@ -332,7 +332,7 @@ async def test_step__down_for_long_or_live__same_bytes(
 
 async def test_step__several_rules__in_order_of_window_end_then_name(world: World):
     world.chain.final = 20
-    await world.run(world.stage(BUFFER, FEES.replace("every: 100 s", "every: 50 s")))
+    await world.run(world.stage(BUFFER, FEES.replace("every: 100 s", "every: 50 s").replace("USDX", "USDY")))
     made = await world.rows("SELECT window_end, rule FROM decisions ORDER BY decided_at")
     found = [(row["window_end"], row["rule"]) for row in made]
     assert found == [
@@ -345,14 +345,15 @@ async def test_step__several_rules__in_order_of_window_end_then_name(world: Worl
     ]
 
 
-async def test_reserve__decided_but_not_paid_yet__not_found_again(world: World):
+@pytest.mark.parametrize("name", ["reserve", "a_reserve"])  # whatever it is called, it decides after the other
+async def test_reserve__decided_but_not_paid_yet__not_found_again(world: World, name: str):
     chain = world.chain
     chain.held, chain.liabilities = 100, 20
     chain.deposit(0, ALICE, 1)
     chain.fee(1, 30)  # 30 of the 100 belong to the other rule, which decides first
     chain.final = 20
-    await world.run(world.stage(FEES, BUFFER))
-    reserve = [row for row in await world.decisions() if row["rule"] == "reserve"]
+    await world.run(world.stage(FEES, BUFFER.replace("rule: reserve", f"rule: {name}")))
+    reserve = [row for row in await world.decisions() if row["rule"] == name]
     assert [row["surplus"] for row in reserve] == [100 - 20 - 30 - 10, 0]
     assert {at.number for _, at in chain.reads} == {9, 19}
 
@@ -537,9 +538,11 @@ def test_log_filters__several_rules__one_filter_a_contract():
         ((FEES, FEES), "two rules of this name"),
         ((FEES.replace("contract: pool", "contract: pol"),), "no contract `pol`"),
         ((FEES.replace("USDX", "USDZ"),), "no token `USDZ`"),
+        ((BUFFER, BUFFER.replace("rule: reserve", "rule: other")), "both pay out what the same balance"),
+        ((BUFFER, FEES.replace("every: 100 s", "every: 50 s")), "windows of different length"),
     ],
 )
-def test_bind_rules__name_not_configured__refused(texts: tuple[str, ...], problem: str):
+def test_bind_rules__what_cannot_work__refused(texts: tuple[str, ...], problem: str):
     world = World(cast("Database", None), ScriptedChain(), Lease("", 0, ""))
     with pytest.raises(ConfigError, match=problem):
         world.bound(*texts)
