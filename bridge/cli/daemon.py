@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge.cli.main import DEFAULT_CONFIG, ConfigPath, app, run
+from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, run
 from bridge.daemon import serve
 from bridge.domain.units import format_amount
 from bridge.runtime.config import load_config

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bridge.chains.evm.abi import compile_event
-from bridge.cli.main import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.daemon import open_services, reconciler
 from bridge.domain.reports import Verdict
 from bridge.runtime.config import load_config

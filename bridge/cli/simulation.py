@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 import typer
 
-from bridge.cli.main import EXIT_NO, app, run
+from bridge.cli.app import EXIT_NO, app, run
 from bridge.domain.errors import BridgeError, ConfigError
 
 Result = TypeVar("Result")

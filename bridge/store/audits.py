@@ -14,7 +14,7 @@ from bridge.domain.events import Block
 from bridge.domain.units import Address, AssetId, BlockStamp
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 LAST_BALANCED = """
     -- Only if the very last run was balanced: after one with breaks everything is looked at again.

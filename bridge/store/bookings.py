@@ -13,7 +13,7 @@ from bridge.domain.units import Address, BlockStamp
 if TYPE_CHECKING:
     import asyncpg
 
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 # Backfilled ranges hold only some of their blocks: the farthest stored one within the span, else the next one at all.
 NEXT_STOP = """

@@ -11,7 +11,7 @@ from bridge.domain.states import BreakState
 from bridge.domain.units import AssetId, BlockStamp
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 START = "INSERT INTO reconciliations DEFAULT VALUES RETURNING reconciliation_id"
 

@@ -8,7 +8,7 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.units import BlockStamp
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 REGISTER = """
     INSERT INTO chains (chain, kind, reference, genesis_hash, start_block) VALUES ($1, $2, $3, $4, $5)

@@ -9,7 +9,7 @@ from bridge.domain.confirmations import Confirmation
 from bridge.domain.states import ActionState
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 # Why no row is skipped and why order holds:
 #   * Identity numbers are given before commit, so a lower one may appear after a higher one was read. Rows are

@@ -34,7 +34,7 @@ from bridge.store.status import StatusReader
 from bridge.store.stories import Stories
 
 if TYPE_CHECKING:
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from bridge.store.connection import Connection
 
 _CONNECTION_ERRORS = (
     OSError,

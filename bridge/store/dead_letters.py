@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 RECORD = """
     INSERT INTO dead_letters AS known (stage, scope, error, retries) VALUES ($1, $2, $3, $4)

@@ -12,7 +12,7 @@ from bridge.domain.rules import Rule, Window
 from bridge.domain.units import Address, AssetId
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 SAVE_RULE = """
     INSERT INTO rules (rule, version, content_hash, body) VALUES ($1, $2, $3, $4) ON CONFLICT (rule, version) DO NOTHING

@@ -24,7 +24,7 @@ from bridge.domain.units import Address, BlockStamp
 if TYPE_CHECKING:
     import asyncpg
 
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 HEAD = "SELECT * FROM heads WHERE chain = $1"
 START_BLOCK = "SELECT start_block FROM chains WHERE chain = $1"

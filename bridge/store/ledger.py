@@ -18,7 +18,7 @@ from bridge.domain.ledger import Asset, Balance, Journal, Phase, Statement, Tran
 from bridge.domain.units import AssetId, BlockStamp
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 REGISTER_ASSETS = """
     INSERT INTO assets (asset, chain, address, symbol, decimals)

@@ -35,7 +35,7 @@ from bridge.domain.units import Address, AssetId, BlockStamp
 if TYPE_CHECKING:
     import asyncpg
 
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 NEXT_ORDER = """
     SELECT d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, d.total

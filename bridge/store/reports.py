@@ -30,7 +30,7 @@ from bridge.domain.units import AssetId
 if TYPE_CHECKING:
     import asyncpg
 
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 RECONCILIATION = """
     SELECT reconciliation_id, extract(epoch FROM finished_at)::BIGINT AS finished_at, verdict

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 CHAINS = """
     SELECT c.chain, c.reference, c.start_block, h.head_number, h.head_timestamp, h.finalized_number,

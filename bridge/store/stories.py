@@ -27,7 +27,7 @@ from bridge.domain.units import Address, AssetId, BlockStamp
 if TYPE_CHECKING:
     import asyncpg
 
-    from bridge.store.database import Connection
+    from bridge.store.connection import Connection
 
 # Ids between two bounds: a prefix is a range, so that primary keys serve it. Bounded, for a list of candidates is read
 # by a person.

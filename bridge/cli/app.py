@@ -1,0 +1,31 @@
+"""What all commands share: the application, its exit codes, the --config option."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXIT_NO = 1
+EXIT_MEND = 2
+EXIT_NOT_READY = 3
+
+app = typer.Typer(
+    name="bridge",
+    help="Finds surplus on chains by readable rules, pays it back exactly once, and proves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
+DEFAULT_CONFIG = Path("bridge.toml")
+
+
+def run(work: Coroutine[Any, Any, int]) -> None:
+    """Run a command's coroutine and exit with the code that it returns."""
+    raise typer.Exit(asyncio.run(work))
