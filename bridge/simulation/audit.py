@@ -1,7 +1,8 @@
 """Judges a run from the outside: what the chain holds against what the traffic's own record says it must hold.
 
-Nothing here trusts the daemon's ledger: fees and stakes are added up again from the traffic, and balances are read from
-the chain. A payout sent twice, to the wrong account or not at all shows as a difference of somebody's balance.
+Nothing here trusts the daemon: fees and stakes are added up again from the traffic, and balances are read from the chain
+with web3, which the daemon does not use. A payout sent twice, to the wrong account or not at all shows as a difference of
+somebody's balance.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from eth_utils.address import to_checksum_address
+from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from bridge.domain.units import Address, format_address
 from bridge.simulation.sandbox import Sandbox
@@ -30,15 +34,27 @@ class Paid:
 async def audit(sandbox: Sandbox, payouts: Sequence[Paid]) -> list[str]:
     """Every difference between the chain and what it must hold, in words; an empty list is the good answer."""
     wrong: list[str] = []
-    for token in sandbox.deployment.stage.tokens:
-        expected = _expected_balances(sandbox, token, payouts)
-        for account, amount in sorted(expected.items()):
-            held = await _balance(sandbox, token, account)
-            if held != amount:
-                wrong.append(
-                    f"{format_address(account)} holds {held} atoms of {token.symbol} on the chain, "
-                    f"{amount} follow from its own transactions and its payouts"
-                )
+    web3 = AsyncWeb3(AsyncHTTPProvider(sandbox.rpc_url))
+    try:
+        for token in sandbox.deployment.stage.tokens:
+            wrong += await _audit_token(web3, sandbox, token, payouts)
+    finally:
+        await web3.provider.disconnect()
+    return wrong
+
+
+async def _audit_token(
+    web3: AsyncWeb3[AsyncHTTPProvider], sandbox: Sandbox, token: Token, payouts: Sequence[Paid]
+) -> list[str]:
+    wrong: list[str] = []
+    contract = web3.eth.contract(to_checksum_address(token.contract.address), abi=token.contract.artifact.abi)
+    for account, amount in sorted(_expected_balances(sandbox, token, payouts).items()):
+        held = await contract.functions.balanceOf(to_checksum_address(account)).call()
+        if held != amount:
+            wrong.append(
+                f"{format_address(account)} holds {held} atoms of {token.symbol} on the chain, "
+                f"{amount} follow from its own transactions and its payouts"
+            )
     return wrong
 
 
@@ -61,11 +77,6 @@ def _expected_balances(sandbox: Sandbox, token: Token, payouts: Sequence[Paid]) 
         if payout.token == token.contract.address and payout.outcome == "paid":
             expected[payout.recipient] += payout.amount
     return dict(expected)
-
-
-async def _balance(sandbox: Sandbox, token: Token, account: Address) -> int:
-    call = {"to": format_address(token.contract.address), "data": "0x70a08231" + account.rjust(32, b"\0").hex()}
-    return int(await sandbox.anvil.call("eth_call", call, "latest"), 16)
 
 
 def audit_fees(sandbox: Sandbox, found: dict[int, int]) -> list[str]:
