@@ -1,8 +1,8 @@
 """Judges a run from the outside: what the chain holds against what the traffic's own record says it must hold.
 
-Nothing here trusts the daemon: fees and stakes are added up again from the traffic, and balances are read from the chain
-with web3, which the daemon does not use. A payout sent twice, to the wrong account or not at all shows as a difference of
-somebody's balance.
+Nothing here trusts the daemon: fees and stakes are added up again from the traffic, and balances are read from the
+chain with web3, which the daemon does not use. A payout sent twice, to the wrong account or not at all shows as a
+difference of somebody's balance.
 """
 
 from __future__ import annotations
