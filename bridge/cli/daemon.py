@@ -24,6 +24,10 @@ from bridge.store.migrations import check_schema, migrate
 from bridge.store.status import Status
 
 
+PLAIN_WIDTH = 160
+"""Columns where nobody's terminal says how many there are."""
+
+
 @app.command("run")
 def run_daemon(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Run the daemon: all stages, until SIGTERM or Ctrl-C."""
@@ -81,6 +85,8 @@ async def _status(path: Path, as_json: bool) -> int:
         print(orjson.dumps(_exact(content), option=orjson.OPT_INDENT_2).decode())
         return 0
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     _print_chains(console, status)
     _print_rules(console, status)
     _print_counts(console, status)
@@ -90,8 +96,16 @@ async def _status(path: Path, as_json: bool) -> int:
     return 0
 
 
+def _table(*headers: str) -> Table:
+    """Cells too long for their column go on in the next line: no digit of an amount is ever cut off."""
+    table = Table(box=None, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
+
+
 def _print_chains(console: Console, status: Status) -> None:
-    table = Table("chain", "head", "behind node", "finalized", "finalized logs", "reorgs", "holder", box=None)
+    table = _table("chain", "head", "behind node", "finalized", "finalized logs", "reorgs", "holder")
     for chain in status.chains:
         holder = next((lease.holder for lease in status.leases if lease.live and lease.name.endswith(chain.chain)), "—")
         table.add_row(
@@ -109,7 +123,7 @@ def _print_chains(console: Console, status: Status) -> None:
 
 
 def _print_rules(console: Console, status: Status) -> None:
-    table = Table("rule", "windows", "paying", "held", "surplus found", "allocated", "decided until", box=None)
+    table = _table("rule", "windows", "paying", "held", "surplus found", "allocated", "decided until")
     for rule in status.rules:
         table.add_row(
             rule.rule,
