@@ -23,7 +23,6 @@ from bridge.store.database import Database
 from bridge.store.migrations import check_schema, migrate
 from bridge.store.status import Status
 
-
 PLAIN_WIDTH = 160
 """Columns where nobody's terminal says how many there are."""
 
