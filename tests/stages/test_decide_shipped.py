@@ -11,7 +11,7 @@ from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.chains.fake.reader import FakeReader
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId
-from bridge.runtime.rulefile import load_rule
+from bridge.runtime.rulefile import load_rule, parse_rule
 from bridge.stages.decide import Decide, bind_rules, log_filters
 from bridge.stages.ingest import Ingest
 from bridge.store.database import Database
@@ -21,7 +21,10 @@ RULES = Path(__file__).resolve().parents[2] / "rules"
 VAULT, POOL, BOOK, USDX, OTHER = (Address(bytes([n]) * 20) for n in (0xAA, 0xBB, 0xCC, 0xDD, 0xEE))
 ALICE, BOB = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0))
 CONTRACTS = {"vault": VAULT, "pool": POOL, "obligations": BOOK}
-TOKENS = {"USDX": Token(AssetId("fake:fake/erc20:0x" + USDX.hex()), USDX)}
+TOKENS = {
+    "USDX": Token(AssetId("fake:fake/erc20:0x" + USDX.hex()), USDX),
+    "USDY": Token(AssetId("fake:fake/erc20:0x" + OTHER.hex()), OTHER),
+}
 DAY, HOUR = 86_400, 3600
 START = 20_000 * DAY
 
@@ -53,11 +56,13 @@ def chain() -> FakeChain:
 
 
 async def test_shipped_rules__logs_of_a_chain__decided_as_their_text_says(database: Database, chain: FakeChain):
-    plans = [load_rule(RULES / name / "rule.yaml") for name in ("fee_window", "reserve_buffer")]
+    # Of one token, the two would have to share a window.
+    buffer = (RULES / "reserve_buffer" / "rule.yaml").read_text().replace("asset: USDX", "asset: USDY")
+    plans = [load_rule(RULES / "fee_window" / "rule.yaml"), parse_rule(buffer, name="reserve_buffer")]
     declarations = {event.declaration for plan in plans for event in plan.rule.events.values()}
     reader = FakeReader(chain, {text: compile_event(text) for text in declarations})
     rules = bind_rules(plans, chain=reader, contracts=CONTRACTS, tokens=TOKENS)
-    chain.state["balance", VAULT, TOKENS["USDX"].asset] = 53_500_000_000
+    chain.state["balance", VAULT, TOKENS["USDY"].asset] = 53_500_000_000
     chain.state["uint", BOOK, "total"] = 500_000_000
     chain.mine(deposit(ALICE, 300), deposit(BOB, 100), fee(OTHER, 9_000_000), timestamp=START + DAY)
     chain.mine(fee(USDX, 4_000_000), withdrawal(BOB, 100), timestamp=START + DAY + DAY // 2)
