@@ -83,15 +83,25 @@ class Services:
 
 
 @contextlib.asynccontextmanager
+async def open_database(config: Config, *, connections_max: int = 10) -> AsyncIterator[Database]:
+    """The database that the configuration names, at this program's schema. Raises ConfigError, here and in the block,
+    with the file that it concerns."""
+    with config.naming_file():
+        database = await Database.open(config.database.resolve(), connections_max=connections_max)
+        try:
+            await check_schema(database, str(config.path))
+            yield database
+        finally:
+            await database.close()
+
+
+@contextlib.asynccontextmanager
 async def open_services(config: Config, *, sending: bool) -> AsyncIterator[Services]:
     """Connect to everything that the configuration names, and check it. Raises ConfigError for what does not fit.
 
     With `sending` the operator's key is opened too.
     """
-    async with AsyncExitStack() as stack:
-        database = await Database.open(config.database.resolve())
-        stack.push_async_callback(database.close)
-        await check_schema(database, str(config.path))
+    async with open_database(config) as database, AsyncExitStack() as stack:
         chains = [await _open_chain(config, name, database, stack, sending) for name in config.chains]
         yield Services(config, database, tuple(chains))
 

@@ -6,7 +6,7 @@ Adapters live in `chains/` and `store/`; stages know only what is written here. 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -91,11 +91,12 @@ class ChainReader(Protocol):
 
     async def genesis_hash(self) -> bytes: ...
 
-    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncIterator[ChainEvent]:
+    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncGenerator[ChainEvent, None]:
         """Everything that happens to the chain after `cursor`, for ever, in order.
 
-        The consumer commits an event before it asks for the next. Raises ChainUnavailable when no endpoint answers
-        (the caller starts again from its committed cursor), DeepReorg when a finalized block was replaced.
+        The consumer commits an event before it asks for the next, and closes the walk that it gives up. Raises
+        ChainUnavailable when no endpoint answers (the caller starts again from its committed cursor), DeepReorg when a
+        finalized block was replaced.
         """
 
     async def node_head(self) -> int:

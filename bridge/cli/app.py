@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from bridge.domain.errors import ConfigError
 
 EXIT_NO = 1
 EXIT_MEND = 2
@@ -24,6 +27,22 @@ app = typer.Typer(
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
 DEFAULT_CONFIG = Path("bridge.toml")
+
+
+def check_writable(option: str, path: Path, directory: Path) -> None:
+    """Make `directory`, where the command will leave its result. Raises ConfigError: before the work, not after it."""
+    problem = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = error.strerror
+    else:
+        if path.is_dir() and path != directory:
+            problem = "Is a directory"
+        elif not os.access(directory, os.W_OK):
+            problem = "Permission denied"
+    if problem:
+        raise ConfigError(f"cannot be written: {problem}", where=f"{option} {path}", mend="name another place")
 
 
 def run(work: Coroutine[Any, Any, int]) -> None:

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, run
-from bridge.daemon import serve
+from bridge.daemon import open_database, serve
 from bridge.domain.units import format_amount
 from bridge.runtime.config import load_config
 from bridge.runtime.logs import configure_logs
 from bridge.store.database import Database
-from bridge.store.migrations import check_schema, migrate
+from bridge.store.migrations import migrate
 from bridge.store.status import Status
 
 PLAIN_WIDTH = 160
@@ -50,7 +50,9 @@ def migrate_database(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 
 async def _migrate(path: Path) -> int:
-    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
+    config = load_config(path)
+    with config.naming_file():
+        database = await Database.open(config.database.resolve(), connections_max=1)
     try:
         applied = await migrate(database)
     finally:
@@ -71,14 +73,12 @@ def show_status(
 
 
 async def _status(path: Path, as_json: bool) -> int:
-    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
-    try:
-        await check_schema(database, str(path))
-        async with database.snapshot() as transaction:
-            status = await transaction.status.read()
-            letters = await transaction.dead_letters.open()
-    finally:
-        await database.close()
+    async with (
+        open_database(load_config(path), connections_max=1) as database,
+        database.snapshot() as transaction,
+    ):
+        status = await transaction.status.read()
+        letters = await transaction.dead_letters.open()
     if as_json:
         content = dataclasses.asdict(status) | {"dead_letters": [dataclasses.asdict(letter) for letter in letters]}
         print(orjson.dumps(_exact(content), option=orjson.OPT_INDENT_2).decode())

@@ -8,15 +8,13 @@ from typing import Annotated
 import typer
 
 from bridge.chains.evm.abi import compile_event
-from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
-from bridge.daemon import open_services, reconciler
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
+from bridge.daemon import open_database, open_services, reconciler
 from bridge.domain.reports import Verdict
 from bridge.runtime.config import load_config
 from bridge.stages.explain import explain, render_json
 from bridge.stages.report import report, write
 from bridge.stages.story_text import render
-from bridge.store.database import Database
-from bridge.store.migrations import check_schema
 
 
 @app.command("reconcile")
@@ -50,16 +48,13 @@ def write_report(
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Write the report as of the last reconciliation; exits 1 when it has an open break."""
+    check_writable("--out", out, out)
     run(_report(config, out))
 
 
 async def _report(path: Path, out: Path) -> int:
-    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
-    try:
-        await check_schema(database, str(path))
+    async with open_database(load_config(path), connections_max=1) as database:
         content = await report(database)
-    finally:
-        await database.close()
     page, data = await write(content, out)
     print(page)
     print(data)
@@ -81,11 +76,7 @@ def explain_payout(
 
 
 async def _explain(path: Path, asked: str, recipient: str | None, as_json: bool) -> int:
-    database = await Database.open(load_config(path).database.resolve(), connections_max=1)
-    try:
-        await check_schema(database, str(path))
+    async with open_database(load_config(path), connections_max=1) as database:
         story = await explain(database, asked, decoder=compile_event, recipient=recipient)
-    finally:
-        await database.close()
     print(render_json(story) if as_json else render(story))
     return 0

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 import typer
 
-from bridge.cli.app import EXIT_NO, app, run
+from bridge.cli.app import EXIT_NO, app, check_writable, run
 from bridge.domain.errors import BridgeError, ConfigError
 
 Result = TypeVar("Result")
@@ -77,6 +77,10 @@ def run_simulation(  # noqa: PLR0917  # typer makes options of them
     hold: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """The main job from end to end on a local chain; exits 0 only if all is final, explained and balanced."""
+    if json is not None:
+        check_writable("--json", json, json.parent)
+    if out is not None:
+        check_writable("--out", out, out)
     if keep:
         raise typer.Exit(_keep_in_background(sys.argv[1:]))
     seed = _seed(seed)

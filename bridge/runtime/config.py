@@ -6,10 +6,12 @@ are never in the file: it names a keystore and where its password is.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -189,6 +191,17 @@ class Config(Section):
 
     def relative(self, path: str) -> Path:
         return self.path.parent / path
+
+    @contextlib.contextmanager
+    def naming_file(self) -> Iterator[None]:
+        """Mistakes found in use name only the `[section]` of this file: they leave the block with the file named."""
+        try:
+            yield
+        except ConfigError as error:
+            if error.where is None or not error.where.startswith("["):
+                raise
+            where = f"{self.path}: {error.where}"
+            raise ConfigError(error.problem, where=where, mend=error.mend) from error.__cause__
 
     def operator_password(self, chain: str) -> str:
         """Raises ConfigError where the file or the variable is missing."""

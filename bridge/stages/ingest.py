@@ -7,7 +7,7 @@ cursor (committed rows) ─► chain.follow ─► BlockAdded ─► blocks, log
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import assert_never
 
 from bridge.domain.events import BlockAdded, ChainEvent, Finalized, Reorged
@@ -28,7 +28,7 @@ class Ingest:
         self._lease = lease
         self._filters = tuple(filters)
         # Stands exactly at what is committed; None when that is in doubt, then it is made anew from rows.
-        self._events: AsyncIterator[ChainEvent] | None = None
+        self._events: AsyncGenerator[ChainEvent, None] | None = None
 
     async def step(self) -> bool:
         """Wait for the next event of the chain and commit it. Always True: the waiting is done here.
@@ -40,9 +40,13 @@ class Ingest:
             async with self._database.begin() as transaction:
                 cursor = await transaction.events.cursor(self._chain.name)
             events = self._chain.follow(cursor, self._filters)
-        event = await anext(events)
-        async with self._database.begin(self._lease) as transaction:
-            await self._save(transaction, event)
+        try:
+            event = await anext(events)
+            async with self._database.begin(self._lease) as transaction:
+                await self._save(transaction, event)
+        except BaseException:
+            await events.aclose()  # it may have requests under way
+            raise
         # Only now: after an error, or a COMMIT that may or may not have happened, the rows decide where to go on.
         self._events = events
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from bridge.domain.events import (
@@ -78,12 +78,8 @@ class Consumer:
 
     @contextlib.asynccontextmanager
     async def _following(self, world: World) -> AsyncIterator[AsyncIterator[ChainEvent]]:
-        events = world.reader.follow(self.cursor(), world.filters)
-        try:
+        async with contextlib.aclosing(world.reader.follow(self.cursor(), world.filters)) as events:
             yield events
-        finally:
-            if isinstance(events, AsyncGenerator):
-                await events.aclose()
 
     def counts(self) -> dict[int, int]:
         """Logs by block number."""

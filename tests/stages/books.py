@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge.domain.errors import ChainDisagrees
@@ -154,7 +154,7 @@ class Chain:
     async def genesis_hash(self) -> bytes:
         return block_hash(0)
 
-    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncIterator[ChainEvent]:
+    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncGenerator[ChainEvent, None]:
         raise NotImplementedError
 
     async def node_head(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from bridge.chains.evm.abi import EventPlan, compile_event, selector
@@ -13,6 +14,8 @@ from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, 
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
+
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
 
 
 class EvmReader:
@@ -51,7 +54,14 @@ class EvmReader:
                 f"no endpoint answers: {reasons}", where=f"{where} rpc", mend="correct the URL, or start the node"
             )
         for answer in alive:
-            chain_id = int(answer.result, 16)
+            try:
+                chain_id = _quantity(answer.result)
+            except ChainDisagrees:
+                raise ConfigError(
+                    f"{answer.endpoint.name} answers, but not as a node of an EVM chain",
+                    where=f"{where} rpc",
+                    mend="correct the URL",
+                ) from None
             if chain_id != self._chain_id:
                 raise ConfigError(
                     f"{answer.endpoint.name} serves chain id {chain_id}, configured is {self._chain_id}",
@@ -78,7 +88,7 @@ class EvmReader:
         return block.hash
 
     # ── Following ────────────────────────────────────────────────────────────────────────────────────────────────
-    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncIterator[ChainEvent]:
+    def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncGenerator[ChainEvent, None]:
         """See ports.ChainReader. One walk at a time; a new one starts from the cursor and from nothing else."""
         self._follower = Follower(
             self.name,
@@ -96,7 +106,7 @@ class EvmReader:
         if self._follower is not None and self._follower.node_head >= 0:
             return self._follower.node_head
         answers = await self._rpc.call_on_each("eth_blockNumber")
-        heads = [int(answer.result, 16) for answer in answers if answer.error is None]
+        heads = [_quantity(answer.result) for answer in answers if answer.error is None]
         if not heads:
             raise ChainUnavailable(f"{self.name}: no endpoint answers")
         return max(heads)
@@ -163,6 +173,6 @@ class EvmReader:
 
 
 def _quantity(answer: Any) -> int:
-    if not isinstance(answer, str):
+    if not isinstance(answer, str) or not _QUANTITY.match(answer):
         raise ChainDisagrees("a node answered with something that is no number")
     return int(answer, 16)

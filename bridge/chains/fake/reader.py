@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from bridge.chains.fake.chain import FakeChain
 from bridge.domain.errors import BridgeError, ChainDisagrees, DeepReorg
@@ -57,7 +57,7 @@ class FakeReader:
             raise ChainDisagrees(f"{self.name} has {len(self.chain.blocks)} blocks only")
         return [self.chain.blocks[number].block for number in numbers]
 
-    async def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncIterator[ChainEvent]:
+    async def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncGenerator[ChainEvent, None]:
         # Invariant: `tail` is what was handed on, from the finalized block (where there is one) to the tip.
         tail = list(cursor.tail)
         final = cursor.finalized_number
