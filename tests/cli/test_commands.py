@@ -1,0 +1,280 @@
+"""What an operator types, and what it answers: on the chain and the database that a simulation left running."""
+
+import asyncio
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from bridge.domain.units import Address
+from bridge.simulation.anvil import FINALITY_DISTANCE
+from bridge.simulation.contracts import Artifact, Contract
+from bridge.simulation.wallets import Wallet
+from tests.cli.program import bridge
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SEED = 5
+DONATION = 7_000_001  # atoms of USDX
+PATIENCE_S = 60
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not done():
+        assert time.monotonic() < deadline, f"not {what} after {PATIENCE_S} s"
+        time.sleep(0.05)
+
+
+def rpc(facts: dict[str, Any], method: str, *parameters: object) -> Any:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}).encode()
+    request = urllib.request.Request(facts["rpc_url"], body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    assert "error" not in answer, answer
+    return answer["result"]
+
+
+def database_socket(facts: dict[str, Any]) -> Path:
+    """The database's own directory: its guard removes it when the server has ended."""
+    return Path(facts["database_url"].partition("?host=")[2])
+
+
+def alive(facts: dict[str, Any]) -> bool:
+    try:
+        rpc(facts, "eth_chainId")
+    except OSError:  # refused, or cut in the middle of an answer
+        return database_socket(facts).exists()
+    return True
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A finished simulation, its chain and database alive."""
+
+    facts: dict[str, Any]  # what --json wrote
+    config: Path
+    said: str  # on standard output
+
+    def bridge(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return bridge(*arguments, "--config", self.config)
+
+    def answer(self, *arguments: str | Path) -> str:
+        """What a command that succeeds prints."""
+        run = self.bridge(*arguments)
+        assert (run.returncode, run.stderr) == (0, "")
+        return run.stdout
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    """`bridge simulate --keep` ends with its verdict, its chain and database live on until the command that it names."""
+    directory = tmp_path_factory.mktemp("kept")
+    run = bridge(
+        *("simulate", "--keep", "--seed", str(SEED), "--epochs", "1", "--reorgs", "0"),
+        *("--json", directory / "verdict.json", "--out", directory / "report"),
+        timeout_s=120,
+    )
+    assert run.returncode == 0, run.stderr
+    facts = json.loads((directory / "verdict.json").read_text())
+    end_it = re.search(r"end them with: (kill \d+)$", run.stdout, re.MULTILINE)
+    assert end_it
+    try:
+        assert alive(facts)
+        yield Kept(facts, Path(facts["directory"]) / "bridge.toml", run.stdout)
+    finally:
+        subprocess.run(shlex.split(end_it[1]), check=True)
+        wait_until(lambda: not alive(facts), "gone")
+
+
+def test_simulate__kept__said_its_verdict_first(kept: Kept):
+    assert f"balanced: seed {SEED}; every distribution is final" in kept.said
+    assert kept.facts["verdict"] == "balanced"
+    assert (Path(kept.facts["report_dir"]) / "report.html").is_file()
+
+
+def test_status__after_a_simulation__tells_heads_rules_and_counts(kept: Kept):
+    text = kept.answer("status")
+    assert re.search(r"^anvil +\d+ +0 ", text, re.MULTILINE)
+    for rule in ("fee_window", "reserve_buffer"):
+        assert re.search(rf"^{rule} +1 +1 +0 +[\d,.]+ (USDX|DAIX)", text, re.MULTILINE)
+    assert re.search(r"^distributions +2 final$", text, re.MULTILINE)
+    assert re.search(r"^reconciled +", text, re.MULTILINE)
+
+
+def test_status__as_json__amounts_are_exact(kept: Kept):
+    status = json.loads(kept.answer("status", "--json"))
+    paid = {each["rule"]: each["total"] for each in kept.facts["distributions"]}
+    assert {rule["rule"]: rule["allocated"] for rule in status["rules"]} == paid
+    assert int(paid["reserve_buffer"]) > 2**53
+    assert status["distributions"] == {"final": 2}
+    assert status["dead_letters"] == []
+
+
+def test_migrate__again__changes_nothing(kept: Kept):
+    for _ in range(2):
+        assert kept.answer("migrate") == "the database is up to date\n"
+
+
+# ── Explain ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("digits", [64, 8], ids=["whole", "prefix"])
+def test_explain__distribution__tells_it_from_logs_to_ledger(kept: Kept, digits: int):
+    distribution = kept.facts["distributions"][0]
+    text = kept.answer("explain", distribution["id"][: 2 + digits])
+    assert text.startswith(f"distribution {distribution['id']}\n")
+    for chapter in ("What the chain said", "Who gets what", "How it is paid", "How it is booked"):
+        assert chapter in text
+    for tx_hash in distribution["tx_hashes"]:
+        assert tx_hash in text
+
+
+def test_explain__transaction_and_recipient_as_json__only_that_share(kept: Kept):
+    distribution = kept.facts["distributions"][0]
+    payout = distribution["payouts"][0]
+    arguments = (distribution["tx_hashes"][0], "--recipient", payout["recipient"], "--json")
+    story = json.loads(kept.answer("explain", *arguments))
+    assert story["asked"]["kind"] == "transaction"
+    assert story["distribution"]["distribution_id"] == distribution["id"]
+    (share,) = story["shares"]
+    assert (share["recipient"], share["amount"]) == (payout["recipient"], payout["amount"])
+
+
+def test_explain__unknown__exit_code_2_and_what_could_be_asked(kept: Kept):
+    run = kept.bridge("explain", "0xabcdef123456")
+    assert run.returncode == 2
+    assert run.stderr.startswith("bridge: ID: nothing is known under 0xabcdef123456\n  mend: give the id of")
+
+
+def test_explain__ambiguous__lists_what_it_may_be(kept: Kept, tmp_path: Path):
+    distribution = kept.facts["distributions"][0]
+    twin = asyncio.run(_add_twin(kept.facts["database_url"], distribution["decision"]))
+    config = tmp_path / "bridge.toml"
+    config.write_text(kept.config.read_text().replace("/bridge?", "/twins?"))
+    for name in ("rules", "operator.json"):
+        (tmp_path / name).symlink_to(kept.config.parent / name)
+    run = bridge("explain", distribution["decision"][:20], "--config", config)
+    assert run.returncode == 2
+    assert run.stderr.startswith("bridge: ID: ")
+    assert distribution["decision"] in run.stderr
+    assert twin in run.stderr
+    assert "give more digits" in run.stderr
+
+
+async def _add_twin(url: str, decision: str) -> str:
+    """Copy the database, and in the copy the decision under an id that differs in the last byte only."""
+    connection = await asyncpg.connect(url.replace("/bridge?", "/postgres?"))
+    await connection.execute("CREATE DATABASE twins TEMPLATE bridge")
+    await connection.close()
+    original = bytes.fromhex(decision[2:])
+    twin = original[:-1] + bytes([original[-1] ^ 1])
+    connection = await asyncpg.connect(url.replace("/bridge?", "/twins?"))
+    await connection.execute(
+        """
+        INSERT INTO decisions SELECT (copied.row).* FROM (
+            SELECT jsonb_populate_record(
+                       d, jsonb_build_object('decision_id', $2::TEXT, 'window_start', window_start + 1)
+                   ) AS row
+              FROM decisions d WHERE decision_id = $1
+        ) copied
+        """,
+        original,
+        "\\x" + twin.hex(),
+    )
+    await connection.close()
+    return "0x" + twin.hex()
+
+
+# ── Reconcile and report ────────────────────────────────────────────────────────────────────────────────────────────
+def test_reconcile__balanced_until_somebody_gives_the_vault_something__then_a_break(kept: Kept, tmp_path: Path):
+    assert kept.answer("reconcile").endswith("\nbalanced\n")
+    said = kept.answer("report", "--out", tmp_path / "before")
+    assert "no break is open" in said
+    assert (tmp_path / "before/report.html").read_text().startswith("<!doctype html>")
+    assert json.loads((tmp_path / "before/report.json").read_text())["verdict"] == "balanced"
+
+    block = _donate(kept.facts)
+    with _daemon(kept, tmp_path / "daemon.log"):
+        wait_until(lambda: asyncio.run(_posted(kept.facts["database_url"])) >= block, "posted")
+
+    reconciled = kept.bridge("reconcile")
+    assert reconciled.returncode == 1
+    assert re.search(rf"^break \d+: unexpected_in of .*, \+{DONATION:,} atoms", reconciled.stdout, re.MULTILINE)
+    assert reconciled.stdout.endswith("\nNOT balanced\n")
+    reported = kept.bridge("report", "--out", tmp_path / "after")
+    assert reported.returncode == 1
+    report = json.loads((tmp_path / "after/report.json").read_text())
+    assert report["verdict"] == "breaks"
+    assert "unexpected_in" in (tmp_path / "after/report.html").read_text()
+
+
+def _donate(facts: dict[str, Any]) -> int:
+    """A payer sends the vault tokens as one sends them to anybody; the number of the block, which is final."""
+    payer = Wallet.derive(SEED, "payer", 0)
+    payer.nonce = int(rpc(facts, "eth_getTransactionCount", "0x" + payer.address.hex(), "latest"), 16)
+    token = Contract(Address(bytes.fromhex(facts["tokens"]["USDX"]["address"][2:])), Artifact.load("TestToken"))
+    raw = payer.sign(token.address, token.call("transfer", facts["contracts"]["vault"], DONATION))
+    tx_hash = rpc(facts, "eth_sendRawTransaction", "0x" + raw.hex())
+    for _ in range(FINALITY_DISTANCE + 1):
+        latest = rpc(facts, "eth_getBlockByNumber", "latest", False)
+        rpc(facts, "evm_mine", hex(int(latest["timestamp"], 16) + 1))
+    receipt = rpc(facts, "eth_getTransactionReceipt", tx_hash)
+    assert receipt["status"] == "0x1"
+    return int(receipt["blockNumber"], 16)
+
+
+async def _posted(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval("SELECT block_number FROM cursors WHERE stage = 'post'"))
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def _daemon(kept: Kept, log: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "bridge", "run", "--config", str(kept.config)]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+    assert process.returncode == 0, log.read_text()
+
+
+# ── Sandbox ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_sandbox__ended__exit_code_0_and_no_process_left(tmp_path: Path, end: signal.Signals):
+    directory = tmp_path / "box"
+    command = [sys.executable, "-m", "bridge", "sandbox", str(directory), "--seed", "3", "--block-time", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(4)]
+        facts = json.loads((directory / "sandbox.json").read_text())
+        first = int(rpc(facts, "eth_blockNumber"), 16)
+        wait_until(lambda: int(rpc(facts, "eth_blockNumber"), 16) > first + 3, "mining")
+        process.send_signal(end)
+        _, complaints = process.communicate(timeout=30)
+    assert said == [
+        f"sandbox ready, seed 3: {directory / 'sandbox.json'}\n",
+        f"  bridge migrate --config {directory / 'bridge.toml'}\n",
+        f"  bridge run --config {directory / 'bridge.toml'}\n",
+        "Ctrl-C ends it.\n",
+    ]
+    assert (process.returncode, complaints) == (0, "")
+    assert not alive(facts)
+    assert {"rpc_url", "chain_id", "database_url", "contracts", "tokens", "participants"} <= facts.keys()
+    assert {"vault", "distributor"} <= facts["contracts"].keys()
+    assert {token["decimals"] for token in facts["tokens"].values()} == {6, 18}
+    assert len(facts["participants"]) == 12
