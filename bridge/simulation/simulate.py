@@ -193,8 +193,14 @@ class Scene:
         await asyncio.sleep(self.order.block_time_s)
 
     async def _maybe_reorganise(self) -> None:
-        """Take blocks away at the worst moment: when they hold a transaction of ours that is not final yet."""
-        if self.reorgs < self.order.reorgs and (await self._status()).actions.get(ActionState.INCLUDED, 0):
+        """Take blocks away at the worst moment: when they hold a transaction of ours that is not final yet.
+
+        One after each window, and what is left of them after the last.
+        """
+        due = self.windows_start + min(self.reorgs + 1, self.order.epochs) * self.order.epoch_s
+        if self.reorgs == self.order.reorgs or self.sandbox.miner.timestamp(self.sandbox.miner.head) < due:
+            return
+        if (await self._status()).actions.get(ActionState.INCLUDED, 0):
             await self.sandbox.miner.reorganise(REORG_DEPTH)
             self.reorgs += 1
 
