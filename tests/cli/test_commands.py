@@ -80,7 +80,7 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
-    """`bridge simulate --keep` ends with its verdict, its chain and database live on until the command that it names."""
+    """`bridge simulate --keep` ends with its verdict, its chain and database live on until the command it names."""
     directory = tmp_path_factory.mktemp("kept")
     run = bridge(
         *("simulate", "--keep", "--seed", str(SEED), "--epochs", "1", "--reorgs", "0"),
