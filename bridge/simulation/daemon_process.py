@@ -36,6 +36,10 @@ class DaemonProcess:
             )
         return cls(process, log)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def check(self) -> None:
         """Raises RetryableError, with the end of its log, where it has ended."""
         if self._process.returncode is not None:
@@ -54,6 +58,10 @@ class DaemonProcess:
             return await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
             raise RetryableError(f"the daemon did not stop within {STOP_TIMEOUT_S} s; its log is {self._log}") from None
+
+    def send(self, number: signal.Signals) -> None:
+        """Any other signal: SIGSTOP, as when the machine sleeps, and SIGCONT."""
+        self._process.send_signal(number)
 
     async def kill(self) -> None:
         """SIGKILL, as when the machine loses power. Does nothing to one that has ended."""

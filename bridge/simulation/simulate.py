@@ -92,10 +92,10 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
                 await scene.traffic()
                 await scene.settle()
             await scene.tell("reconciling")
-            reconciliation = await _reconcile(config)
+            reconciliation = await reconcile(config)
             content = await report(database)
             await write(content, order.report_directory)
-            outcome = await _judge(scene, reconciliation, int((time.monotonic() - started) * 1000))
+            outcome = await judge(scene, reconciliation, int((time.monotonic() - started) * 1000))
         finally:
             await database.close()
         await finished(outcome)
@@ -244,13 +244,14 @@ class Scene:
         return None
 
 
-async def _reconcile(config: Config) -> Reconciliation:
+async def reconcile(config: Config) -> Reconciliation:
+    """Hold the books against the chain, as `bridge reconcile` does."""
     async with open_services(config, sending=False) as services:
         return await reconciler(services).run()
 
 
-async def _judge(scene: Scene, reconciliation: Reconciliation, wall_time_ms: int) -> Outcome:
-    """Gather every reason to say no."""
+async def judge(scene: Scene, reconciliation: Reconciliation, wall_time_ms: int) -> Outcome:
+    """The verdict on a scene that has settled: every reason to say no is gathered."""
     async with scene.database.snapshot() as transaction:
         run = await Run.read(transaction)
     reasons = [

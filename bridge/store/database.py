@@ -36,13 +36,16 @@ from bridge.store.stories import Stories
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
 
-_CONNECTION_ERRORS = (
+# All that passes by itself: the same work may succeed on another connection, later.
+_PASSING_ERRORS = (
     OSError,
+    TimeoutError,
     asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # the server shuts down, starts, or a person ended the session
+    asyncpg.InsufficientResourcesError,  # too many connections, a full disk
+    asyncpg.TransactionRollbackError,  # a deadlock, of which the server ends one side
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # what asyncpg says when the server's farewell comes between two messages
 )
 
 CHECK_LEASE = """
@@ -169,8 +172,8 @@ class Database:
         try:
             async with self._pool.acquire(timeout=30) as connection, connection.transaction(**options):
                 yield Transaction(connection)
-        except (*_CONNECTION_ERRORS, TimeoutError) as error:
-            raise DatabaseUnavailable(f"database connection failed: {str(error) or type(error).__name__}") from error
+        except _PASSING_ERRORS as error:
+            raise DatabaseUnavailable(f"the database failed: {str(error) or type(error).__name__}") from error
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` whenever any stage has committed, until cancelled.
@@ -178,19 +181,21 @@ class Database:
         A notice is only a wake-up: stages also poll, so a lost connection costs latency and nothing else.
         """
         while True:
-            try:
-                connection = await asyncpg.connect(self._url, timeout=10)
-            except (*_CONNECTION_ERRORS, TimeoutError):
-                await asyncio.sleep(1)
-                continue
+            with contextlib.suppress(*_PASSING_ERRORS):
+                await self._listen(wake)
+            await asyncio.sleep(1)
+
+    async def _listen(self, wake: Callable[[], None]) -> None:
+        """Until the connection ends."""
+        connection = await asyncpg.connect(self._url, timeout=10)
+        try:
             closed = asyncio.Event()
-            connection.add_termination_listener(lambda _, closed=closed: closed.set())
-            try:
-                await connection.add_listener("bridge", lambda *_: wake())
-                wake()  # something may have been committed while nobody listened
-                await closed.wait()
-            finally:
-                await connection.close(timeout=2) if not connection.is_closed() else None
+            connection.add_termination_listener(lambda _: closed.set())
+            await connection.add_listener("bridge", lambda *_: wake())
+            wake()  # something may have been committed while nobody listened
+            await closed.wait()
+        finally:
+            connection.terminate()
 
 
 async def _prepare_connection(connection: Connection) -> None:
