@@ -2,7 +2,7 @@
 
 Nothing here trusts the daemon: fees and stakes are added up again from the traffic, and balances are read from the
 chain with web3, which the daemon does not use. A payout sent twice, to the wrong account or not at all shows as a
-difference of somebody's balance.
+difference of somebody's balance; one that the distributor kept, as a difference of what it owes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
+from eth_utils.conversions import to_bytes
 from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from bridge.domain.units import Address, format_address
@@ -47,27 +48,46 @@ async def _audit_token(
     web3: AsyncWeb3[AsyncHTTPProvider], sandbox: Sandbox, token: Token, payouts: Sequence[Paid]
 ) -> list[str]:
     wrong: list[str] = []
-    contract = web3.eth.contract(to_checksum_address(token.contract.address), abi=token.contract.artifact.abi)
-    for account, amount in sorted(_expected_balances(sandbox, token, payouts).items()):
+    address = to_checksum_address(token.contract.address)
+    contract = web3.eth.contract(address, abi=token.contract.artifact.abi)
+    keeper = sandbox.deployment.distributor
+    distributor = web3.eth.contract(to_checksum_address(keeper.address), abi=keeper.artifact.abi)
+    withdrawals = await distributor.events.Withdrawn.get_logs(from_block=0, argument_filters={"token": address})
+    expected = defaultdict(int, _expected_balances(sandbox, token, payouts))
+    owed: defaultdict[Address, int] = defaultdict(int)
+    for payout in payouts:
+        if payout.token == token.contract.address and payout.outcome == "credited":
+            owed[payout.recipient] += payout.amount
+    for fields in (log["args"] for log in withdrawals):
+        owed[_account(fields["account"])] -= fields["amount"]
+        expected[_account(fields["to"])] += fields["amount"]
+    for account, amount in sorted(expected.items()):
         held = await contract.functions.balanceOf(to_checksum_address(account)).call()
         if held != amount:
             wrong.append(
                 f"{format_address(account)} holds {held} atoms of {token.symbol} on the chain, "
                 f"{amount} follow from its own transactions and its payouts"
             )
+        kept = await distributor.functions.owed(address, to_checksum_address(account)).call()
+        if kept != owed[account]:
+            wrong.append(
+                f"the distributor owes {format_address(account)} {kept} atoms of {token.symbol} on the chain, "
+                f"{owed[account]} follow from the payouts that it kept and the withdrawals"
+            )
     return wrong
 
 
+def _account(checksummed: str) -> Address:
+    return Address(to_bytes(hexstr=checksummed))
+
+
 def _expected_balances(sandbox: Sandbox, token: Token, payouts: Sequence[Paid]) -> dict[Address, int]:
-    """What each participant and beneficiary must hold of `token`, in atoms."""
+    """What each participant and beneficiary must hold of `token`, in atoms, withdrawals from the distributor apart."""
     stage = sandbox.deployment.stage
     is_pool_token = token is stage.tokens[0]
     start = WORTH_PER_SENDER * token.unit if is_pool_token else 0
-    expected: dict[Address, int] = defaultdict(int)
-    for wallet in stage.participants:
-        expected[wallet.address] = start
-    for wallet in sandbox.deployment.beneficiaries:
-        expected[wallet.address] = 0
+    expected = dict.fromkeys((wallet.address for wallet in stage.participants), start)
+    expected |= dict.fromkeys((wallet.address for wallet in sandbox.deployment.beneficiaries), 0)
     signs = {Kind.DEPOSIT: -1, Kind.WITHDRAW: 1}
     for block in sandbox.miner.history:
         for act in block.acts:
@@ -75,8 +95,8 @@ def _expected_balances(sandbox: Sandbox, token: Token, payouts: Sequence[Paid]) 
                 expected[act.sender] += signs[act.kind] * act.amount
     for payout in payouts:
         if payout.token == token.contract.address and payout.outcome == "paid":
-            expected[payout.recipient] += payout.amount
-    return dict(expected)
+            expected[payout.recipient] = expected.get(payout.recipient, 0) + payout.amount
+    return expected
 
 
 def audit_fees(sandbox: Sandbox, found: dict[int, int]) -> list[str]:
