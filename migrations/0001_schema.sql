@@ -619,6 +619,11 @@ BEGIN
             -- Block -1 stands for "before the first block": opening balances of a chain read from genesis.
             EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s)',
                            leaf, branch, CASE first WHEN 0 THEN '-1' ELSE first::TEXT END, first + span);
+            IF parent IN ('journals', 'transfers') THEN
+                -- Row triggers reach the partitions by themselves; those on TRUNCATE do not.
+                EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I '
+                               'FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', leaf);
+            END IF;
             made := made + 1;
         END LOOP;
     END LOOP;

@@ -116,6 +116,19 @@ async def test_tables__changed_after_booking__refused(books: Database, table: st
 
 
 # ── Balances ────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("change", ["UPDATE {} SET block_number = 1", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
+@pytest.mark.parametrize("table", ["journals", "transfers"])
+@pytest.mark.parametrize("level", ["branch", "leaf"])
+async def test_partitions__changed_behind_their_table__refused(books: Database, table: str, level: str, change: str):
+    await post(books, journal("a", move(1)))
+    async with books.snapshot() as tx:
+        leaf = await tx.connection.fetchval(f"SELECT tableoid::regclass::TEXT FROM {table}")  # noqa: S608
+    partition = leaf if level == "leaf" else leaf.rpartition("_")[0]
+    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+        async with books.begin() as tx:
+            await tx.connection.execute(change.format(partition))
+
+
 async def test_balances__uint256_twice__no_overflow(books: Database):
     await post(books, *(journal(str(n), move(UINT256_MAX)) for n in range(20)))
     async with books.begin() as tx:
