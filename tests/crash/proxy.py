@@ -30,11 +30,12 @@ class Proxy:
         self._over = asyncio.Event()  # set when the present fault ends
         self._felt: asyncio.Queue[None] = asyncio.Queue()  # an item for each request that met the present fault
 
-    async def suffer(self, fault: Fault, times: int) -> None:
-        """Returns when `times` requests have met it: then it is over."""
+    async def suffer(self, fault: Fault, *, times: int = 1, at_least_s: float = 0) -> None:
+        """Returns when `times` requests have met it and it has lasted `at_least_s` after that: then it is over."""
         self._fault, self._over, self._felt = fault, asyncio.Event(), asyncio.Queue()
         for _ in range(times):
             await self._felt.get()
+        await asyncio.sleep(at_least_s)
         self._fault = None
         self._over.set()
 
