@@ -148,6 +148,24 @@ async def test_finality__node_alone_runs_ahead__not_believed(make: MakeWorld):
     assert consumer.final == 2
 
 
+def other_final(method: str, params: list[Any], answer: Any) -> Any:
+    """A balancer in front of two branches: who says what is final is not who is asked for numbers."""
+    return answer | {"hash": "0x" + "ab" * 32} if params[:1] == ["finalized"] and answer else answer
+
+
+@pytest.mark.parametrize("lies", [(other_final,), (None, other_final), (other_final, None)])
+@pytest.mark.parametrize("height", [8, 90])
+async def test_finality__final_block_is_not_the_one_of_its_number__disagrees(
+    make: MakeWorld, lies: tuple[Lie | None, ...], height: int
+):
+    world = await make(*lies)
+    await world.mine(*[1] * height)
+    consumer = Consumer(0)
+    with pytest.raises(ChainDisagrees, match="final"):
+        await consumer.listen(world, until_final=height - 4)
+    assert consumer.final < height - 4
+
+
 async def test_backfill__node_hides_logs_of_ranges__disagrees(make: MakeWorld):
     world = await make(None, empty_ranges)
     await world.mine(*[1] * 80)

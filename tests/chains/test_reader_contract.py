@@ -102,6 +102,27 @@ async def test_follow__restarted_after_every_event__as_if_uninterrupted(world: W
     assert (pieces.blocks, pieces.logs, pieces.final) == (whole.blocks, whole.logs, whole.final)
 
 
+@pytest.mark.parametrize("between", [0, 1])
+async def test_follow__two_reorgs_right_after_one_another__only_what_stays_becomes_final(world: World, between: int):
+    """As deep as can be above the finalized block, before and after the first branch was seen."""
+    await world.mine(1, 2, 3, 1, 2, 3)
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    for look in (False, True, True):
+        await world.fork(3, 2, 0, 2)
+        if look:
+            await consumer.listen_once(world)
+        await world.mine(*[0] * between)
+        await world.fork(3, 0, 1, 0)
+        await world.mine(1)
+        await consumer.listen(world)
+    await world.mine(0, 0, 0, 0)
+    chain = await world.chain()
+    await consumer.listen(world, until_final=chain[-5].number)
+    assert set(consumer.blocks) <= set(chain)
+    assert {event.block for event in consumer.finalized} <= set(chain)
+
+
 async def test_follow__random_reorgs_and_restarts__ends_with_the_chain(world: World):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -179,10 +179,14 @@ class Follower:
     # ── Below the finalized block ────────────────────────────────────────────────────────────────────────────────
     async def _fill(self, view: View) -> AsyncGenerator[ChainEvent, None]:
         target = await self._agreed_final(view)
-        if self._final is not None and target >= self._next:
+        if target is None:
+            return
+        if self._final is not None and target.number >= self._next:
             await self._check_final_is_known(view)
-        async with contextlib.aclosing(self._backfill.read(self._next, target, self._final)) as ranges:
+        async with contextlib.aclosing(self._backfill.read(self._next, target.number, self._final)) as ranges:
             async for event in ranges:
+                last = event.block if isinstance(event, Finalized) else event.blocks[-1]
+                self._check_is_final(last, target)
                 if isinstance(event, Finalized):
                     self._final = event.block
                 yield event
@@ -193,16 +197,23 @@ class Follower:
         if header is not None and header.block.hash != self._final.hash:
             await self._refuse_deep_reorg(self._final)
 
-    async def _agreed_final(self, view: View) -> int:
+    def _check_is_final(self, block: Block, final: Block) -> None:
+        """A number is not enough: behind one URL there may be nodes on two branches, and only one of them was asked
+        what is final."""
+        if block.number == final.number and block != final:
+            raise ChainDisagrees(f"{self._chain}: block {final.number} is called final under two hashes")
+
+    async def _agreed_final(self, view: View) -> Block | None:
         """The highest block that two endpoints call final; one endpoint's word where it is the only one configured.
+        None where the second one calls nothing final yet.
 
         Raises ChainUnavailable where no second endpoint answers: nothing becomes final on one node's word alone.
         """
         assert view.final is not None
-        number = view.final.block.number
+        mine = view.final.block
         others = [endpoint for endpoint in self._rpc.ranked() if endpoint is not view.endpoint]
         if not others:
-            return number
+            return mine
         last: ChainUnavailable | RpcRefused | None = None
         for other in others:
             try:
@@ -210,7 +221,10 @@ class Follower:
             except (ChainUnavailable, RpcRefused) as error:
                 last = error
                 continue
-            return min(number, final.block.number) if final is not None else self._final_number
+            if final is None:
+                return None
+            self._check_is_final(final.block, mine)
+            return min(mine, final.block, key=lambda block: block.number)
         raise ChainUnavailable(f"no second endpoint says what is final: {last}")
 
     # ── At the tip ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -317,8 +331,10 @@ class Follower:
 
     # ── Finality ─────────────────────────────────────────────────────────────────────────────────────────────────
     async def _finalize(self, view: View) -> Finalized | Reorged | None:
-        target = min(await self._agreed_final(view), self._pending[-1].block.number)
-        range_ = [added for added in self._pending if added.block.number <= target]
+        final = await self._agreed_final(view)
+        if final is None:
+            return None
+        range_ = [added for added in self._pending if added.block.number <= final.number]
         if not range_:
             return None
         block = range_[-1].block
@@ -326,6 +342,7 @@ class Follower:
         (header,) = await headers_on(self._rpc, view.endpoint, [block.number])
         if header is None:
             raise ChainDisagrees(f"{view.endpoint.name} has no block {block.number}, which it calls final")
+        self._check_is_final(header.block, final)
         if header.block.hash != block.hash:
             return await self._reorg(view, header.block)  # final on a branch that is not ours, nor longer yet
         first = self._final_number + 1
