@@ -15,6 +15,7 @@ from bridge.domain.errors import ConfigError
 EXIT_NO = 1
 EXIT_MEND = 2
 EXIT_NOT_READY = 3
+EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 app = typer.Typer(
     name="bridge",

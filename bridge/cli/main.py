@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 # Each of these registers its commands.
 from bridge.cli import daemon, reports, simulation  # noqa: F401
-from bridge.cli.app import EXIT_MEND, EXIT_NO, EXIT_NOT_READY, app
+from bridge.cli.app import EXIT_FAULT, EXIT_MEND, EXIT_NO, EXIT_NOT_READY, app
 from bridge.domain.errors import BridgeError, ConfigError, RetryableError
 
 
@@ -23,6 +24,9 @@ def main() -> None:
     except BridgeError as error:
         _say(error)
         sys.exit(EXIT_NO)
+    except Exception:  # noqa: BLE001  # a fault of ours must not look like an answer of ours
+        traceback.print_exc()
+        sys.exit(EXIT_FAULT)
 
 
 def _say(error: BridgeError) -> None:
