@@ -15,9 +15,9 @@ from typing import Protocol
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.confirmations import Confirmation, Transition
-from bridge.domain.decisions import Decision
+from bridge.domain.decisions import Decision, Stored
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
-from bridge.domain.ledger import Asset, Balance, Coverage, Intent, Journal, OpenBatch, Unbooked
+from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
 from bridge.domain.payouts import (
     Action,
     Attempt,
@@ -376,11 +376,19 @@ class BookingStore(Protocol):
     async def unbooked(self, chain: str, through: int, limit: int) -> Unbooked:
         """At most `limit` facts of blocks up to `through`, those of the oldest blocks first."""
 
+    async def bookable(self, chain: str, through: int, source: str, after: bytes, limit: int) -> list[bytes]:
+        """Refs of what must be booked of `source` (decision, distribution, attempt), in order, after `after`."""
+
+    async def facts(
+        self, chain: str, source: str, refs: Sequence[bytes]
+    ) -> Sequence[Decided] | Sequence[Intent] | Sequence[GasPaid]:
+        """What journals of `source` are made from."""
+
     async def unbooked_count(self, chain: str, through: int) -> int: ...
     async def forget(self, entries: Sequence[int]) -> None:
         """They are booked, in this transaction."""
 
-    async def open_batches(self, batches: Sequence[tuple[bytes, int]]) -> list[OpenBatch]:
+    async def open_batches(self, batches: Sequence[tuple[bytes, int]]) -> list[IntendedBatch]:
         """Those of `batches` (distribution id, index) whose intent is booked and that nothing has closed."""
 
 
@@ -431,8 +439,23 @@ class AuditStore(Protocol):
     async def spent(self, chain: str, operator: Address, through: int, allowance_s: int) -> Spent | None:
         """None where the operator never sent anything for us."""
 
-    async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], tuple[AssetId, int]]:
-        """Asset and total of those of `batches` (distribution id, index) that were planned here."""
+    async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], IntendedBatch]:
+        """Those of `batches` (distribution id, index) that were planned here."""
+
+    async def ranges(self, chain: str, after: int, last: int, limit: int) -> list[tuple[int, int, int, bytes]]:
+        """First and last block, number of logs and their digest, of ranges that begin after block `after`."""
+
+    async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
+        """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""
+
+    async def carries(self, chain: str) -> dict[tuple[str, AssetId], dict[Address, int]]:
+        """What is carried now, by rule and asset."""
+
+    async def journals_without_fact(self, chain: str, last: int, executed: Sequence[str], limit: int) -> list[str]:
+        """Journals of the bridge's own deeds that it has no row for; `executed` are refs of batches with a log."""
+
+    async def false_outcomes(self, chain: str, limit: int) -> list[str]:
+        """Payouts whose outcome is not what was booked."""
 
     async def waiting(self, chain: str) -> list[Waiting]:
         """Batches whose intent is booked and that nothing has closed, oldest window first."""

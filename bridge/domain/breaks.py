@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from bridge.domain.ledger import SUSPENSE_IN
+from bridge.domain.events import Log
+from bridge.domain.ledger import SUSPENSE_IN, IntendedBatch
 from bridge.domain.states import BreakState
-from bridge.domain.units import AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp
 
 
 class Level(StrEnum):
@@ -243,6 +244,9 @@ class Executed:
     token: AssetId | None
     moved: int  # paid + credited, atoms
     ref: str  # of the log
+    received: Mapping[Address, int]  # by recipient: what transfers brought it, and what was credited to it
+    log: Log
+    credited: frozenset[Address]
 
 
 @dataclass(slots=True)
@@ -258,14 +262,18 @@ class Batches:
             self.duplicates.append(executed)
         self.executed.setdefault(key, executed)
 
-    def judge(self, at: BlockStamp, intended: Mapping[tuple[bytes, int], tuple[AssetId, int]]) -> Check:
-        """`intended` has asset and total of each batch that we know."""
+    def judge(self, at: BlockStamp, intended: Mapping[tuple[bytes, int], IntendedBatch]) -> Check:
+        """`intended` has each of the executed batches that we know."""
         differences = [self._difference(BreakKind.DUPLICATE, batch, batch.moved) for batch in self.duplicates]
         for key, batch in self.executed.items():
-            if key not in intended:
+            planned = intended.get(key)
+            if planned is None:
                 differences.append(self._difference(BreakKind.UNEXPECTED_OUT, batch, batch.moved))
-            elif intended[key] != (batch.token, batch.moved):
-                differences.append(self._difference(BreakKind.AMOUNT_MISMATCH, batch, batch.moved - intended[key][1]))
+                continue
+            dues = {due.recipient: due.amount for due in planned.dues}
+            total = sum(dues.values())
+            if (batch.token, batch.moved, batch.received) != (planned.asset, total, dues):
+                differences.append(self._difference(BreakKind.AMOUNT_MISMATCH, batch, batch.moved - total))
         known = sum(key in intended for key in self.executed)
         return Check(
             Level.PAYOUT,

@@ -321,8 +321,8 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenBatch:
-    """One batch of a booked intent that is neither settled nor void."""
+class IntendedBatch:
+    """One batch of an intent."""
 
     distribution_id: bytes
     index: int
@@ -347,7 +347,7 @@ def book_intent(intent: Intent) -> Journal:
     )
 
 
-def book_settlement(batch: OpenBatch, executed: Log, credited: Collection[Address]) -> Journal:
+def book_settlement(batch: IntendedBatch, executed: Log, credited: Collection[Address]) -> Journal:
     """The batch as the finalized log `executed` says it happened.
 
     A paid recipient's pending is posted; that of a `credited` one is voided, for the Distributor kept the amount and
@@ -365,7 +365,7 @@ def book_settlement(batch: OpenBatch, executed: Log, credited: Collection[Addres
     return Journal("settlement", reason, "batch", ref, executed.block, executed.timestamp, tuple(transfers))
 
 
-def book_void(batch: OpenBatch, at: BlockStamp, valid_at: int) -> Journal:
+def book_void(batch: IntendedBatch, at: BlockStamp, valid_at: int) -> Journal:
     """The batch was given up: nothing is pending any more, and the recipients are still owed.
 
     Shares source and ref with the settlement: a batch can be closed once.

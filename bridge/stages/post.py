@@ -43,7 +43,7 @@ OF_DISTRIBUTOR = (
     "Credited(bytes32 indexed id, address indexed token, address indexed to, uint32 index, uint256 amount)",
     "Withdrawn(address indexed token, address indexed account, address indexed to, uint256 amount)",
 )
-EXECUTED, CREDITED = "distributor.BatchExecuted", "distributor.Credited"
+TRANSFERRED, EXECUTED, CREDITED = "token.Transfer", "distributor.BatchExecuted", "distributor.Credited"
 
 
 class EventReader:

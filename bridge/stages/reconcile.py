@@ -7,7 +7,7 @@ one snapshot; the chain is asked for the same block by its hash.
     balance       vault and distributor in every token, the operator's native coin: books = chain
     nonce         transactions the operator sent = slots that were spent
     completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked;
-                  in a full run also journals with their keys, and balances as the sum of transfers
+                  in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
     suspense      suspense:in and suspense:out are empty
     payout        executed batches = intended batches; what is pending = what is in flight; nothing waits for too long
 
@@ -16,8 +16,8 @@ There is no tolerance of amounts. What cannot be judged yet is skipped, with its
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.breaks import (
@@ -36,11 +36,12 @@ from bridge.domain.breaks import (
     judge_waiting,
 )
 from bridge.domain.errors import RetryableError
-from bridge.domain.events import Block, Event, Log
+from bridge.domain.events import Block, Event, Log, Value
 from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, Balance, Journal, Watched, book_event, gas_code, log_ref
-from bridge.domain.units import AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
-from bridge.stages.post import EXECUTED, EventReader, batch_of
+from bridge.stages.post import CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
+from bridge.stages.remake import check_facts, check_ranges, check_records
 
 INTERVAL_MS = 60_000
 DEADLINE_S = 86_400
@@ -148,8 +149,9 @@ class Reconcile:
         since = opening if full else (await tx.audits.last_balanced(at.chain) or opening)
         balances = {(b.code, b.asset): b for b in await tx.ledger.balances(at.chain, at.number)}
         unbooked = await tx.bookings.unbooked_count(at.chain, at.number)
+        batches = Batches()
         checks = [
-            *await self._events(tx, books, at, since),
+            *await self._events(tx, books, at, since, batches),
             *await self._completeness(tx, books, at, since),
             Check(
                 Level.COMPLETENESS,
@@ -158,7 +160,7 @@ class Reconcile:
                 actual=unbooked,
                 skipped=f"{unbooked} decisions, distributions or attempts wait to be booked" if unbooked else None,
             ),
-            *(await self._rows(tx, at) if full else ()),
+            *(await self._rows(tx, books, at, batches) if full else ()),
             *await self._suspense(tx, books, at, balances),
             *await self._intents(tx, at, balances),
         ]
@@ -171,9 +173,9 @@ class Reconcile:
             headers=tuple(await tx.audits.sample(at.chain, since + 1, at.number, HEADERS_MAX)),
         )
 
-    async def _events(self, tx: Transaction, books: Books, at: BlockStamp, since: int) -> list[Check]:
-        """Both directions; and the executed batches among the logs against those that were planned."""
-        reader, batches = self._readers[at.chain], Batches()
+    async def _events(self, tx: Transaction, books: Books, at: BlockStamp, since: int, batches: Batches) -> list[Check]:
+        """Both directions; and the executed `batches` among the logs against those that were planned."""
+        reader = self._readers[at.chain]
         differences: list[Difference] = []
         logs_seen = journals_seen = 0
         position = since
@@ -188,9 +190,8 @@ class Reconcile:
                 for journal, log in zip(expected, logs, strict=True)
                 if (found := _difference(journal, booked.get(journal.ref), log)) is not None
             ]
-            for event in events:
-                if event.source == EXECUTED:
-                    batches.add(_executed(event, books.watched))
+            for executed in _executions(events, books.watched):
+                batches.add(executed)
             logs_seen += len(logs)
             journals_seen += len(booked)
             position = logs[-1].block.number if len(logs) >= self._logs_at_once else at.number
@@ -217,7 +218,7 @@ class Reconcile:
             Check(Level.COMPLETENESS, "links", at, differences=_bounded(links)),
         ]
 
-    async def _rows(self, tx: Transaction, at: BlockStamp) -> list[Check]:
+    async def _rows(self, tx: Transaction, books: Books, at: BlockStamp, batches: Batches) -> list[Check]:
         torn = [
             Difference(BreakKind.AMOUNT_MISMATCH, f"journal {journal}", {"journal": journal})
             for journal in await tx.audits.torn_journals(at.chain, DIFFERENCES_MAX)
@@ -229,6 +230,9 @@ class Reconcile:
         return [
             Check(Level.COMPLETENESS, "journals and keys", at, differences=tuple(torn)),
             Check(Level.COMPLETENESS, "balances and transfers", at, differences=tuple(false)),
+            await check_ranges(tx, at),
+            await check_records(tx, at),
+            await check_facts(tx, at, books.watched.native.id, batches),
         ]
 
     async def _suspense(
@@ -299,21 +303,28 @@ class Reconcile:
 
     async def _headers(self, books: Books, view: _View) -> tuple[Check, bool]:
         """Stored headers as a node tells them now; and whether it has the block that all is compared at."""
-        stored = {block.number: block.hash for block in view.headers} | {view.at.number: view.at.hash}
-        told = {block.number: block.hash for block in await books.chain.blocks(sorted(stored))}
+        numbers = sorted({view.at.number, *(block.number for block in view.headers)})
+        told = {block.number: block for block in await books.chain.blocks(numbers)}
+        stored = {block.number: (block.hash, block.timestamp) for block in view.headers}
+        if view.at.number not in stored:  # a backfill may not have kept it: then its time is not known
+            node = told.get(view.at.number)
+            stored[view.at.number] = (view.at.hash, node.timestamp if node else 0)
         differences = tuple(
             Difference(
                 BreakKind.PROVIDER_DISAGREEMENT,
                 f"block {number}",
-                {"stored": f"0x{found.hex()}", "node": f"0x{told[number].hex()}" if number in told else "none"},
+                {
+                    "stored": f"0x{hash_.hex()} at {time}",
+                    "node": f"0x{told[number].hash.hex()} at {told[number].timestamp}" if number in told else "none",
+                },
             )
-            for number, found in sorted(stored.items())
-            if told.get(number) != found
+            for number, (hash_, time) in sorted(stored.items())
+            if number not in told or (told[number].hash, told[number].timestamp) != (hash_, time)
         )
         check = Check(
             Level.COMPLETENESS, "headers", view.at, expected=len(stored), actual=len(told), differences=differences
         )
-        return check, told.get(view.at.number) == view.at.hash
+        return check, view.at.number in told and told[view.at.number].hash == view.at.hash
 
     async def _nonce(self, books: Books, view: _View) -> Check:
         code = gas_code(books.watched.operator)
@@ -341,12 +352,38 @@ def _difference(expected: Journal, booked: Journal | None, log: Log) -> Differen
     return Difference(kind, f"log {expected.ref}", evidence)
 
 
-def _executed(event: Event, watched: Watched) -> Executed:
-    distribution_id, index = batch_of(event)
-    paid, credited = event.fields["paid"], event.fields["credited"]
-    assert isinstance(paid, int)
-    assert isinstance(credited, int)
-    return Executed(distribution_id, index, watched.token(event.fields["token"]), paid + credited, log_ref(event.log))
+def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]:
+    """Executed batches, each with what its recipients got: what left the distributor in its transaction before it."""
+    moved: defaultdict[tuple[bytes, AssetId | None], Counter[Address]] = defaultdict(Counter)
+    credited: defaultdict[tuple[bytes, int], Counter[Address]] = defaultdict(Counter)
+    for event in events:
+        fields, log = event.fields, event.log
+        if event.source == TRANSFERRED and fields["from"] == watched.distributor and fields["value"]:
+            moved[log.tx_hash, watched.token(log.address)][_address(fields["to"])] += _int(fields["value"])
+        elif event.source == CREDITED:
+            credited[batch_of(event)][_address(fields["to"])] += _int(fields["amount"])
+        elif event.source == EXECUTED:
+            key, token = batch_of(event), watched.token(fields["token"])
+            kept = credited.pop(key, Counter())
+            yield Executed(
+                *key,
+                token=token,
+                moved=_int(fields["paid"]) + _int(fields["credited"]),
+                ref=log_ref(log),
+                received=moved.pop((log.tx_hash, token), Counter()) + kept,
+                log=log,
+                credited=frozenset(kept),
+            )
+
+
+def _int(value: Value) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _address(value: Value) -> Address:
+    assert isinstance(value, bytes)
+    return Address(value)
 
 
 def _posted(balances: Mapping[tuple[str, AssetId], Balance], code: str, asset: AssetId) -> int:

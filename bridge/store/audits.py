@@ -6,11 +6,17 @@ everything and are asked in a full run only; those about slots and intents read 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from bridge.domain.breaks import Spent, Waiting
+from bridge.domain.decisions import Stored
 from bridge.domain.events import Block
+from bridge.domain.ledger import Due, IntendedBatch
+from bridge.domain.rules import Window
 from bridge.domain.units import Address, AssetId, BlockStamp
 
 if TYPE_CHECKING:
@@ -131,11 +137,11 @@ LIVE = """
 """
 
 INTENDED = """
-    SELECT p.distribution_id, p.batch_index, d.asset, sum(p.amount) AS amount
+    SELECT p.distribution_id, p.batch_index, d.asset, p.recipient, p.amount
       FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
       JOIN payouts p USING (distribution_id, batch_index)
       JOIN distributions d USING (distribution_id)
-     GROUP BY 1, 2, 3
+     ORDER BY 1, 2, 4
 """
 
 WAITING = """
@@ -152,6 +158,55 @@ WAITING = """
        AND NOT EXISTS (SELECT FROM journal_keys c WHERE c.source = 'batch'
                           AND c.ref = encode(d.distribution_id, 'hex') || ':' || p.batch_index)
      ORDER BY e.window_end, d.distribution_id, p.batch_index
+"""
+
+RANGES = """
+    -- FULL.
+    SELECT first_block, last_block, logs, digest FROM finalized_ranges
+     WHERE chain = $1 AND first_block > $2 AND last_block <= $3 ORDER BY first_block LIMIT $4
+"""
+
+STORED = """
+    -- FULL. Decisions with everything that their record must bear out, in the order of windows of each rule.
+    SELECT d.decision_id, d.rule, d.version, r.content_hash AS rule_hash, d.asset, d.window_start, d.window_end,
+           sha256(convert_to(r.body, 'UTF8')) AS rule_text_hash, d.block_number, d.block_hash, d.verdict, d.surplus,
+           d.total, d.carried_in, d.carried_out, d.artifact, p.distribution_id, p.total AS planned_total
+      FROM decisions d JOIN rules r USING (rule, version) LEFT JOIN distributions p USING (decision_id)
+     WHERE d.chain = $1 AND (d.rule, d.window_start) > ($2, $3)
+     ORDER BY d.rule, d.window_start LIMIT $4
+"""
+ALLOCATED = "SELECT decision_id, recipient, amount, carried_in FROM allocations WHERE decision_id = ANY($1)"
+PLANNED = "SELECT distribution_id, recipient, amount FROM payouts WHERE distribution_id = ANY($1)"
+CARRIED = "SELECT recipient, amount FROM carries WHERE chain = $1 AND rule = $2 AND asset = $3"
+CARRIERS = "SELECT DISTINCT rule, asset FROM carries WHERE chain = $1 ORDER BY 1, 2"
+
+JOURNALS_WITHOUT_FACT = """
+    -- FULL. Nothing that the bridge did, and nothing that the chain did, is behind them.
+    SELECT j.source || ' ' || j.ref FROM journals j
+     WHERE j.chain = $1 AND j.block_number <= $2 AND CASE j.source
+         WHEN 'decision' THEN NOT EXISTS (SELECT FROM decisions d WHERE encode(d.decision_id, 'hex') = j.ref)
+         WHEN 'distribution' THEN
+             NOT EXISTS (SELECT FROM distributions d WHERE encode(d.distribution_id, 'hex') = j.ref)
+         WHEN 'attempt' THEN
+             NOT EXISTS (SELECT FROM attempts a WHERE a.chain = $1 AND a.final AND encode(a.tx_id, 'hex') = j.ref)
+         WHEN 'batch' THEN j.kind = 'settlement' AND NOT j.ref = ANY($3) OR j.kind = 'void' AND NOT EXISTS (
+             SELECT FROM actions a WHERE a.kind = 'execute' AND a.state = 'void'
+                AND encode(a.distribution_id, 'hex') || ':' || (a.ordinal - 1) = j.ref)
+         ELSE FALSE END
+     ORDER BY j.block_number, j.journal_id LIMIT $4
+"""
+
+FALSE_OUTCOMES = """
+    -- FULL. Payouts of settled batches whose outcome is not what the settlement booked: void and credited, or paid.
+    SELECT encode(p.distribution_id, 'hex') || ' to 0x' || encode(p.recipient, 'hex')
+      FROM payouts p
+      JOIN journal_keys k ON k.source = 'batch' AND k.ref = encode(p.distribution_id, 'hex') || ':' || p.batch_index
+      JOIN journals j USING (chain, block_number, journal_id)
+      JOIN transfers t USING (chain, block_number, journal_id)
+      JOIN accounts a ON a.account_id = t.debit_account AND a.code = 'payable:0x' || encode(p.recipient, 'hex')
+     WHERE k.chain = $1 AND j.kind = 'settlement' AND t.phase IN ('post', 'void')
+       AND p.outcome <> CASE t.phase WHEN 'post' THEN 'paid' ELSE 'credited' END
+     ORDER BY 1 LIMIT $2
 """
 
 
@@ -208,11 +263,58 @@ class Audits:
             foreign=[slot["nonce"] for slot in await self._connection.fetch(FOREIGN, chain, operator)],
         )
 
-    async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], tuple[AssetId, int]]:
-        """Asset and total of those of `batches` (distribution id, index) that were planned here."""
+    async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], IntendedBatch]:
+        """Those of `batches` (distribution id, index) that were planned here."""
         ids, indexes = [batch[0] for batch in batches], [batch[1] for batch in batches]
         rows = await self._connection.fetch(INTENDED, ids, indexes)
-        return {(row["distribution_id"], row["batch_index"]): (row["asset"], row["amount"]) for row in rows}
+        return {
+            key: IntendedBatch(*key, asset, tuple(Due(key[1], row["recipient"], row["amount"]) for row in group))
+            for (*key_, asset), group in groupby(rows, key=itemgetter("distribution_id", "batch_index", "asset"))
+            for key in [(key_[0], key_[1])]
+        }
+
+    async def ranges(self, chain: str, after: int, last: int, limit: int) -> list[tuple[int, int, int, bytes]]:
+        """First and last block, number of logs and their digest, of ranges that begin after block `after`."""
+        return [tuple(row) for row in await self._connection.fetch(RANGES, chain, after, last, limit)]
+
+    async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
+        """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""
+        rows = await self._connection.fetch(STORED, chain, *after, limit)
+        allocations: defaultdict[bytes, dict[Address, tuple[int, int]]] = defaultdict(dict)
+        for row in await self._connection.fetch(ALLOCATED, [row["decision_id"] for row in rows]):
+            allocations[row["decision_id"]][row["recipient"]] = (row["amount"], row["carried_in"])
+        planned: defaultdict[bytes, dict[Address, int]] = defaultdict(dict)
+        ids = [row["distribution_id"] for row in rows if row["distribution_id"] is not None]
+        for row in await self._connection.fetch(PLANNED, ids):
+            planned[row["distribution_id"]][row["recipient"]] = row["amount"]
+        same = set(Stored.__dataclass_fields__) & set(rows[0].keys() if rows else ())
+        return [
+            Stored(
+                **{name: row[name] for name in same},
+                window=Window(row["window_start"], row["window_end"]),
+                allocations=allocations[row["decision_id"]],
+                planned=None if row["distribution_id"] is None else planned[row["distribution_id"]],
+            )
+            for row in rows
+        ]
+
+    async def carries(self, chain: str) -> dict[tuple[str, AssetId], dict[Address, int]]:
+        """What is carried now, by rule and asset."""
+        return {
+            (rule, asset): {
+                row["recipient"]: row["amount"] for row in await self._connection.fetch(CARRIED, chain, rule, asset)
+            }
+            for rule, asset in await self._connection.fetch(CARRIERS, chain)
+        }
+
+    async def journals_without_fact(self, chain: str, last: int, executed: Sequence[str], limit: int) -> list[str]:
+        """Journals of the bridge's own deeds that it has no row for; `executed` are refs of batches with a log."""
+        rows = await self._connection.fetch(JOURNALS_WITHOUT_FACT, chain, last, executed, limit)
+        return [row[0] for row in rows]
+
+    async def false_outcomes(self, chain: str, limit: int) -> list[str]:
+        """Payouts whose outcome is not what was booked."""
+        return [row[0] for row in await self._connection.fetch(FALSE_OUTCOMES, chain, limit)]
 
     async def waiting(self, chain: str) -> list[Waiting]:
         """Batches whose intent is booked and that nothing has closed, oldest window first."""

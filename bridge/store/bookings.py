@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.domain.events import Block, Log
-from bridge.domain.ledger import Coverage, Decided, Due, GasPaid, Intent, OpenBatch, Share, Unbooked
+from bridge.domain.ledger import Coverage, Decided, Due, GasPaid, IntendedBatch, Intent, Share, Unbooked
 from bridge.domain.units import Address, BlockStamp
 
 if TYPE_CHECKING:
@@ -84,6 +84,28 @@ GAS = """
      WHERE a.chain = $1 AND a.tx_id = ANY($2)
 """
 
+# What must be in the books through block $2, by what the bridge did, a page after $3.
+BOOKABLE = {
+    "decision": """
+        SELECT decision_id FROM decisions e
+         WHERE chain = $1 AND block_number <= $2 AND decision_id > $3
+           AND NOT EXISTS (SELECT FROM unbooked u WHERE u.source = 'decision' AND u.ref = e.decision_id)
+         ORDER BY 1 LIMIT $4
+    """,
+    "distribution": """
+        SELECT distribution_id FROM distributions d JOIN decisions e USING (decision_id)
+         WHERE d.chain = $1 AND e.block_number <= $2 AND distribution_id > $3
+           AND NOT EXISTS (SELECT FROM unbooked u WHERE u.source = 'distribution' AND u.ref = d.distribution_id)
+         ORDER BY 1 LIMIT $4
+    """,
+    "attempt": """
+        SELECT tx_id FROM attempts a
+         WHERE chain = $1 AND final AND block_number <= $2 AND tx_id > $3
+           AND NOT EXISTS (SELECT FROM unbooked u WHERE u.source = 'attempt' AND u.ref = a.tx_id)
+         ORDER BY 1 LIMIT $4
+    """,
+}
+
 # Batches whose intent is booked and that no settlement or void has closed.
 OPEN_BATCHES = """
     SELECT p.distribution_id, p.batch_index, p.recipient, p.amount, d.asset
@@ -138,6 +160,22 @@ class Bookings:
             voids=tuple((row["ref"], row["batch_index"]) for row in rows if row["source"] == "void"),
         )
 
+    async def bookable(self, chain: str, through: int, source: str, after: bytes, limit: int) -> list[bytes]:
+        """Refs of what must be booked of `source` (decision, distribution, attempt), in order, after `after`."""
+        return [row[0] for row in await self._connection.fetch(BOOKABLE[source], chain, through, after, limit)]
+
+    async def facts(
+        self, chain: str, source: str, refs: Sequence[bytes]
+    ) -> Sequence[Decided] | Sequence[Intent] | Sequence[GasPaid]:
+        """What journals of `source` are made from."""
+        match source:
+            case "decision":
+                return await self._decisions(refs)
+            case "distribution":
+                return await self._intents(refs)
+            case _:
+                return await self._gas(chain, refs)
+
     async def unbooked_count(self, chain: str, through: int) -> int:
         count: int = await self._connection.fetchval(UNBOOKED_COUNT, chain, through)
         return count
@@ -146,13 +184,13 @@ class Bookings:
         """They are booked, in this transaction."""
         await self._connection.execute(FORGET, entries)
 
-    async def open_batches(self, batches: Sequence[tuple[bytes, int]]) -> list[OpenBatch]:
+    async def open_batches(self, batches: Sequence[tuple[bytes, int]]) -> list[IntendedBatch]:
         """Those of `batches` (distribution id, index) whose intent is booked and that nothing has closed."""
         ids, indexes = [batch[0] for batch in batches], [batch[1] for batch in batches]
         groups: defaultdict[tuple[bytes, int], list[asyncpg.Record]] = defaultdict(list)
         for row in await self._connection.fetch(OPEN_BATCHES, ids, indexes):
             groups[row["distribution_id"], row["batch_index"]].append(row)
-        return [OpenBatch(*key, rows[0]["asset"], tuple(map(_due, rows))) for key, rows in groups.items()]
+        return [IntendedBatch(*key, rows[0]["asset"], tuple(map(_due, rows))) for key, rows in groups.items()]
 
     async def _decisions(self, ids: Sequence[bytes]) -> tuple[Decided, ...]:
         if not ids:

@@ -19,7 +19,7 @@ from bridge.domain.ledger import (
     GasPaid,
     Intent,
     Journal,
-    OpenBatch,
+    IntendedBatch,
     Phase,
     Share,
     Transfer,
@@ -188,7 +188,7 @@ def test_gas__reverted__is_paid_all_the_same():
 # ── Payouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 DUES = (Due(0, ALICE, 20), Due(0, BOB, 5))
 INTENT = book_intent(Intent(ID, "fee_window", USDX, AT, 1, DUES))
-BATCH = OpenBatch(ID, 0, USDX, DUES)
+BATCH = IntendedBatch(ID, 0, USDX, DUES)
 
 
 def test_intent__planned__is_pending_and_posts_nothing():

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bridge.domain.decisions import canonical
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, Value
+from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, Value, pack_logs
 from bridge.domain.ledger import Asset, Watched
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Lease, LogFilter
@@ -38,7 +39,6 @@ WATCHED = Watched(
 T0 = 1_790_000_000
 FEE_PAID, (BATCH_EXECUTED, CREDITED, WITHDRAWN) = OF_VAULT[0], OF_DISTRIBUTOR
 DISTRIBUTION = hashlib.sha256(b"distribution").digest()
-DECISION = hashlib.sha256(b"decision").digest()
 
 
 Emitted = tuple[Address, str, Mapping[str, Value]]
@@ -128,7 +128,13 @@ class Chain:
         return BlockStamp(CHAIN, number, block_hash(number))
 
     async def _ingest(self, number: int, events: Sequence[Emitted]) -> None:
-        found, before = block_hash(number), block_hash(number - 1)
+        found, before, tx_hash = block_hash(number), block_hash(number - 1), block_hash(number, "tx")
+        words = [Declaration(declaration).encode(values) for _, declaration, values in events]
+        stamp = self.stamp(number)
+        logs = [
+            Log(stamp, index, tx_hash, 0, events[index][0], topics, data, T0 + number)
+            for index, (topics, data) in enumerate(words)
+        ]
         async with self.database.begin() as tx:
             sql = tx.connection
             await sql.execute(
@@ -138,14 +144,14 @@ class Chain:
             )
             await sql.execute(
                 "INSERT INTO finalized_ranges VALUES ($1, $2, $2, $3, $4, $5, 'node', 'node')",
-                *(CHAIN, number, found, len(events), b""),
+                *(CHAIN, number, found, len(events), pack_logs(logs).digest()),
             )
-            for index, (emitter, declaration, values) in enumerate(events):
-                topics, data = Declaration(declaration).encode(values)
+            for index, (topics, data) in enumerate(words):
+                emitter = events[index][0]
                 four = [*topics, None, None, None][:4]
                 await sql.execute(
                     "INSERT INTO logs VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, $11)",
-                    *(CHAIN, number, found, index, block_hash(number, "tx"), emitter, *four, data),
+                    *(CHAIN, number, found, index, tx_hash, emitter, *four, data),
                 )
 
     # ── ports.ChainReader ──────────────────────────────────────────────────────────────────────────────────────────
@@ -216,20 +222,43 @@ def batch(
 
 # ── Rows of decide and pay ──────────────────────────────────────────────────────────────────────────────────────────
 async def decide(chain: Chain, at: int, amounts: Mapping[Address, int], *, carried_out: int = 0) -> None:
+    """A decision whose rows say what its artifact says. What is carried has no recipient yet."""
+    total, body = sum(amounts.values()), "fees"
+    rule_hash = hashlib.sha256(body.encode()).digest()
+    left = {"pool": str(carried_out)} if carried_out else {}
+    artifact = canonical({
+        "rule": {"name": "fee_window", "version": 1, "sha256": rule_hash.hex()},
+        "asset": USDX,
+        "window": {"start": T0, "end": T0 + at + 1},
+        "blocks": {"last": at, "hash": f"0x{block_hash(at).hex()}"},
+        "verdict": "pay",
+        "surplus": {"found": str(total)},
+        "total": str(total),
+        "carried_in": {"total": "0", "by": {}},
+        "carried_out": {"total": str(carried_out), "by": left},
+        "allocations": [
+            {"recipient": f"0x{recipient.hex()}", "amount": str(amount), "carried_in": "0"}
+            for recipient, amount in amounts.items()
+        ],
+    })  # fmt: skip
+    decision_id = hashlib.sha256(artifact).digest()
     async with chain.database.begin() as tx:
         sql = tx.connection
         await sql.execute(
-            "INSERT INTO rules (rule, version, content_hash, body) VALUES ('fee_window', 1, '\\x01', '') "
-            "ON CONFLICT DO NOTHING"
+            "INSERT INTO rules (rule, version, content_hash, body) VALUES ('fee_window', 1, $1, $2) "
+            "ON CONFLICT DO NOTHING",
+            *(rule_hash, body),
         )
         await sql.execute(
             "INSERT INTO decisions (decision_id, chain, rule, version, asset, window_start, window_end, block_number, "
             "block_hash, verdict, reason, surplus, total, carried_in, carried_out, artifact) "
-            "VALUES ($1, $2, 'fee_window', 1, $3, $4, $5, $6, $7, 'pay', '', $8, $8, 0, $9, '')",
-            *(DECISION, CHAIN, USDX, T0, T0 + at + 1, at, block_hash(at), sum(amounts.values()), carried_out),
+            "VALUES ($1, $2, 'fee_window', 1, $3, $4, $5, $6, $7, 'pay', '', $8, $8, 0, $9, $10)",
+            *(decision_id, CHAIN, USDX, T0, T0 + at + 1, at, block_hash(at), total, carried_out, artifact),
         )
         for recipient, amount in amounts.items():
-            await sql.execute("INSERT INTO allocations VALUES ($1, $2, $3, 0)", DECISION, recipient, amount)
+            await sql.execute("INSERT INTO allocations VALUES ($1, $2, $3, 0)", decision_id, recipient, amount)
+        if carried_out:
+            await sql.execute("INSERT INTO carries VALUES ($1, 'fee_window', $2, '', $3)", CHAIN, USDX, carried_out)
 
 
 async def plan(chain: Chain, amounts: Mapping[Address, int]) -> int:
@@ -238,8 +267,8 @@ async def plan(chain: Chain, amounts: Mapping[Address, int]) -> int:
         sql = tx.connection
         await sql.execute(
             "INSERT INTO distributions (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, "
-            "content_hash) VALUES ($1, $2, $3, 'fee_window', $4, $5, $6, 1, '')",
-            *(DISTRIBUTION, DECISION, CHAIN, USDX, sum(amounts.values()), len(amounts)),
+            "content_hash) SELECT $1, decision_id, $2, 'fee_window', $3, $4, $5, 1, '' FROM decisions",
+            *(DISTRIBUTION, CHAIN, USDX, sum(amounts.values()), len(amounts)),
         )
         for recipient, amount in amounts.items():
             await sql.execute("INSERT INTO payouts VALUES ($1, $2, 0, $3)", DISTRIBUTION, recipient, amount)

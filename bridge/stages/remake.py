@@ -1,0 +1,143 @@
+"""What a full reconciliation makes again: rows must still say what they were made from.
+
+    stored logs ──────────────────────► the digest that two reads agreed on       finalized ranges
+    decision's artifact ──────────────► its hash, its columns, its rows           records
+    decisions, distributions, gas,
+    executed batches ─────────────────► journals, field by field, both ways       facts
+
+So an entry that was changed together with its balance is found too. What is not made again here: the decision itself
+from its logs, for that needs a node with the states of old blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bridge.domain.breaks import Batches, BreakKind, Check, Difference, Level
+from bridge.domain.decisions import Record, carries_as_recorded, compare_with_record, follows
+from bridge.domain.events import pack_logs
+from bridge.domain.ledger import (
+    Decided,
+    GasPaid,
+    IntendedBatch,
+    Intent,
+    Journal,
+    batch_ref,
+    book_decision,
+    book_gas,
+    book_intent,
+    book_settlement,
+)
+from bridge.domain.units import AssetId, BlockStamp
+from bridge.ports import Transaction
+
+PAGE = 200
+DIFFERENCES_MAX = 1_000
+
+
+async def check_ranges(tx: Transaction, at: BlockStamp) -> Check:
+    """The logs of each finalized range are those that two reads agreed on, to the byte."""
+    differences: list[Difference] = []
+    after, count = -1, 0
+    while page := await tx.audits.ranges(at.chain, after, at.number, PAGE):
+        for first, last, logs, digest in page:
+            stored = pack_logs(await tx.events.logs(at.chain, first, last))
+            count += 1
+            if (stored.count, stored.digest()) != (logs, digest):
+                evidence = {"first": first, "last": last, "read": logs, "stored": stored.count}
+                differences.append(Difference(BreakKind.AMOUNT_MISMATCH, f"logs of blocks {first} to {last}", evidence))
+        after = page[-1][0]
+    return _check("logs of ranges", at, count, differences)
+
+
+async def check_records(tx: Transaction, at: BlockStamp) -> Check:
+    """Decisions, allocations, payouts and carries are what the artifacts say, and decisions of a rule join."""
+    differences: list[Difference] = []
+    last: dict[tuple[str, AssetId], Record] = {}
+    after, count = ("", -1), 0
+    while page := await tx.audits.stored(at.chain, after, PAGE):
+        for record in map(compare_with_record, page):
+            stored = record.stored
+            wrong = [*record.contradictions, *follows(last.get((stored.rule, stored.asset)), record)]
+            if wrong:
+                differences.append(_changed(f"decision {stored.decision_id.hex()}", wrong))
+            last[stored.rule, stored.asset] = record
+        after, count = (page[-1].rule, page[-1].window.start), count + len(page)
+    carries = await tx.audits.carries(at.chain)
+    for rule, asset in sorted(last.keys() | carries.keys()):
+        left = last[rule, asset].carried_out if (rule, asset) in last else {}
+        if carries_as_recorded(carries.get((rule, asset), {})) != left:
+            differences.append(_changed(f"carries of {rule}", [asset]))
+    differences += [
+        _changed(f"payout {payout}", ["outcome"])
+        for payout in await tx.audits.false_outcomes(at.chain, DIFFERENCES_MAX)
+    ]
+    return _check("records", at, count, differences)
+
+
+async def check_facts(tx: Transaction, at: BlockStamp, native: AssetId, batches: Batches) -> Check:
+    """Whatever the bridge did, and whatever batch the chain executed, has the journal that it must have."""
+    differences: list[Difference] = []
+    count = 0
+    for source in ("decision", "distribution", "attempt"):
+        after = b""
+        while refs := await tx.bookings.bookable(at.chain, at.number, source, after, PAGE):
+            expected = [_book(fact, native) for fact in await tx.bookings.facts(at.chain, source, refs)]
+            differences += await _compare(tx, source, expected)
+            after, count = refs[-1], count + len(refs)
+    keys = sorted(batches.executed)
+    for first in range(0, len(keys), PAGE):
+        page = keys[first : first + PAGE]
+        planned = await tx.audits.intended(page)
+        waiting = {(batch.distribution_id, batch.index) for batch in await tx.bookings.open_batches(page)}
+        differences += [_missing(f"batch {batch_ref(*key)}") for key in sorted(waiting)]
+        expected = [_settle(planned[key], batches) for key in page if key in planned and key not in waiting]
+        differences += await _compare(tx, "batch", expected, optional=True)
+        count += len(page)
+    unfounded = await tx.audits.journals_without_fact(
+        at.chain, at.number, [batch_ref(*key) for key in keys], DIFFERENCES_MAX
+    )
+    differences += [_changed(f"journal {journal}", ["nothing that happened is behind it"]) for journal in unfounded]
+    return _check("facts", at, count, differences)
+
+
+def _book(fact: Decided | Intent | GasPaid, native: AssetId) -> Journal:
+    match fact:
+        case Decided():
+            return book_decision(fact)
+        case Intent():
+            return book_intent(fact)
+        case GasPaid():
+            return book_gas(fact, native)
+
+
+def _settle(batch: IntendedBatch, batches: Batches) -> Journal:
+    key = (batch.distribution_id, batch.index)
+    return book_settlement(batch, batches.executed[key].log, batches.executed[key].credited)
+
+
+async def _compare(
+    tx: Transaction, source: str, expected: Sequence[Journal], *, optional: bool = False
+) -> list[Difference]:
+    """`optional`: where its intent is not booked yet, a settlement cannot be."""
+    booked = {journal.ref: journal for journal in await tx.ledger.journals(source, [each.ref for each in expected])}
+    return [
+        _changed(f"journal {source} {journal.ref}", ["amounts, accounts, place or time"])
+        if journal.ref in booked
+        else _missing(f"{source} {journal.ref}")
+        for journal in expected
+        if booked.get(journal.ref) != journal and (journal.ref in booked or not optional)
+    ]
+
+
+def _missing(subject: str) -> Difference:
+    return Difference(BreakKind.MISSING_IN_LEDGER, subject, {"journal": "none"})
+
+
+def _changed(subject: str, what: Iterable[str]) -> Difference:
+    return Difference(BreakKind.AMOUNT_MISMATCH, subject, {"changed": list(what)})
+
+
+def _check(subject: str, at: BlockStamp, count: int, differences: Sequence[Difference]) -> Check:
+    found = tuple(differences[:DIFFERENCES_MAX])
+    return Check(Level.COMPLETENESS, subject, at, expected=count, actual=count, differences=found)
