@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from bridge.domain.errors import HoldError, LeaseLost, RetryableError
@@ -43,10 +43,19 @@ class Wake:
     def __init__(self) -> None:
         self._events: list[asyncio.Event] = []
 
-    def subscribe(self) -> asyncio.Event:
+    @property
+    def waiting(self) -> int:
+        return len(self._events)
+
+    @contextlib.contextmanager
+    def subscribed(self) -> Iterator[asyncio.Event]:
+        """An event that each wake sets, while the block runs."""
         event = asyncio.Event()
         self._events.append(event)
-        return event
+        try:
+            yield event
+        finally:
+            self._events.remove(event)
 
     def __call__(self) -> None:
         for event in self._events:
@@ -98,7 +107,8 @@ class Supervisor:
         while True:
             try:
                 async with self._held_lease(name) as lease:
-                    await self._steps(name, build(lease))
+                    with self._wake.subscribed() as woken:
+                        await self._steps(name, build(lease), woken)
             except LeaseLost as lost:
                 _log.warning(
                     "lease lost, another instance took over", action="lease.lost", stage=name, detail=str(lost)
@@ -106,8 +116,7 @@ class Supervisor:
             except HoldError as error:
                 await self._rest(name, error)
 
-    async def _steps(self, name: str, stage: Stage) -> None:
-        woken = self._wake.subscribe()
+    async def _steps(self, name: str, stage: Stage, woken: asyncio.Event) -> None:
         failures = 0
         while True:
             if self._hold.reason is not None:
@@ -123,8 +132,10 @@ class Supervisor:
                 await self._recovered(name, failures)
                 failures = 0
             if not busy:
+                # Not wait_for: in Python 3.11 it forgets that we were cancelled when the notice comes at that moment.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), self._poll_interval_ms / 1000)
+                    async with asyncio.timeout(self._poll_interval_ms / 1000):
+                        await woken.wait()
 
     async def _failed(self, name: str, error: RetryableError, failures: int) -> None:
         delay_ms = backoff_ms(failures, random.random())  # noqa: S311  # spreads load, guards nothing

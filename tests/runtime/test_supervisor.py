@@ -64,16 +64,24 @@ def deep_reorg() -> bool:
     raise DeepReorg("block 5 was final")
 
 
-def supervisor(database: Database, clock: StillClock, *, holder: str = "test", lease_ms: int = 60_000) -> Supervisor:
+def supervisor(
+    database: Database,
+    clock: StillClock,
+    *,
+    holder: str = "test",
+    lease_ms: int = 60_000,
+    wake: Wake | None = None,
+    poll_interval_ms: int = 5,
+) -> Supervisor:
     return Supervisor(
         chain="anvil",
         database=database,
         leases=Leases(database),
         clock=clock,
-        wake=Wake(),
+        wake=wake or Wake(),
         holder=holder,
         lease_duration_ms=lease_ms,
-        poll_interval_ms=5,
+        poll_interval_ms=poll_interval_ms,
     )
 
 
@@ -188,3 +196,32 @@ async def test_supervisor__unknown_error__is_raised_not_survived(database: Datab
 
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(supervisor(database, StillClock()).run("scripted", lambda _: Scripted(bug)), 20)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_supervisor__cancelled_in_the_moment_of_a_notice__ends_all_the_same(database: Database, turns: int):
+    """The notice and the end come together; whichever the loop sees first, the task must not go on."""
+    wake, stage = Wake(), Scripted()
+    runs = supervisor(database, StillClock(), wake=wake, poll_interval_ms=60_000)
+    task = asyncio.create_task(runs.run("decide", lambda lease: stage))
+    await asyncio.wait_for(stage.idle.wait(), 5)
+    wake()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=2)
+    ended = task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert ended
+
+
+async def test_wake__a_waiter_that_left__is_forgotten(database: Database):
+    wake, stage = Wake(), Scripted()
+    runs = supervisor(database, StillClock(), wake=wake)
+    task = asyncio.create_task(runs.run("decide", lambda lease: stage))
+    await asyncio.wait_for(stage.idle.wait(), 5)
+    assert wake.waiting == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert wake.waiting == 0
