@@ -25,6 +25,8 @@ from bridge.store.database import Database
 from bridge.store.migrations import migrate
 from tests.cli.program import bridge
 
+pytestmark = pytest.mark.slow  # each starts the program anew
+
 START_TIMEOUT_S = 60
 GENESIS = bytes(32)
 PRIVATE_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     finally:
         subprocess.run(shlex.split(end_it[1]), check=True)
         wait_until(lambda: not alive(facts), "gone")
+        shutil.rmtree(facts["directory"])
 
 
 def test_simulate__kept__said_its_verdict_first(kept: Kept):
