@@ -90,6 +90,19 @@ async def test_batch__several_calls__results_in_order(rpc: EvmRpc):
     assert await rpc.batch(calls) == ["0x1", "0x1", False]
 
 
+@pytest.mark.parametrize(
+    "body", [b"null", b"5", b'"x"', b"[5]", b'{"result": "0x1"}', b'{"id": 0}', b'[{"id": [], "result": 1}]']
+)
+async def test_batch__answer_is_no_batch__unavailable(rpc: EvmRpc, monkeypatch: pytest.MonkeyPatch, body: bytes):
+    async def post(endpoint: object, request: object, what: str) -> bytes:
+        return body
+
+    monkeypatch.setattr(rpc, "_post", post)
+    monkeypatch.setattr("bridge.chains.evm.rpc.PAUSE_FIRST_MS", 1)
+    with pytest.raises(ChainUnavailable):
+        await rpc.batch([("eth_blockNumber", []), ("eth_chainId", [])])
+
+
 async def test_batch__one_is_refused__raised(rpc: EvmRpc):
     with pytest.raises(RpcRefused, match="method not found"):
         await rpc.batch([("eth_chainId", []), ("eth_nothing", [])])

@@ -12,7 +12,7 @@ import pytest
 
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
-from bridge.chains.evm.rpc import EvmRpc
+from bridge.chains.evm.rpc import Answer, EvmRpc
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
@@ -36,6 +36,7 @@ from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.ports import BroadcastOutcome, Payer, Ready
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.deploy import Deployer, Deployment
+from bridge.simulation.wallets import Wallet
 
 CHAIN = "here"
 GENESIS_TIMESTAMP = 1_900_000_000
@@ -448,6 +449,56 @@ async def test_evm__one_endpoint_is_dead__the_other_takes_it_and_nobody_disowns(
         assert len(await half_dead.inclusions(attempt.signed.tx_id)) == 1
     finally:
         await rpc.close()
+
+
+RECEIPT = {
+    "blockNumber": "0x5",
+    "blockHash": "0x" + "ab" * 32,
+    "status": "0x1",
+    "gasUsed": "0x5208",
+    "effectiveGasPrice": "0x7",
+}
+NONSENSE: list[object] = [
+    5,
+    [RECEIPT],
+    "0x1",
+    RECEIPT | {"blockHash": 5},
+    RECEIPT | {"blockHash": "0xzz"},
+    RECEIPT | {"blockHash": "0xab"},
+    RECEIPT | {"status": None},
+    RECEIPT | {"gasUsed": "0x"},
+    {key: value for key, value in RECEIPT.items() if key != "effectiveGasPrice"},
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+async def test_evm__receipt_that_is_none__no_evidence_and_no_harm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nonsense: object
+):
+    """One endpoint gone mad neither stops the daemon nor hides what another one knows."""
+    rpc = EvmRpc(["http://mad.example", "http://sane.example"])
+    said: list[object] = [nonsense, RECEIPT]
+
+    async def ask(method: str, params: object) -> list[Answer]:
+        return [Answer(endpoint, result, None) for endpoint, result in zip(rpc.endpoints, said, strict=True)]
+
+    monkeypatch.setattr(rpc, "call_on_each", ask)
+    wallet = Wallet.derive(1, "operator")
+    (tmp_path / "operator.json").write_text(wallet.keystore("sesame"))
+    payer = EvmPayer(
+        chain=CHAIN,
+        chain_id=CHAIN_ID,
+        rpc=rpc,
+        signer=KeystoreSigner.load(tmp_path / "operator.json", "sesame"),
+        vault=Address(b"\x01" * 20),
+        distributor=Address(b"\x02" * 20),
+        ceilings=FeeCeilings(max_fee=20 * GWEI, priority_fee=GWEI),
+    )
+    sane = Inclusion(BlockStamp(CHAIN, 5, b"\xab" * 32), True, 21_000, 147_000)
+    assert await payer.inclusions(b"\x01" * 32) == (sane,)
+    said[1] = None
+    with pytest.raises(RetryableError, match=r"mad\.example|quantity"):
+        await payer.inclusions(b"\x01" * 32)
 
 
 def _hex(value: bytes) -> str:

@@ -179,9 +179,19 @@ class EvmPayer:
         answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [_hex(tx_id)])
         if all(answer.error is not None for answer in answers):
             raise ChainUnavailable(f"no endpoint of {self._chain} answers for receipts: {answers[0].error}")
-        # A receipt without its block belongs to a transaction that still waits.
-        receipts = [answer.result for answer in answers if answer.result and answer.result.get("blockHash")]
-        return tuple({receipt["blockHash"]: self._inclusion(receipt) for receipt in receipts}.values())
+        found: dict[BlockStamp, Inclusion] = {}
+        unreadable: ChainDisagrees | None = None
+        for answer in answers:
+            try:
+                inclusion = self._inclusion(answer.endpoint.name, answer.result)
+            except ChainDisagrees as error:
+                unreadable = error  # no evidence; what another endpoint knows counts all the same
+                continue
+            if inclusion is not None:
+                found[inclusion.block] = inclusion
+        if unreadable is not None and not found:
+            raise unreadable
+        return tuple(found.values())
 
     async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
         headers = await self._rpc.call_on_each("eth_getBlockByHash", [_hex(at.hash), False])
@@ -218,20 +228,34 @@ class EvmPayer:
         """A view of the Distributor at block `at`. Raises ChainDisagrees where none stands there in that block."""
         data = _selector(signature) + encode(_types(signature), arguments)
         call = {"to": _hex(self._distributor), "data": _hex(data)}
-        answer = bytes.fromhex(str(await self._rpc.call("eth_call", [call, _at(at)]))[2:])
+        try:
+            answer = bytes.fromhex(str(await self._rpc.call("eth_call", [call, _at(at)]))[2:])
+        except ValueError:
+            raise ChainDisagrees("the endpoint answered a call with something that is no data") from None
         if len(answer) < 32:
             raise ChainDisagrees(f"no Distributor at {_hex(self._distributor)} in block {at}")
         return answer
 
-    def _inclusion(self, receipt: dict[str, Any]) -> Inclusion:
-        gas_used = _int(receipt["gasUsed"])
-        l1_fee = _int(receipt.get("l1Fee") or "0x0")
-        return Inclusion(
-            BlockStamp(self._chain, _int(receipt["blockNumber"]), bytes.fromhex(receipt["blockHash"][2:])),
-            _int(receipt["status"]) == 1,
-            gas_used,
-            gas_used * _int(receipt["effectiveGasPrice"]) + l1_fee,
-        )
+    def _inclusion(self, endpoint: str, receipt: Any) -> Inclusion | None:
+        """None without a receipt, or one without its block: that transaction still waits. Raises ChainDisagrees for
+        what is no receipt."""
+        try:
+            if receipt is None or receipt["blockHash"] is None:
+                return None
+            block_hash = bytes.fromhex(receipt["blockHash"][2:])
+            gas_used = _int(receipt["gasUsed"])
+            l1_fee = _int(receipt.get("l1Fee") or "0x0")
+            inclusion = Inclusion(
+                BlockStamp(self._chain, _int(receipt["blockNumber"]), block_hash),
+                _int(receipt["status"]) == 1,
+                gas_used,
+                gas_used * _int(receipt["effectiveGasPrice"]) + l1_fee,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ChainDisagrees(f"{endpoint} gave something that is no receipt: {error!r}") from None
+        if len(block_hash) != 32:
+            raise ChainDisagrees(f"{endpoint} gave a receipt with a block hash of {len(block_hash)} bytes")
+        return inclusion
 
 
 def token_of(asset: AssetId) -> Address:
@@ -271,4 +295,7 @@ def _int(quantity: object) -> int:
     """A JSON-RPC quantity. Raises ChainDisagrees where the endpoint sent something else."""
     if not isinstance(quantity, str) or not quantity.startswith("0x"):
         raise ChainDisagrees(f"the endpoint sent {quantity!r} where a quantity is due")
-    return int(quantity, 16)
+    try:
+        return int(quantity, 16)
+    except ValueError:
+        raise ChainDisagrees(f"the endpoint sent {quantity!r} where a quantity is due") from None

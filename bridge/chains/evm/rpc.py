@@ -249,9 +249,11 @@ class EvmRpc:
         ]
         body = await self._post(endpoint, request, "batch")
         answers = _parse(endpoint, body)
-        if isinstance(answers, dict):  # the batch as a whole was refused
-            return [self._unwrap(endpoint, "batch", answers)]
-        by_id = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
+        if isinstance(answers, dict):
+            self._unwrap(endpoint, "batch", answers)  # raises where the batch as a whole was refused
+        if not isinstance(answers, list):
+            answers = []
+        by_id = {answer["id"]: answer for answer in answers if isinstance(answer, dict) and _has_number(answer)}
         if not all(number in by_id for number in range(len(calls))):
             endpoint.failed()
             raise ChainUnavailable(f"{endpoint.name} answered {len(by_id)} of {len(calls)} calls of a batch")
@@ -303,6 +305,10 @@ class EvmRpc:
             raise ChainUnavailable(f"{endpoint.name} answered {what} with HTTP {status}")
         endpoint.succeeded((time.monotonic() - started) * 1000)
         return body
+
+
+def _has_number(answer: dict[str, Any]) -> bool:
+    return isinstance(answer.get("id"), int)
 
 
 def _parse(endpoint: Endpoint, body: bytes) -> Any:
