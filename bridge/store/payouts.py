@@ -93,7 +93,7 @@ REVERTED = f"""
     SELECT {_ACTION}
       FROM actions a JOIN distributions d USING (distribution_id)
      WHERE a.chain = $1 AND a.state = 'held'
-       AND (SELECT count(*) FROM slots s WHERE s.action_id = a.action_id) < $2
+       AND (SELECT count(*) FROM slots s WHERE s.action_id = a.action_id AND s.state = 'settled') < $2
        AND EXISTS (
            SELECT FROM attempts t
             WHERE t.final AND NOT t.succeeded AND t.purpose = 'pay'

@@ -106,6 +106,26 @@ async def test_confirm__reverts_each_time__held_for_a_person_after_three_nonces(
     assert await world.rows("SELECT state FROM slots") == [("settled",)] * 3
 
 
+async def test_confirm__reverts_once_behind_nonces_of_strangers__tried_again(database: Database):
+    """Nonces that strangers spent are bound to the action that found them; it did not burn them by reverting."""
+    world = await SendingWorld.create(database)
+    await world.decide([5])
+    await world.advance(8)
+    for _ in range(3):
+        world.payer.spend_nonce()
+        await world.mine()
+    await world.mine(3)
+    await world.decide([6], window=1)
+    world.payer.faults.reverts = True
+    await world.advance()
+    await world.advance()
+    world.payer.faults.reverts = False
+    await world.advance(12)
+    assert await world.rows("SELECT DISTINCT state FROM slots ORDER BY state") == [("foreign",), ("settled",)]
+    assert await world.rows("SELECT count(*) FROM attempts WHERE NOT succeeded") == [(1,)]
+    assert (await world.summary(1)).state == "final"
+
+
 async def test_confirm__reverted_in_a_block_that_a_backfill_did_not_keep__settled_all_the_same(world: SendingWorld):
     world.payer.faults.reverts = True
     await world.mine()
