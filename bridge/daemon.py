@@ -235,7 +235,16 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
     run = _supervisor(services, chain.name, wake, section.poll_interval_ms).run
     return [
         run("ingest", lambda lease: Ingest(database=database, chain=reader, filters=chain.filters, lease=lease)),
-        run("decide", lambda lease: Decide(database=database, chain=reader, rules=chain.rules, lease=lease)),
+        run(
+            "decide",
+            lambda lease: Decide(
+                database=database,
+                chain=reader,
+                rules=chain.rules,
+                lease=lease,
+                always_read=(chain.watched.vault, chain.watched.distributor),  # for the books
+            ),
+        ),
         run(
             "pay",
             lambda lease: Pay(

@@ -33,7 +33,7 @@ from bridge.domain.payouts import (
     Slot,
 )
 from bridge.domain.reports import Facts
-from bridge.domain.rules import Rule, Window
+from bridge.domain.rules import Rule, RuleStart, Window
 from bridge.domain.states import ActionState
 from bridge.domain.stories import JournalFact, Match, SignedAttempt, StoryFacts
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -282,6 +282,12 @@ class DecisionStore(Protocol):
 
     async def save_rule(self, rule: Rule) -> None:
         """Raises ConfigError where this version has another text already, or a newer version is known."""
+
+    async def starts(self, chain: str) -> dict[str, RuleStart]:
+        """By rule; under '' that of the chain."""
+
+    async def save_start(self, chain: str, rule: str, start: RuleStart) -> None:
+        """Where a rule began stays as it is; what its contracts are may change with a newer version."""
 
     async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
         """The last decided window and its block number."""

@@ -121,6 +121,17 @@ CREATE TABLE rules (
     UNIQUE (content_hash)
 );
 
+-- What a rule stood for when it began on a chain. Its events may not have been read before it was there, so it decides
+-- windows from `since` on; the row with rule '' says that the chain has begun, with whatever rules there were then.
+CREATE TABLE rule_starts (
+    chain        TEXT NOT NULL REFERENCES chains,
+    rule         TEXT NOT NULL,
+    block_number BIGINT NOT NULL,           -- events are complete from here on
+    since        BIGINT NOT NULL,           -- second
+    contracts    TEXT NOT NULL,             -- JSON: name → address
+    PRIMARY KEY (chain, rule)
+);
+
 -- What a rule remembers between events: one row for each accumulator and key, only changed rows are written, nothing
 -- when a window ends. value has the unit of the input, weight is value × seconds; both may pass uint256, hence wider.
 CREATE TABLE accumulators (

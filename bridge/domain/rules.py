@@ -165,6 +165,15 @@ class Binding:
     contracts: Mapping[str, Address]
 
 
+@dataclass(frozen=True, slots=True)
+class RuleStart:
+    """Where a rule began on a chain: its windows start at second `since` or later."""
+
+    block_number: int  # its events are complete from here on
+    since: int
+    contracts: Mapping[str, str]  # name → address, as its names stood then
+
+
 # ── Windows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True, order=True)
 class Window:

@@ -14,15 +14,26 @@ one else writes these tables, so nothing can have changed in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, advance, count_sources, touches
 from bridge.domain.decisions import Decision, Facts, decide, measure
 from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError
 from bridge.domain.events import Block, Event, Log
-from bridge.domain.rules import Balance, Binding, Plan, Read, TimeWeighted, Token, Window, first_window, window_after
-from bridge.domain.units import Address, BlockStamp
+from bridge.domain.rules import (
+    Balance,
+    Binding,
+    Plan,
+    Read,
+    RuleStart,
+    TimeWeighted,
+    Token,
+    Window,
+    first_window,
+    window_after,
+)
+from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.ports import ChainReader, Database, EventDecoder, Lease, LogFilter, Transaction
 from bridge.runtime.rulefile import parse_rule
 
@@ -172,23 +183,27 @@ class Decide:
         chain: ChainReader,
         rules: Sequence[BoundRule],
         lease: Lease,
+        always_read: Collection[Address] = (),
         logs_max: int = LOGS_MAX,
     ) -> None:
+        """`always_read`: contracts whose logs are read whatever the rules are."""
         self._database = database
         self._chain = chain
         self._rules = rules
         self._lease = lease
+        self._always_read = frozenset(always_read)
         self._logs_max = logs_max
         self._start: Block | None = None  # the first block that is read; set once
+        self._starts: Mapping[str, RuleStart] = {}  # by rule; set with it
         self._last_blocks: dict[int, Block] = {}  # window end → last block before it, for the windows under way
 
     async def step(self) -> bool:
         """Raises ConfigError where a rule's text changed under its version, RetryableError and HoldError as below."""
         async with self._database.snapshot() as transaction:
             head = await transaction.events.finalized(self._chain.name)
-        if head is None or not self._rules:
+        if head is None:
             return False
-        start = self._start or await self._begin()
+        start = self._start or await self._begin(head)
         due = await self._next(start, head)
         if due is None:
             return False
@@ -213,18 +228,60 @@ class Decide:
         facts = Facts(self._start.number, due.first, last, inputs, progress.sources, last_paid_end)
         return decide(rule.plan, rule.binding, due.window, facts, carried)
 
-    async def _begin(self) -> Block:
-        """Save the rules as they are now, and find the block that everything starts from."""
+    async def _begin(self, head: Block) -> Block:
+        """Save the rules as they are now, and find the block that everything starts from.
+
+          start_block          head when a rule was added
+        ────●────────────────────●──────────┼──────────────┼────►
+            └ rules of the first day        └ its first window: nothing is decided about what was not read for it
+        """
+        chain = self._chain.name
+        async with self._database.snapshot() as transaction:
+            start_block = (await transaction.events.cursor(chain)).start_block
+            stored = await transaction.events.block(chain, start_block)
+        start = stored or (await self._blocks([start_block]))[0]
         async with self._database.begin(self._lease) as transaction:
+            starts = await transaction.decisions.starts(chain)
+            first_day = RuleStart(start.number, start.timestamp, {})
+            if "" not in starts:
+                await transaction.decisions.save_start(chain, "", first_day)
             for rule in self._rules:
                 before = await transaction.decisions.newest_rule(rule.name)
                 await transaction.decisions.save_rule(rule.plan.rule)
-                if before is not None and before[0] < rule.plan.rule.version:
+                same = before is None or before[0] == rule.plan.rule.version
+                if before is not None and not same:
                     _check_successor(rule.plan, *before)
-            start_block = (await transaction.events.cursor(self._chain.name)).start_block
-            stored = await transaction.events.block(self._chain.name, start_block)
-        self._start = stored or (await self._blocks([start_block]))[0]
-        return self._start
+                began = starts.get(rule.name)
+                if began is not None:
+                    _check_contracts(rule, began, same_version=same)
+                elif "" in starts:
+                    began = RuleStart(head.number + 1, head.timestamp + 1, {})
+                    self._check_read_before(rule, began, starts)
+                began = replace(began or first_day, contracts=_addresses(rule))
+                await transaction.decisions.save_start(chain, rule.name, began)
+            self._starts = await transaction.decisions.starts(chain)
+        self._start = start
+        return start
+
+    def _check_read_before(self, late: BoundRule, began: RuleStart, starts: Mapping[str, RuleStart]) -> None:
+        """What a late rule remembers from before its first window must have been read for another rule all along."""
+        first_day = starts[""].block_number
+        watched = {
+            place
+            for rule in self._rules
+            if rule.name in starts and starts[rule.name].block_number == first_day
+            for place in _places(rule, rule.decoders)
+        }
+        _, _, remembered = late.plan.remembers()
+        for name in sorted(remembered):
+            contract, topic = _places(late, [name])[0]
+            if contract not in self._always_read and (contract, topic) not in watched:
+                raise ConfigError(
+                    f"its event `{name}` was not read before block {began.block_number}, so what accounts held then is "
+                    "not known",
+                    where=f"rule {late.name}",
+                    mend="start a new database with this rule in it from the beginning",
+                )
 
     async def _next(self, start: Block, head: Block) -> _Due | None:
         """Of every rule's next window, the earliest that is closed."""
@@ -234,7 +291,7 @@ class Decide:
                 every_s = rule.plan.rule.window_s
                 last = await transaction.decisions.last(self._chain.name, rule.name)
                 if last is None:
-                    window, first = first_window(every_s, start.timestamp), start.number
+                    window, first = first_window(every_s, self._starts[rule.name].since), start.number
                 else:
                     window, first = window_after(every_s, last[0].end), last[1] + 1
                 if head.timestamp >= window.end:
@@ -326,6 +383,30 @@ def _check_successor(plan: Plan, version: int, body: str) -> None:
             where=f"rule {rule.name}",
             mend="give the rule a new name; limits, split, surplus, sums and window may change under the old one",
         )
+
+
+def _check_contracts(rule: BoundRule, began: RuleStart, *, same_version: bool) -> None:
+    """Raises ConfigError where a name stands for another contract than the one that was counted from."""
+    remembered = {event.contract for event in rule.plan.remembers()[2].values()}
+    for name, address in _addresses(rule).items():
+        known = began.contracts.get(name, address)
+        if address != known and (same_version or name in remembered):
+            mend = "give the rule a new name" if name in remembered else "raise the rule's version"
+            raise ConfigError(
+                f"contract `{name}` is {address}, but the rule has counted from {known}",
+                where=f"rule {rule.name}",
+                mend=f"set it back, or {mend}: each decision names the contracts that it rests on",
+            )
+
+
+def _addresses(rule: BoundRule) -> dict[str, str]:
+    return {name: format_address(address) for name, address in rule.binding.contracts.items()}
+
+
+def _places(rule: BoundRule, events: Iterable[str]) -> list[tuple[Address, bytes]]:
+    """Contract and topic of each of the rule's `events`."""
+    declared = rule.plan.rule.events
+    return [(rule.binding.contracts[declared[name].contract], rule.decoders[name].topic0) for name in events]
 
 
 def _touches(rule: BoundRule, event: Event) -> Iterator[Touch]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ConfigError
-from bridge.domain.rules import Rule, Window
+from bridge.domain.rules import Rule, RuleStart, Window
 from bridge.domain.units import Address, AssetId
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ SAVE_RULE = """
 """
 SAVED_HASH = "SELECT content_hash FROM rules WHERE rule = $1 AND version = $2"
 NEWEST_RULE = "SELECT version, body FROM rules WHERE rule = $1 ORDER BY version DESC LIMIT 1"
+
+STARTS = "SELECT rule, block_number, since, contracts FROM rule_starts WHERE chain = $1"
+SAVE_START = """
+    INSERT INTO rule_starts (chain, rule, block_number, since, contracts) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (chain, rule) DO UPDATE SET contracts = excluded.contracts
+"""
 
 LAST = """
     SELECT window_start, window_end, block_number FROM decisions
@@ -97,6 +104,18 @@ class Decisions:
                 where=where,
                 mend=f"to go back, give the old text version {newest + 1}",
             )
+
+    async def starts(self, chain: str) -> dict[str, RuleStart]:
+        """By rule; under '' that of the chain."""
+        return {
+            row["rule"]: RuleStart(row["block_number"], row["since"], json.loads(row["contracts"]))
+            for row in await self._connection.fetch(STARTS, chain)
+        }
+
+    async def save_start(self, chain: str, rule: str, start: RuleStart) -> None:
+        """Where a rule began stays as it is; what its contracts are may change with a newer version."""
+        contracts = json.dumps(start.contracts, sort_keys=True)
+        await self._connection.execute(SAVE_START, chain, rule, start.block_number, start.since, contracts)
 
     async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
         row = await self._connection.fetchrow(LAST, chain, rule)

@@ -546,3 +546,52 @@ def test_bind_rules__what_cannot_work__refused(texts: tuple[str, ...], problem: 
     world = World(cast("Database", None), ScriptedChain(), Lease("", 0, ""))
     with pytest.raises(ConfigError, match=problem):
         world.bound(*texts)
+
+
+LATE = FEES.replace("rule: fees", "rule: late_fees").replace("USDX", "USDY")
+
+
+async def test_step__rule_added_to_an_old_database__decides_nothing_that_was_before_it(world: World):
+    chain = world.chain
+    chain.deposit(1, ALICE, 10)
+    chain.fee(3, 90)
+    chain.fee(15, 5, token=BOB)  # before the late rule was there
+    chain.final = 25
+    await world.run(world.stage(FEES))
+    late = world.stage(FEES, LATE)
+    await world.run(late)
+    chain.fee(29, 6, token=BOB)  # after it, and before its first window
+    chain.fee(31, 7, token=BOB)
+    chain.final = 40
+    await world.run(late)
+    found = [row for row in await world.decisions() if row["rule"] == "late_fees"]
+    assert [(row["window_start"], row["surplus"], row["total"]) for row in found] == [(1300, 7, 7)]
+    again = world.stage(FEES, LATE)  # a restart is no new beginning
+    chain.final = 50
+    await world.run(again)
+    assert [row["window_start"] for row in await world.decisions() if row["rule"] == "late_fees"] == [1300, 1400]
+
+
+async def test_step__rule_added_whose_deposits_were_never_read__refused(world: World):
+    world.chain.final = 25
+    await world.run(world.stage(BUFFER))
+    with pytest.raises(ConfigError, match="`deposit` was not read before block 26"):
+        await world.stage(BUFFER, LATE).step()
+    assert await world.run(world.stage(BUFFER)) == 0
+
+
+async def test_step__first_rule_of_an_old_database__refused_likewise(world: World):
+    world.chain.final = 25
+    await world.run(world.stage())
+    with pytest.raises(ConfigError, match="was not read before"):
+        await world.stage(FEES).step()
+
+
+async def test_step__name_stands_for_another_contract__refused(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.chain.final = 25
+    await world.run(world.stage(FEES))
+    monkeypatch.setitem(CONTRACTS, "pool", BOOK)
+    with pytest.raises(ConfigError, match=r"contract `pool` is 0xcc.* has counted from 0xbb"):
+        await world.stage(FEES).step()
+    with pytest.raises(ConfigError, match="new name"):
+        await world.stage(FEES.replace("version: 1", "version: 2")).step()
