@@ -198,6 +198,28 @@ async def test_backfill__restarted_between_its_blocks_and_their_finality__goes_o
     assert sum(consumer.counts().values()) == 13
 
 
+@pytest.mark.parametrize(("start", "hidden", "ancestor"), [(0, 40, 20), (25, 40, 24), (0, 20, -1)])
+async def test_backfill__wrong_and_restarted_before_its_finality__cut_to_a_block_that_is_stored(
+    make: MakeWorld, start: int, hidden: int, ancestor: int
+):
+    """What is stored of a backfill has gaps, so the parent of the first wrong block need not be there to go on from."""
+
+    def hides(method: str, params: list[Any], answer: Any) -> Any:
+        if method == "eth_getLogs" and "fromBlock" in params[0]:
+            return [log for log in answer if int(log["blockNumber"], 16) != hidden]
+        return answer
+
+    world = await make(hides)
+    await world.mine(*[1 if number % 20 == 0 else 0 for number in range(1, 100)])
+    consumer = Consumer(start)
+    await consumer.listen_once(world)
+    world.nodes[0].lie = lambda method, params, answer: answer
+    await consumer.listen(world, until_final=95)
+    assert consumer.counts() == {number: 1 for number in (20, 40, 60, 80) if number >= start}
+    assert [event.ancestor.number for event in consumer.reorgs] == [ancestor]
+    assert set(consumer.blocks) <= set(await world.chain())
+
+
 async def test_backfill__one_of_three_hides_logs__outvoted(make: MakeWorld):
     world = await make(empty_ranges, None, None)
     await world.mine(*[1] * 80)

@@ -349,14 +349,29 @@ class Follower:
         stored = join_columns([added.logs for added in range_])
         agreed = await self._second_read(first, block, stored, [added.read_by for added in range_])
         if isinstance(agreed, LogColumns):
-            # Two reads agree with each other and not with what was handed on: from there on, hand it on again.
-            wrong = next(
-                added for added in range_ if added.logs != agreed.between(added.block.number, added.block.number)
-            )
-            return self._cut_above(await self._block_by_hash(view.endpoint, wrong.block.parent_hash))
+            return self._cut_above(await self._last_right(view.endpoint, range_, agreed))
         self._final = block
         self._pending = self._pending[len(range_) :]
         return Finalized(first, block, stored.count, stored.digest(), *agreed)
+
+    async def _last_right(self, endpoint: Endpoint, range_: list[Added], agreed: LogColumns) -> Block:
+        """Two reads agree with each other and not with what was handed on: the block from which to hand it on again.
+
+        It is one that was handed on itself: of a backfill not every block is here, nor need the wrong one be.
+        """
+        right, next_ = self._final, self._final_number + 1
+        for added in range_:
+            if added.logs != agreed.between(next_, added.block.number):
+                break
+            right, next_ = added.block, added.block.number + 1
+        if right is not None:
+            return right
+        if self._start == 0:
+            return Block(-1, bytes(32), bytes(32), 0)
+        (before,) = await headers_on(self._rpc, endpoint, [self._start - 1])
+        if before is None:
+            raise ChainDisagrees(f"{endpoint.name} has no block {self._start - 1}")
+        return before.block
 
     async def _second_read(
         self, first: int, last: Block, stored: LogColumns, sources: list[Endpoint | None]
