@@ -54,7 +54,7 @@ class Consumer:
             case Reorged():
                 assert event.ancestor.number >= self.final
                 self.blocks = [block for block in self.blocks if block.number <= event.ancestor.number]
-                self.logs = self.logs.between(0, event.ancestor.number)
+                self.logs = self.logs.between(0, event.ancestor.number) if self.blocks else NO_LOGS
                 self.reorgs.append(event)
             case Finalized():
                 assert event.first == self.final + 1
