@@ -67,6 +67,8 @@ CREATE TABLE blocks (
     added_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (chain, number, hash)
 ) PARTITION BY LIST (chain);
+-- There is one chain: two blocks of one number that count would make two truths, and finality would seal both.
+CREATE UNIQUE INDEX blocks_that_count ON blocks (chain, number) WHERE status <> 'orphaned';
 
 -- Raw, undecoded. Whether a log counts is said by its block's status; logs of orphaned blocks stay.
 CREATE TABLE logs (

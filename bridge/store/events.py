@@ -147,12 +147,18 @@ class Events:
         await self._connection.execute(NOTIFY)
 
     async def orphan_above(self, chain: str, ancestor: Block) -> int:
-        """Mark every canonical block above `ancestor` orphaned; returns how many. Never touches finalized blocks."""
+        """Mark every canonical block above `ancestor` orphaned; returns how many. Never touches finalized blocks.
+
+        Raises ChainDisagrees where `ancestor` is neither a block that counts here nor the one before the first.
+        """
         head = await self._connection.fetchrow(HEAD, chain)
         if head is None:
             return 0
         if ancestor.number < head["finalized_number"]:
             raise ChainDisagrees(f"{chain}: a reorg to block {ancestor.number} is below the finalized block")
+        before_all = ancestor.number == await self._start_block(chain) - 1
+        if not before_all and await self.block(chain, ancestor.number) != ancestor:
+            raise ChainDisagrees(f"{chain}: block {ancestor.number}, common to two branches, is not the one stored")
         orphaned = int((await self._connection.execute(ORPHAN_ABOVE, chain, ancestor.number)).split()[-1])
         await self._connection.execute(CUT_HEAD, chain, ancestor.number, ancestor.hash, ancestor.timestamp)
         await self._connection.execute(

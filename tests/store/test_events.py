@@ -2,6 +2,7 @@
 
 import uuid
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -107,6 +108,41 @@ async def test_orphan__below_the_finalized_block__refused(database: Database):
         await transaction.events.finalize(CHAIN, finalized(0, block(1)))
         with pytest.raises(ChainDisagrees, match="below the finalized"):
             await transaction.events.orphan_above(CHAIN, block(0))
+
+
+async def test_orphan__everything_there_is__begins_again_at_the_first_block(database: Database):
+    await register(database)
+    async with database.begin() as transaction:
+        events = transaction.events
+        await events.add(CHAIN, added(block(0), block(1)), 1)
+        assert await events.orphan_above(CHAIN, Block(-1, bytes(32), bytes(32), 0)) == 2
+        assert (await events.cursor(CHAIN)).tail == ()
+        first = Block(0, name(0, 1), bytes(32), 1000)
+        await events.add(CHAIN, added(first), 1)
+        assert (await events.cursor(CHAIN)).tail == (first,)
+
+
+async def test_orphan__above_a_block_of_another_branch__refused(database: Database):
+    await register(database)
+    async with database.begin() as transaction:
+        await transaction.events.add(CHAIN, added(block(0), block(1), block(2)), 2)
+        with pytest.raises(ChainDisagrees, match="is not the one stored"):
+            await transaction.events.orphan_above(CHAIN, block(1, 1))
+        with pytest.raises(ChainDisagrees, match="is not the one stored"):
+            await transaction.events.orphan_above(CHAIN, block(3))
+
+
+async def test_blocks__two_of_one_number_that_count__the_database_refuses(database: Database):
+    await register(database)
+    async with database.begin() as transaction:
+        await transaction.events.add(CHAIN, added(block(0), block(1)), 1)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        async with database.begin() as transaction:
+            await transaction.connection.execute(
+                "INSERT INTO blocks (chain, number, hash, parent_hash, timestamp) VALUES ($1, 1, $2, $2, 0)",
+                CHAIN,
+                b"o" * 32,
+            )
 
 
 @pytest.mark.parametrize("wrong", [block(3), block(1), block(2, 1)])
