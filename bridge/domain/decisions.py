@@ -193,7 +193,7 @@ def decide(plan: Plan, binding: Binding, window: Window, facts: Facts, carried: 
     outcome = _Outcome(carried)
     try:
         outcome.surplus = _surplus(plan, facts, carried, outcome)
-        _apply_guardrails(plan, window, facts, outcome)
+        _apply_guardrails(plan, binding, window, facts, outcome)
     except _Undecidable as problem:
         outcome.verdict, outcome.reason = Verdict.HOLD, str(problem)
         outcome.shares, outcome.paid, outcome.pool = {}, {}, 0
@@ -223,7 +223,7 @@ def _surplus(plan: Plan, facts: Facts, carried: Mapping[Address, int], outcome: 
     return max(raw, 0)
 
 
-def _apply_guardrails(plan: Plan, window: Window, facts: Facts, outcome: _Outcome) -> None:
+def _apply_guardrails(plan: Plan, binding: Binding, window: Window, facts: Facts, outcome: _Outcome) -> None:
     """Set verdict, reason, pool, shares and paid. Raises _Undecidable where nobody can be given the surplus."""
     limits, carried = plan.rule.guardrails, outcome.carried
     available = outcome.surplus + carried.get(POOL, 0)
@@ -248,7 +248,7 @@ def _apply_guardrails(plan: Plan, window: Window, facts: Facts, outcome: _Outcom
     shares = _split(plan.rule.split, pool, facts)
     outcome.pool, outcome.shares = pool, shares
     outcome.paid = _payable(
-        plan, outcome, {who: named.get(who, 0) + shares.get(who, 0) for who in named.keys() | shares.keys()}
+        plan, binding, outcome, {who: named.get(who, 0) + shares.get(who, 0) for who in named.keys() | shares.keys()}
     )
     if outcome.paid:
         outcome.verdict = Verdict.PAY
@@ -260,9 +260,13 @@ def _apply_guardrails(plan: Plan, window: Window, facts: Facts, outcome: _Outcom
         _rest(outcome, available, named, "what each is owed is too little to pay")
 
 
-def _payable(plan: Plan, outcome: _Outcome, owed: Mapping[Address, int]) -> Mapping[Address, int]:
+def _payable(plan: Plan, binding: Binding, outcome: _Outcome, owed: Mapping[Address, int]) -> Mapping[Address, int]:
     """Who of those who are owed something is paid now, and how much; the rest stays owed to them by name."""
     limits = plan.rule.guardrails
+    if not binding.never_paid.isdisjoint(owed):
+        whole = sum(owed.values())
+        owed = {who: amount for who, amount in owed.items() if who not in binding.never_paid}
+        outcome.guard("never_paid", 0, whole, sum(owed.values()))
     paid = {who: amount for who, amount in owed.items() if amount >= limits.minimum_per_recipient}
     total = sum(paid.values())
     if limits.minimum_per_recipient:
@@ -401,7 +405,9 @@ def _describe_facts(plan: Plan, binding: Binding, window: Window, facts: Facts) 
         "asset": binding.asset,
         "token": format_address(binding.token),
         "contracts": {name: format_address(address) for name, address in binding.contracts.items()},
+        "never_paid": [format_address(account) for account in sorted(binding.never_paid)],
         "rule": {"name": rule.name, "version": rule.version, "sha256": rule.content_hash.hex()},
+        "split": _describe_split(rule.split),
         "window": {"start": window.start, "end": window.end},
         "last_paid_end": facts.last_paid_end,
         "blocks": {
@@ -446,6 +452,16 @@ def _describe_outcome(outcome: _Outcome, allocations: list[Allocation]) -> dict[
             for one in allocations
         ],
     }
+
+
+def _describe_split(split: Split) -> dict[str, Any]:
+    match split:
+        case ProRata(name):
+            return {"pro_rata": name}
+        case Shares(shares):
+            return {"shares": [{"to": format_address(recipient), "bps": bps} for recipient, bps in shares]}
+        case _:
+            return {"equal": [format_address(recipient) for recipient in split.recipients]}
 
 
 def _describe_source(source: Source | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ Windows are half-open, in UTC, aligned to 1970, and leave no gap:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -127,6 +127,17 @@ class Equal:
 Split = ProRata | Shares | Equal
 
 
+def fixed_recipients(split: Split) -> tuple[Address, ...]:
+    """Those that the rule's text names."""
+    match split:
+        case Shares(shares):
+            return tuple(recipient for recipient, _ in shares)
+        case Equal(recipients):
+            return recipients
+        case _:
+            return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One version of one rule. `content_hash` is the sha256 of `body`, the file's text; every decision names it."""
@@ -163,6 +174,9 @@ class Binding:
     asset: AssetId
     token: Address  # the asset's contract: `asset` in a `where`
     contracts: Mapping[str, Address]
+    # Accounts that money must not go to: the zero address and the distributor refuse it, which would stop the whole
+    # batch; in the token's contract it would be lost; the vault would pay itself.
+    never_paid: frozenset[Address] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,18 +355,27 @@ def _where(rule: Rule, name: str, shape: EventShape) -> Expression | None:
     text = rule.events[name].where
     if text is None:
         return None
-    known = dict.fromkeys(rule.parameters, Kind.NUMBER)
-    known |= dict.fromkeys(_contracts(rule), Kind.ADDRESS)
-    known["asset"] = Kind.ADDRESS
-    for declared, kind in shape.fields.items():
-        if declared in known:
+    for declared in shape.fields:
+        if declared in {*rule.parameters, *_contracts(rule), "asset"}:
             raise RuleMistake(
                 ("events", name, "event"),
                 f"the field `{declared}` has the name of something else in this rule",
                 mend="name the field otherwise: only its type and place count",
             )
-        known[declared] = _kind_of(kind) or Kind.BYTES
-    return _compile(("events", name, "where"), text, known, (Kind.BOOL,))
+    try:
+        return compile_where(text, rule.parameters, _contracts(rule), shape)
+    except ExpressionError as error:
+        trail = ("events", name, "where")
+        raise RuleMistake(trail, error.problem, mend=error.mend, offset=error.offset) from None
+
+
+def compile_where(text: str, parameters: Iterable[str], contracts: Iterable[str], shape: EventShape) -> Expression:
+    """A `where` over the fields of one event, and what else it may name. Raises ExpressionError."""
+    known = dict.fromkeys(parameters, Kind.NUMBER)
+    known |= dict.fromkeys(contracts, Kind.ADDRESS)
+    known["asset"] = Kind.ADDRESS
+    known |= {declared: _kind_of(kind) or Kind.BYTES for declared, kind in shape.fields.items()}
+    return compile_expression(text, known, wants=(Kind.BOOL,))
 
 
 def _effects(name: str, source: Input, shapes: Mapping[str, EventShape]) -> Iterator[tuple[str, Effect]]:

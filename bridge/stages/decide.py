@@ -26,11 +26,13 @@ from bridge.domain.rules import (
     Binding,
     Plan,
     Read,
+    Rule,
     RuleStart,
     TimeWeighted,
     Token,
     Window,
     first_window,
+    fixed_recipients,
     window_after,
 )
 from bridge.domain.units import Address, BlockStamp, format_address
@@ -38,6 +40,8 @@ from bridge.ports import ChainReader, Database, EventDecoder, Lease, LogFilter, 
 from bridge.runtime.rulefile import parse_rule
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
+_OURS = ("vault", "distributor")
+_ZERO = Address(bytes(20))
 PROBES = 16  # block headers asked for at once when looking for the last block of a window
 
 
@@ -97,11 +101,23 @@ def bind_rules(
             asset=token.asset,
             token=token.address,
             contracts={name: contracts[name] for name in sorted(plan.contracts())},
+            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in _OURS if name in contracts)}),
         )
+        _check_recipients(rule, binding)
         decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}
         bound[rule.name] = BoundRule(plan, binding, decoders)
     _check_shared_balances(list(bound.values()))
     return tuple(bound[name] for name in sorted(bound))
+
+
+def _check_recipients(rule: Rule, binding: Binding) -> None:
+    for recipient in fixed_recipients(rule.split):
+        if recipient in binding.never_paid:
+            raise ConfigError(
+                f"{format_address(recipient)} cannot be a recipient: it is the vault, the distributor or the token",
+                where=f"rule {rule.name}: split",
+                mend="name the account that is to have the money",
+            )
 
 
 def _check_shared_balances(rules: Sequence[BoundRule]) -> None:

@@ -192,6 +192,20 @@ def test_decide__input_with_a_problem__held_only_where_it_matters():
     assert (held.verdict, held.reason, held.carries) == (Verdict.HOLD, "stake: it is broken", {POOL: 7})
 
 
+def test_decide__stake_of_an_account_that_cannot_be_paid__stays_owed_and_the_others_are_paid():
+    binding = dataclasses.replace(BINDING, never_paid=frozenset({B}))
+    decision = decide(plan(), binding, WINDOW, facts(90, {A: 1, B: 2}), {})
+    assert [(one.recipient, one.amount) for one in decision.allocations] == [(A, 30)]
+    assert decision.carries == {B: 60}
+    artifact = json.loads(decision.artifact)
+    assert artifact["never_paid"] == ["0x" + B.hex()]
+    assert [(guard["name"], guard["before"], guard["after"]) for guard in artifact["guardrails"]] == [
+        ("never_paid", "90", "30")
+    ]
+    alone = decide(plan(), binding, WINDOW, facts(90, {B: 2}), decision.carries)
+    assert (alone.verdict, alone.carries) == (Verdict.CARRY, {B: 150})
+
+
 def test_artifact__shape__names_everything_a_reader_needs():
     decision = decide(plan(Guardrails(cap_per_epoch=4)), BINDING, WINDOW, facts(5, {A: 1, B: 1}), {})
     artifact = json.loads(decision.artifact)
@@ -219,9 +233,11 @@ def test_artifact__shape__names_everything_a_reader_needs():
         },
         "last_paid_end": None,
         "left": "0",
+        "never_paid": [],
         "parameters": {"divisor": "0"},
         "reason": "4 to 2 recipients",
         "rule": {"name": "test", "sha256": "00" * 32, "version": 3},
+        "split": {"pro_rata": "stake"},
         "surplus": {"formula": "found", "found": "5", "result": "5"},
         "token": "0x" + "dd" * 20,
         "total": "4",

@@ -595,3 +595,10 @@ async def test_step__name_stands_for_another_contract__refused(world: World, mon
         await world.stage(FEES).step()
     with pytest.raises(ConfigError, match="new name"):
         await world.stage(FEES.replace("version: 1", "version: 2")).step()
+
+
+@pytest.mark.parametrize("account", [VAULT, TOKEN])
+async def test_bind_rules__share_for_a_contract_of_ours__refused(world: World, account: Address):
+    text = BUFFER.replace("0x" + "a1" * 20, "0x" + account.hex())
+    with pytest.raises(ConfigError, match="cannot be a recipient"):
+        world.bound(text)
