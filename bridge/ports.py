@@ -507,8 +507,8 @@ class StoryStore(Protocol):
     ) -> list[Log]:
         """Finalized logs of one kind from position `first` to `last` (block, log index), both included, in order."""
 
-    async def log_refs(self, chain: str, attempts: Sequence[SignedAttempt]) -> list[tuple[bytes, int]]:
-        """(block hash, log index) of every log that the included ones of `attempts` caused."""
+    async def log_refs(self, chain: str, attempts: Sequence[SignedAttempt]) -> list[tuple[bytes, int, set[bytes]]]:
+        """(block hash, log index, indexed fields) of every log that the included ones of `attempts` caused."""
 
     async def journals(self, keys: Sequence[tuple[str, str]]) -> list[JournalFact]:
         """The journals of these (source, ref), in the order of the books."""

@@ -9,12 +9,13 @@ Reads only, in one snapshot; what is not there yet is left out, so a story can b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Value
 from bridge.domain.reports import Amount, to_json
+from bridge.domain.rules import compile_where, parse_declaration
 from bridge.domain.stories import (
     JournalFact,
     Match,
@@ -52,10 +53,11 @@ async def explain(
         facts = await transaction.stories.facts(match.decision_id)
         artifact: Mapping[str, Any] = json.loads(facts.decision.artifact)
         sources = await _sources(transaction, facts.decision.chain, artifact, decoder)
-        journals = await transaction.stories.journals(await _journal_keys(transaction, facts, sources))
-    shares = _shares(facts, artifact)
-    if recipient is not None:
-        chosen = _choose(shares, recipient)
+        shares = _shares(facts, artifact)
+        chosen = None if recipient is None else _choose(shares, recipient)
+        others = {share.recipient for share in shares if chosen is not None and share != chosen}
+        journals = await transaction.stories.journals(await _journal_keys(transaction, facts, sources, others))
+    if chosen is not None:
         shares, journals = (chosen,), [_only(journal, chosen.recipient) for journal in journals]
     return Story(
         asked=match,
@@ -65,7 +67,7 @@ async def explain(
         sources=tuple(sources),
         shares=shares,
         distribution=facts.distribution,
-        steps=_steps_of(facts.steps, shares, recipient is not None),
+        steps=_steps_of(facts.steps, shares, chosen is not None),
         journals=tuple(journals),
     )
 
@@ -126,18 +128,34 @@ async def _sources(
     for name, event in artifact["events"].items():
         decoded: list[SourceLog] = []
         if event["count"]:
-            plan = decoder(event["declaration"])
-            contract = Address(bytes.fromhex(event["contract"].removeprefix("0x")))
+            plan, counts = decoder(event["declaration"]), _counts(artifact, event)
             first, last = ((block, index) for block, index in (event["first"], event["last"]))
             for log in await transaction.stories.logs(
-                chain, contract, plan.topic0, first=first, last=last, limit=LOGS_MAX
+                chain, _address(event["contract"]), plan.topic0, first=first, last=last, limit=LOGS_MAX
             ):
-                fields = {field: _value(value) for field, value in plan.decode(log).items()}
-                decoded.append(SourceLog(log, fields))
+                fields = plan.decode(log)
+                if counts(fields):
+                    decoded.append(SourceLog(log, {field: _value(value) for field, value in fields.items()}))
         found.append(
             SourceEvents(name, event["contract"], event["declaration"], event["where"], event["count"], tuple(decoded))
         )
     return found
+
+
+def _counts(artifact: Mapping[str, Any], event: Mapping[str, Any]) -> Callable[[Mapping[str, Value]], bool]:
+    """The rule's `where`, made again from what the record says its names stood for."""
+    if event["where"] is None:
+        return lambda fields: True
+    names: dict[str, Value] = {name: int(value) for name, value in artifact["parameters"].items()}
+    contracts = {name: _address(value) for name, value in artifact["contracts"].items()}
+    shape = parse_declaration(event["declaration"])
+    where = compile_where(event["where"], artifact["parameters"], contracts, shape)
+    known = {**names, **contracts, "asset": _address(artifact["token"])}
+    return lambda fields: bool(where.evaluate({**known, **fields}))
+
+
+def _address(text: str) -> Address:
+    return Address(bytes.fromhex(text.removeprefix("0x")))
 
 
 def _value(value: Value) -> str:
@@ -147,13 +165,21 @@ def _value(value: Value) -> str:
 
 
 async def _journal_keys(
-    transaction: Transaction, facts: StoryFacts, sources: Sequence[SourceEvents]
+    transaction: Transaction, facts: StoryFacts, sources: Sequence[SourceEvents], others: Collection[bytes]
 ) -> list[tuple[str, str]]:
-    """(source, ref) of every journal that the story may have; the ledger says which are booked."""
+    """(source, ref) of every journal that the story may have; the ledger says which are booked.
+
+    What the transactions logged about `others` (a transfer to one of them, a credit) is no part of it.
+    """
+    words = {other.rjust(32, b"\0") for other in others}
     chain, decision = facts.decision.chain, facts.decision
     attempts = [attempt for step in facts.steps for slot in step.slots for attempt in slot.attempts]
     logs = [(source.log.block.hash, source.log.log_index) for events in sources for source in events.logs]
-    logs += await transaction.stories.log_refs(chain, attempts)
+    logs += [
+        (block_hash, index)
+        for block_hash, index, topics in await transaction.stories.log_refs(chain, attempts)
+        if words.isdisjoint(topics)
+    ]
     keys = [(f"log:{chain}", f"{block_hash.hex()}:{index}") for block_hash, index in logs]
     keys.append(("decision", decision.decision_id.hex()))
     keys += [("attempt", attempt.tx_id.hex()) for attempt in attempts]
@@ -182,9 +208,11 @@ def _shares(facts: StoryFacts, artifact: Mapping[str, Any]) -> tuple[Share, ...]
 
 
 def _weights(artifact: Mapping[str, Any]) -> dict[str, int]:
-    """Weight by account, where exactly one input has weights: with more, the record does not say which one split."""
-    tables = [value["weights"] for value in artifact["inputs"].values() if "weights" in value]
-    return {account: int(weight) for account, weight in tables[0].items()} if len(tables) == 1 else {}
+    """Weight by account of the input that was split by; nothing where the split is fixed."""
+    name = artifact["split"].get("pro_rata")
+    if name is None:
+        return {}
+    return {account: int(weight) for account, weight in artifact["inputs"][name].get("weights", {}).items()}
 
 
 def _only(journal: JournalFact, recipient: bytes) -> JournalFact:

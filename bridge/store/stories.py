@@ -107,7 +107,7 @@ LOGS = """
 """
 
 LOG_REFS = """
-    SELECT block_hash, log_index FROM logs
+    SELECT block_hash, log_index, topic1, topic2, topic3 FROM logs
      WHERE chain = $1 AND block_number = ANY($2) AND block_hash = ANY($3) AND tx_hash = ANY($4)
      ORDER BY block_number, log_index
 """
@@ -168,8 +168,8 @@ class Stories:
         rows = await self._connection.fetch(LOGS, chain, contract, topic0, *first, *last, limit)
         return [_log(chain, row) for row in rows]
 
-    async def log_refs(self, chain: str, attempts: Sequence[SignedAttempt]) -> list[tuple[bytes, int]]:
-        """(block hash, log index) of every log that the included ones of `attempts` caused."""
+    async def log_refs(self, chain: str, attempts: Sequence[SignedAttempt]) -> list[tuple[bytes, int, set[bytes]]]:
+        """(block hash, log index, indexed fields) of every log that the included ones of `attempts` caused."""
         landed = [attempt for attempt in attempts if attempt.block_number is not None]
         rows = await self._connection.fetch(
             LOG_REFS,
@@ -178,7 +178,10 @@ class Stories:
             [attempt.block_hash for attempt in landed],
             [attempt.tx_id for attempt in landed],
         )
-        return [(row["block_hash"], row["log_index"]) for row in rows]
+        return [
+            (row["block_hash"], row["log_index"], {row["topic1"], row["topic2"], row["topic3"]} - {None})
+            for row in rows
+        ]
 
     async def journals(self, keys: Sequence[tuple[str, str]]) -> list[JournalFact]:
         """The journals of these (source, ref), in the order of the books; those not booked are left out."""

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from bridge.chains.evm.abi import compile_event
+from bridge.domain.decisions import canonical
 from bridge.domain.errors import ConfigError
 from bridge.domain.stories import Story
 from bridge.stages.explain import explain, render_json
 from bridge.stages.story_text import ROWS_MAX, columns, render
 from bridge.store.database import Database
-from tests.stages.world import ALICE, BOB, CAROL, World, build_world, hexed, tx
+from tests.stages.world import ALICE, BOB, CAROL, TOKEN, World, build_world, hexed, tx
 
 
 @pytest.fixture
@@ -53,6 +54,39 @@ async def test_explain__paid_distribution__everything_from_log_to_ledger(databas
     assert sources == ["log:anvil", "decision", "distribution", *["log:anvil"] * 5, "batch"]
 
 
+@pytest.mark.parametrize(("token", "amount"), [(BOB, 10**9), (TOKEN, 10_000)])
+async def test_explain__log_that_the_rule_did_not_count__left_out(
+    database: Database, world: World, token: bytes, amount: int
+):
+    """One of another token, one too small, between the first and the last that counted."""
+    async with database.begin() as transaction:
+        sql = transaction.connection
+        await sql.execute(
+            "INSERT INTO logs SELECT chain, block_number, block_hash, 2, tx_hash, tx_index, address, topic0, $1, "
+            "topic2, topic3, $2 FROM logs WHERE block_number = 5 AND log_index = 1",
+            *(token.rjust(32, b"\0"), amount.to_bytes(32)),
+        )
+        await sql.execute(
+            "UPDATE decisions SET artifact = convert_to(replace(convert_from(artifact, 'UTF8'), $1, $2), 'UTF8')",
+            *('"last":[5,1]', '"last":[5,2]'),
+        )
+    (fees,) = (await tell(database, world.paid_decision.hex())).sources
+    assert [source.log.log_index for source in fees.logs] == [1]
+
+
+async def test_explain__two_weighted_inputs__those_of_the_split(database: Database, world: World):
+    async with database.begin() as transaction:
+        artifact = json.loads(
+            await transaction.connection.fetchval(
+                "SELECT artifact FROM decisions WHERE decision_id = $1", world.paid_decision
+            )
+        )
+        artifact["inputs"]["another"] = artifact["inputs"]["deposits"] | {"weights": {hexed(ALICE): "1"}}
+        await transaction.connection.execute("UPDATE decisions SET artifact = $1", canonical(artifact))
+    story = await tell(database, world.paid_decision.hex())
+    assert [share.weight for share in story.shares] == ["600000000", "399400000"]
+
+
 async def test_explain__in_flight__every_attempt_of_its_nonce(database: Database, world: World):
     story = await tell(database, world.bumped_tx.hex())
     (slot,) = story.steps[1].slots
@@ -71,6 +105,9 @@ async def test_explain__one_recipient__its_share_and_its_rows_alone(database: Da
     codes = {code for journal in story.journals for entry in journal.entries for code in (entry.debit, entry.credit)}
     assert f"payable:{hexed(BOB)}" in codes
     assert not any(code.endswith(hexed(ALICE)) for code in codes)
+    # The distributor's transfer to ALICE is no part of it; that of the vault to the distributor is.
+    booked = [journal.ref.partition(":")[2] for journal in story.journals if journal.block_number == 24]
+    assert booked[:-1] == ["0", "1", "3", "4"]
     assert story.total.text == "999.4"
 
 

@@ -75,7 +75,7 @@ def artifact(rule: str, window: tuple[int, int], surplus: int, carried: int, sha
     """A decision's record, in the shape that domain/decisions.py writes; `window` in blocks."""
     first, last = window
     counted = {"count": 1, "first": [5, 1], "last": [5, 1]} if rule == "fee_window" else None
-    fee = {"contract": hexed(VAULT), "declaration": FEE_PAID, "where": None}
+    fee = {"contract": hexed(VAULT), "declaration": FEE_PAID, "where": "token == asset and amount > share_bps"}
     weights = {hexed(recipient): str(amount) for recipient, amount in shares.items()}
     limit = {"name": "minimum_per_recipient", "limit": "1000000", "verdict": "passed"}
     return canonical(
@@ -83,7 +83,10 @@ def artifact(rule: str, window: tuple[int, int], surplus: int, carried: int, sha
             "format": "bridge.decision/1",
             "chain": "eip155:31337",
             "asset": USDX,
+            "token": hexed(TOKEN),
+            "contracts": {"vault": hexed(VAULT)},
             "rule": {"name": rule, "version": 1, "sha256": tx(rule).hex()},
+            "split": {"pro_rata": "deposits"},
             "window": {"start": T0 + 10 * first, "end": T0 + 10 * last},
             "blocks": {
                 "first": first,
@@ -231,7 +234,9 @@ class _Builder:
                 tx_hash=tx(name),
                 tx_index=0,
                 address=emitter,
-                **_contents(name if emitter == VAULT else ""),
+                **_contents(
+                    name if emitter == VAULT else "", about={(24, 2): ALICE, (24, 3): BOB}.get((number, index))
+                ),
             )
 
     async def _decide(
@@ -498,11 +503,11 @@ class _Builder:
         )
 
 
-def _contents(name: str) -> dict[str, Any]:
-    """Topics and data of a log: FeePaid for the fees."""
+def _contents(name: str, about: bytes | None) -> dict[str, Any]:
+    """Topics and data of a log: FeePaid for the fees; a recipient, where the log is about one."""
     amount = {"fee 1": 1000 * UNIT, "fee 2": 250_500_000}.get(name)
     if amount is None:
-        return {"topic0": tx("topic"), "data": b"\x2a"}
+        return {"topic0": tx("topic"), "topic2": about and about.rjust(32, b"\0"), "data": b"\x2a"}
     token, payer = (address.rjust(32, b"\0") for address in (TOKEN, PAYER))
     return {"topic0": FEE_PAID_TOPIC, "topic1": token, "topic2": payer, "data": amount.to_bytes(32)}
 
