@@ -118,6 +118,10 @@ class AnvilWorld:
         await self._emit(count, TOPIC)
         await self.anvil.mine(next(self._now))
 
+    async def send(self, count: int) -> None:
+        """The next block, whoever mines it, holds `count` watched logs."""
+        await self._emit(count, TOPIC)
+
     async def _emit(self, count: int, topic: bytes) -> None:
         data = count.to_bytes(32) + topic
         call = {"from": self._sender, "to": "0x" + self.emitter.hex(), "data": "0x" + data.hex()}

@@ -1,14 +1,20 @@
 """Ingest against a real Postgres: what is stored is the chain, whatever happened on the way."""
 
 import asyncio
+import contextlib
+import random
+from typing import cast
 
 import pytest
 
-from bridge.domain.errors import ChainUnavailable
+from bridge.domain.errors import ChainUnavailable, RetryableError
 from bridge.domain.events import Block
+from bridge.simulation.miner import Miner
+from bridge.simulation.traffic import Traffic, TrafficBlock
 from bridge.stages.ingest import Ingest
 from bridge.store.database import Database
-from tests.chains.world import FakeWorld, World
+from tests.chains.conftest import GENESIS_TIMESTAMP
+from tests.chains.world import AnvilWorld, FakeWorld, World
 
 LOGS = "SELECT count(*) FROM logs JOIN blocks ON number = block_number AND hash = block_hash WHERE status = $1"
 
@@ -107,3 +113,54 @@ async def test_ingest__chain_fails_between__goes_on_from_committed_rows(database
         await ingest.step()
     await run_until(ingest, database, fake)
     assert await count_logs(database, "canonical") == 3
+
+
+class Quiet:
+    """Traffic of nobody."""
+
+    def block(self, number: int, timestamp: int) -> TrafficBlock:
+        return TrafficBlock(number, timestamp, (), ())
+
+
+async def test_ingest__reorganised_again_and_again_while_it_reads__what_is_final_is_the_nodes(
+    database: Database, anvil_world: AnvilWorld
+):
+    """As the simulation does it: each time two in a row, as deep as can be, with empty blocks that come back as they
+    were and others that do not."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    await register(database, anvil_world)
+    miner = Miner(
+        anvil_world.anvil, cast("Traffic", Quiet()), head=1, genesis_timestamp=GENESIS_TIMESTAMP + 10, step_s=1
+    )
+    for _ in range(4):
+        await miner.mine()
+    ingest = make(database, anvil_world)
+
+    async def follow() -> None:
+        while True:
+            with contextlib.suppress(RetryableError):
+                await ingest.step()
+
+    following = asyncio.create_task(follow())
+    for _ in range(25):
+        for _ in range(2):
+            if chance.random() < 0.5:
+                await anvil_world.send(1 + chance.randrange(2))
+            await miner.reorganise(3)
+        for _ in range(chance.randrange(1, 4)):
+            await miner.mine()
+    for _ in range(6):
+        await miner.mine()
+    following.cancel()  # wherever it is
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
+    await run_until(make(database, anvil_world), database, anvil_world, final=True)
+    chain = await anvil_world.chain()
+    assert await stored(database, anvil_world) == chain[anvil_world.first :]
+    async with database.begin() as transaction:
+        ends = await transaction.connection.fetch("SELECT last_block, last_hash FROM finalized_ranges")
+        logs = await transaction.events.logs(anvil_world.reader.name, 0, len(chain))
+    assert [bytes(end["last_hash"]) for end in ends] == [chain[end["last_block"]].hash for end in ends]
+    assert [log.block.hash for log in logs] == [chain[log.block.number].hash for log in logs]
