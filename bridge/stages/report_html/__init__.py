@@ -73,10 +73,11 @@ def _short(value: bytes) -> str:
     return f"0x{value.hex()[:8]}…{value.hex()[-4:]}"
 
 
-def _code(account: str) -> str:
-    """An account code with its address shortened: vault:0x1234…abcd."""
+def _code(account: str) -> Markup:
+    """An account code with its address shortened: vault:0x1234…abcd; it may be broken before the address only."""
     name, _, address = account.rpartition(":")
-    return f"{name}:{address[:8]}…{address[-4:]}" if len(address) > 20 else account
+    short = f"{address[:8]}…{address[-4:]}" if len(address) > 20 else address
+    return Markup('{}:<wbr><span class="whole">{}</span>').format(name, short)
 
 
 def _duration(seconds: int | None) -> str:
