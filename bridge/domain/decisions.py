@@ -530,6 +530,7 @@ class Record:
 
     stored: Stored
     contradictions: tuple[str, ...]  # what the rows say otherwise, by name
+    first_block: int  # of the window; the last is the decision's
     carried_in: Mapping[str, str]
     carried_out: Mapping[str, str]
 
@@ -537,7 +538,7 @@ class Record:
 def compare_with_record(stored: Stored) -> Record:
     """Every word of the rows that the artifact does not bear out."""
     if hashlib.sha256(stored.artifact).digest() != stored.decision_id:
-        return Record(stored, ("artifact",), {}, {})
+        return Record(stored, ("artifact",), stored.block_number, {}, {})
     told = json.loads(stored.artifact)
     rule_hash, rows = stored.rule_hash.hex(), stored.allocations
     pairs = {
@@ -549,6 +550,7 @@ def compare_with_record(stored: Stored) -> Record:
             [stored.block_number, "0x" + stored.block_hash.hex()],
             [told["blocks"]["last"], told["blocks"]["hash"]],
         ),
+        "block after the window": (told["blocks"]["timestamp"] >= stored.window.end, False),
         "verdict": (stored.verdict, told["verdict"]),
         "surplus": (str(stored.surplus), told["surplus"]["found"]),
         "total": (str(stored.total), told["total"]),
@@ -564,12 +566,15 @@ def compare_with_record(stored: Stored) -> Record:
         pairs["payouts"] = (paid, {one["recipient"]: one["amount"] for one in told["allocations"]})
         pairs["distribution total"] = (str(stored.planned_total), told["total"])
     wrong = tuple(name for name, (row, record) in pairs.items() if row != record)
-    return Record(stored, wrong, told["carried_in"]["by"], told["carried_out"]["by"])
+    return Record(stored, wrong, told["blocks"]["first"], told["carried_in"]["by"], told["carried_out"]["by"])
 
 
 def follows(before: Record | None, record: Record) -> tuple[str, ...]:
     """What of two decisions of a rule, one after the other, does not join; `before` is None for its first."""
-    gap = before is not None and before.stored.window.end != record.stored.window.start
+    gap = before is not None and (before.stored.window.end, before.stored.block_number + 1) != (
+        record.stored.window.start,
+        record.first_block,
+    )
     lost = record.carried_in != (before.carried_out if before is not None else {})
     return (*(("window does not follow",) if gap else ()), *(("carried in is not what was left",) if lost else ()))
 

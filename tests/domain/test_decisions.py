@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.domain.decisions import POOL, Decision, Facts, Measurement, Verdict, canonical, decide
+from bridge.domain.decisions import (
+    POOL,
+    Decision,
+    Facts,
+    Measurement,
+    Stored,
+    Verdict,
+    canonical,
+    carries_as_recorded,
+    compare_with_record,
+    decide,
+    follows,
+)
 from bridge.domain.events import Block
 from bridge.domain.rules import (
     Balance,
@@ -273,3 +285,70 @@ def test_canonical__float__refused():
     with pytest.raises(TypeError, match="float"):
         canonical({"a": [1, {"b": 1.0}]})
     assert canonical({"b": "é", "a": [1]}) == b'{"a":[1],"b":"\\u00e9"}'
+
+
+def stored(decision: Decision) -> Stored:
+    return Stored(
+        decision_id=decision.decision_id,
+        rule=decision.rule,
+        version=decision.version,
+        rule_hash=bytes(32),
+        rule_text_hash=bytes(32),
+        asset=decision.asset,
+        window=decision.window,
+        block_number=decision.block.number,
+        block_hash=decision.block.hash,
+        verdict=decision.verdict.value,
+        surplus=decision.surplus,
+        total=decision.total,
+        carried_in=decision.carried_in,
+        carried_out=decision.carried_out,
+        artifact=decision.artifact,
+        allocations={one.recipient: (one.amount, one.carried_in) for one in decision.allocations},
+        planned={one.recipient: one.amount for one in decision.allocations},
+        planned_total=decision.total,
+    )
+
+
+def test_record__rows_as_decided__nothing_to_say_and_windows_join():
+    first = decide(plan(Guardrails(cap_per_epoch=4)), BINDING, WINDOW, facts(5, {A: 1, B: 1}), {})
+    now = dataclasses.replace(facts(5, {A: 1}), first_block=10, block=Block(19, bytes(32), bytes(32), 290))
+    second = decide(plan(Guardrails(cap_per_epoch=4)), BINDING, Window(200, 300), now, first.carries)
+    before, after = compare_with_record(stored(first)), compare_with_record(stored(second))
+    assert (before.contradictions, after.contradictions) == ((), ())
+    assert (follows(None, before), follows(before, after)) == ((), ())
+    assert follows(None, after) == ("carried in is not what was left",)
+    assert follows(after, before) == ("window does not follow", "carried in is not what was left")
+    assert carries_as_recorded(second.carries) == after.carried_out
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"artifact": b"{}"}, "artifact"),
+        ({"version": 4}, "rule"),
+        ({"rule_text_hash": b"\x01" * 32}, "rule text"),
+        ({"asset": "eip155:1/erc20:0xee"}, "asset"),
+        ({"window": Window(100, 201)}, "window"),
+        ({"block_hash": b"\x01" * 32}, "block"),
+        ({"verdict": "hold"}, "verdict"),
+        ({"surplus": 6}, "surplus"),
+        ({"total": 6}, "total"),
+        ({"carried_in": 1}, "carried in"),
+        ({"carried_out": 1}, "carried out"),
+        ({"allocations": {A: (3, 0), B: (2, 1)}}, "allocations"),
+        ({"allocations": {A: (3, 0)}}, "allocations"),
+        ({"planned": {A: 2, B: 3}}, "payouts"),
+        ({"planned_total": 4}, "distribution total"),
+    ],
+    ids=str,
+)
+def test_record__one_row_changed__it_is_named(changed: dict[str, Any], named: str):
+    rows = stored(decide(plan(), BINDING, WINDOW, facts(5, {A: 3, B: 2}), {}))
+    assert compare_with_record(dataclasses.replace(rows, **changed)).contradictions == (named,)
+
+
+def test_record__pinned_to_a_block_after_its_window__named():
+    late = dataclasses.replace(facts(5, {A: 1}), block=Block(9, bytes(32), bytes(32), 200))
+    rows = stored(decide(plan(), BINDING, WINDOW, late, {}))
+    assert compare_with_record(rows).contradictions == ("block after the window",)

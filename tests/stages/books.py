@@ -230,7 +230,7 @@ async def decide(chain: Chain, at: int, amounts: Mapping[Address, int], *, carri
         "rule": {"name": "fee_window", "version": 1, "sha256": rule_hash.hex()},
         "asset": USDX,
         "window": {"start": T0, "end": T0 + at + 1},
-        "blocks": {"last": at, "hash": f"0x{block_hash(at).hex()}"},
+        "blocks": {"first": 0, "last": at, "hash": f"0x{block_hash(at).hex()}", "timestamp": T0 + at},
         "verdict": "pay",
         "surplus": {"found": str(total)},
         "total": str(total),
