@@ -289,6 +289,9 @@ class DecisionStore(Protocol):
     async def save_start(self, chain: str, rule: str, start: RuleStart) -> None:
         """Where a rule began stays as it is; what its contracts are may change with a newer version."""
 
+    async def stop(self, chain: str, rule: str, block_number: int) -> None:
+        """The rule is not configured any more: after this block its events may not be read."""
+
     async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
         """The last decided window and its block number."""
 

@@ -131,6 +131,7 @@ CREATE TABLE rule_starts (
     block_number BIGINT NOT NULL,           -- events are complete from here on
     since        BIGINT NOT NULL,           -- second
     contracts    TEXT NOT NULL,             -- JSON: name → address
+    stopped_at   BIGINT,                    -- block after which it was not configured any more: events may be missing
     PRIMARY KEY (chain, rule)
 );
 

@@ -186,6 +186,7 @@ class RuleStart:
     block_number: int  # its events are complete from here on
     since: int
     contracts: Mapping[str, str]  # name → address, as its names stood then
+    stopped_at: int | None = None  # the block after which it was not configured any more
 
 
 # ── Windows ─────────────────────────────────────────────────────────────────────────────────────────────────────────

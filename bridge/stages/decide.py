@@ -261,6 +261,9 @@ class Decide:
             first_day = RuleStart(start.number, start.timestamp, {})
             if "" not in starts:
                 await transaction.decisions.save_start(chain, "", first_day)
+            for name in sorted(starts.keys() - {"", *(rule.name for rule in self._rules)}):
+                if starts[name].stopped_at is None:
+                    await transaction.decisions.stop(chain, name, head.number)
             for rule in self._rules:
                 before = await transaction.decisions.newest_rule(rule.name)
                 await transaction.decisions.save_rule(rule.plan.rule)
@@ -269,7 +272,7 @@ class Decide:
                     _check_successor(rule.plan, *before)
                 began = starts.get(rule.name)
                 if began is not None:
-                    _check_contracts(rule, began, same_version=same)
+                    _check_goes_on(rule, began, same_version=same)
                 elif "" in starts:
                     began = RuleStart(head.number + 1, head.timestamp + 1, {})
                     self._check_read_before(rule, began, starts)
@@ -285,7 +288,7 @@ class Decide:
         watched = {
             place
             for rule in self._rules
-            if rule.name in starts and starts[rule.name].block_number == first_day
+            if rule.name in starts and starts[rule.name].block_number == first_day  # and never stopped since
             for place in _places(rule, rule.decoders)
         }
         _, _, remembered = late.plan.remembers()
@@ -401,8 +404,14 @@ def _check_successor(plan: Plan, version: int, body: str) -> None:
         )
 
 
-def _check_contracts(rule: BoundRule, began: RuleStart, *, same_version: bool) -> None:
-    """Raises ConfigError where a name stands for another contract than the one that was counted from."""
+def _check_goes_on(rule: BoundRule, began: RuleStart, *, same_version: bool) -> None:
+    """Raises ConfigError where a name stands for another contract than was counted from, or the rule was taken out."""
+    if began.stopped_at is not None:
+        raise ConfigError(
+            f"it was taken out after block {began.stopped_at}, and its events since then were not read for it",
+            where=f"rule {rule.name}",
+            mend="give it a new name: it then begins anew, with its first window after now",
+        )
     remembered = {event.contract for event in rule.plan.remembers()[2].values()}
     for name, address in _addresses(rule).items():
         known = began.contracts.get(name, address)

@@ -21,7 +21,8 @@ SAVE_RULE = """
 SAVED_HASH = "SELECT content_hash FROM rules WHERE rule = $1 AND version = $2"
 NEWEST_RULE = "SELECT version, body FROM rules WHERE rule = $1 ORDER BY version DESC LIMIT 1"
 
-STARTS = "SELECT rule, block_number, since, contracts FROM rule_starts WHERE chain = $1"
+STARTS = "SELECT rule, block_number, since, contracts, stopped_at FROM rule_starts WHERE chain = $1"
+STOP = "UPDATE rule_starts SET stopped_at = $3 WHERE chain = $1 AND rule = $2"
 SAVE_START = """
     INSERT INTO rule_starts (chain, rule, block_number, since, contracts) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (chain, rule) DO UPDATE SET contracts = excluded.contracts
@@ -108,7 +109,7 @@ class Decisions:
     async def starts(self, chain: str) -> dict[str, RuleStart]:
         """By rule; under '' that of the chain."""
         return {
-            row["rule"]: RuleStart(row["block_number"], row["since"], json.loads(row["contracts"]))
+            row["rule"]: RuleStart(row["block_number"], row["since"], json.loads(row["contracts"]), row["stopped_at"])
             for row in await self._connection.fetch(STARTS, chain)
         }
 
@@ -116,6 +117,10 @@ class Decisions:
         """Where a rule began stays as it is; what its contracts are may change with a newer version."""
         contracts = json.dumps(start.contracts, sort_keys=True)
         await self._connection.execute(SAVE_START, chain, rule, start.block_number, start.since, contracts)
+
+    async def stop(self, chain: str, rule: str, block_number: int) -> None:
+        """The rule is not configured any more: after this block its events may not be read."""
+        await self._connection.execute(STOP, chain, rule, block_number)
 
     async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
         row = await self._connection.fetchrow(LAST, chain, rule)

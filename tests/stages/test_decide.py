@@ -602,3 +602,14 @@ async def test_bind_rules__share_for_a_contract_of_ours__refused(world: World, a
     text = BUFFER.replace("0x" + "a1" * 20, "0x" + account.hex())
     with pytest.raises(ConfigError, match="cannot be a recipient"):
         world.bound(text)
+
+
+async def test_step__rule_taken_out_and_put_back__refused_for_what_was_missed(world: World):
+    world.chain.final = 15
+    await world.run(world.stage(FEES, BUFFER))
+    await world.run(world.stage(BUFFER))
+    world.chain.final = 25
+    await world.run(world.stage(BUFFER))
+    with pytest.raises(ConfigError, match="taken out after block 15"):
+        await world.stage(FEES, BUFFER).step()
+    assert await world.run(world.stage(BUFFER)) == 0
