@@ -471,6 +471,9 @@ class AuditStore(Protocol):
 
 
 class BreakStore(Protocol):
+    async def unseen_outflow(self, chain: str) -> int | None:
+        """The break of money that left without our intent and that no person has taken up yet, if there is one."""
+
     async def start(self) -> int:
         """Note that a run begins; one that never finishes has no verdict."""
 

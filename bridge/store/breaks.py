@@ -61,12 +61,23 @@ UNRESOLVED = """
       FROM breaks WHERE state <> 'resolved' ORDER BY break_id
 """
 
+UNSEEN_OUTFLOW = """
+    -- Only `open`: once a person has taken it up (assigned or explained it), payouts go on
+    SELECT break_id FROM breaks WHERE chain = $1 AND kind = 'unexpected_out' AND state = 'open'
+     ORDER BY break_id LIMIT 1
+"""
+
 NOTIFY = "SELECT pg_notify('bridge', 'reconciliations')"
 
 
 class Breaks:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    async def unseen_outflow(self, chain: str) -> int | None:
+        """The break of money that left without our intent and that no person has taken up yet, if there is one."""
+        break_id: int | None = await self._connection.fetchval(UNSEEN_OUTFLOW, chain)
+        return break_id
 
     async def start(self) -> int:
         """Note that a run begins; one that never finishes has no verdict."""

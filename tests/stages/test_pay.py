@@ -203,6 +203,22 @@ async def test_pay__value_over_a_ceiling__held_before_the_proposal(world: Sendin
     assert world.payer.paid() == {}
 
 
+async def test_pay__money_left_without_our_intent__nothing_new_is_sent_until_a_person_takes_it_up(world: SendingWorld):
+    await world.decide([5])
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute(
+            "INSERT INTO breaks (kind, chain, level, check_subject, subject, evidence, block_number, block_hash)"
+            " SELECT 'unexpected_out', chain, 'suspense', 'suspense:out', 'suspense:out', '{}', 1, '' FROM chains"
+        )
+    await world.advance(4)
+    assert await world.states() == ["planned", "planned"]
+    assert "money left without our intent" in str((await world.reasons())[0])
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute("UPDATE breaks SET state = 'explained'")
+    await world.advance(8)
+    assert (await world.summary()).state == "final"
+
+
 async def test_pay__day_is_full__the_next_batch_waits_until_it_is_over(world: SendingWorld):
     world.start(Ceilings(per_transaction={}, per_day={TOKEN: 15}, per_recipient={}))
     await world.decide([5, 6, 7])
