@@ -273,6 +273,10 @@ class EventStore(Protocol):
         With `limit`, whole blocks are returned until at least `limit` logs are there.
         """
 
+    async def logs_about(self, chain: str, address: Address, subjects: Mapping[bytes, int], last: int) -> list[Log]:
+        """Finalized logs of `address` whose first indexed value is one of `subjects`, each from after the block that
+        it names through block `last`, in (block, index) order."""
+
 
 class DecisionStore(Protocol):
     """Rules, what they remember, and what they decided."""
@@ -378,9 +382,6 @@ class BookingStore(Protocol):
 
         Whole blocks, so there may be more than `limit`; fewer than `limit` means that there are no others.
         """
-
-    async def logs_of(self, chain: str, distributor: Address, intents: Sequence[Intent], last: int) -> list[Log]:
-        """The distributor's finalized logs about `intents`, from after each one's decision through block `last`."""
 
     async def unbooked(self, chain: str, through: int, limit: int) -> Unbooked:
         """At most `limit` facts of blocks up to `through`, those of the oldest blocks first."""

@@ -116,6 +116,7 @@ class Action:
     target: Address
     payload: bytes
     content_hash: bytes  # of its distribution
+    decided_at: int  # number of its decision's block; nothing of it can be on chain before
 
     @property
     def batch_index(self) -> int:

@@ -22,7 +22,7 @@ from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import BlockStamp
 from bridge.ports import ChainReader, Database, Lease, Payer, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
-from bridge.stages.guard import Verdict, ask_chain, settle
+from bridge.stages.guard import WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_transaction, settle_word
 
 NO_EVENT = (
     "its final transaction succeeded, but ingest has no event of it: check that the contract watched is the one called"
@@ -142,8 +142,8 @@ class Confirm:
         assert transition.inclusion is not None
         number = transition.inclusion.block.number
         tx_id = transition.attempt.signed.tx_id
-        found = await settle(transaction, self._payer, flight.action, first=number, last=number, tx_id=tx_id)
-        return transition if found.executed else replace(transition, to=ActionState.HELD, reason=NO_EVENT)
+        executed = await settle_transaction(transaction, self._payer, flight.action, number, tx_id)
+        return transition if executed else replace(transition, to=ActionState.HELD, reason=NO_EVENT)
 
     async def _resolve(self, action: Action, at: BlockStamp) -> bool:
         """Every nonce of the action is spent for good at `at` or below: what `at` says is the last word on them."""
@@ -154,5 +154,7 @@ class Confirm:
                 return False
             if verdict is Verdict.OPEN:
                 return await transaction.payouts.move(action, ActionState.PLANNED)
-            await settle(transaction, self._payer, action, first=0, last=at.number, tx_id=None)
+            if not await settle_word(transaction, self._payer, action, at):
+                await transaction.payouts.wait(action, WORD_WITHOUT_EVENT)
+                return False
             return await transaction.payouts.move(action, ActionState.FINAL)

@@ -6,11 +6,18 @@ a lost database, an unknown transaction or another instance left open.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
+from bridge.domain.events import Log
 from bridge.domain.payouts import Action, ActionKind
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import Payer, Settlement, Transaction
+from bridge.ports import Payer, Transaction
+
+WORD_WITHOUT_EVENT = (
+    "the chain says it was executed, but ingest has no event of it: check the endpoints against each other, and that "
+    "start_block is not after it"
+)
 
 
 class Verdict(Enum):
@@ -30,14 +37,25 @@ async def ask_chain(payer: Payer, action: Action, at: BlockStamp) -> Verdict:
     return Verdict.DONE if bound == action.content_hash else Verdict.OTHER_CONTENT
 
 
-async def settle(
-    transaction: Transaction, payer: Payer, action: Action, *, first: int, last: int, tx_id: bytes | None
-) -> Settlement:
-    """Read the action's events in the finalized blocks first … last (of one transaction, where `tx_id` is given) and
-    set what became of each payout."""
-    logs = await transaction.events.logs(action.chain, first, last, addresses=[Address(action.target)])
-    own = [log for log in logs if tx_id is None or log.tx_hash == tx_id]
-    settlement = payer.settlement(action, own)
+async def settle_transaction(transaction: Transaction, payer: Payer, action: Action, number: int, tx_id: bytes) -> bool:
+    """Set what became of each payout from the events of one transaction in finalized block `number`; returns whether
+    one of them says that `action` was executed."""
+    logs = await transaction.events.logs(action.chain, number, number, addresses=[Address(action.target)])
+    return await _settle(transaction, payer, action, [log for log in logs if log.tx_hash == tx_id])
+
+
+async def settle_word(transaction: Transaction, payer: Payer, action: Action, at: BlockStamp) -> bool:
+    """The same for an action that the chain calls executed at final block `at`, whoever sent it.
+
+    False without its event: one endpoint's word alone never makes a payment done that nobody can be shown to have got.
+    """
+    subjects = {action.distribution_id: action.decided_at}
+    logs = await transaction.events.logs_about(action.chain, Address(action.target), subjects, at.number)
+    return await _settle(transaction, payer, action, logs)
+
+
+async def _settle(transaction: Transaction, payer: Payer, action: Action, logs: Sequence[Log]) -> bool:
+    settlement = payer.settlement(action, logs)
     if settlement.executed and action.kind is ActionKind.EXECUTE:
         await transaction.payouts.settle_batch(action.distribution_id, action.batch_index, settlement.credited)
-    return settlement
+    return settlement.executed

@@ -43,7 +43,7 @@ from bridge.ports import (
     Transaction,
 )
 from bridge.runtime.crashpoints import CrashPoint, reach
-from bridge.stages.guard import Verdict, ask_chain, settle
+from bridge.stages.guard import WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_word
 
 IN_FLIGHT_MAX = 16
 """Nodes keep a bounded queue for an account (geth: 64), and one stuck nonce strands all behind it."""
@@ -226,8 +226,10 @@ class Pay:
             return await self._refuse(action, Refusal(verdict.value, temporary=False))
         if verdict is Verdict.DONE:
             async with self._database.begin(self._lease) as transaction:
-                await settle(transaction, self._payer, action, first=0, last=view.finalized.number, tx_id=None)
-                return await transaction.payouts.move(action, ActionState.FINAL)
+                if await settle_word(transaction, self._payer, action, view.finalized):
+                    return await transaction.payouts.move(action, ActionState.FINAL)
+                await transaction.payouts.wait(action, WORD_WITHOUT_EVENT)
+                return False
         ready = await self._payer.preflight(action, BlockStamp(self._chain.name, view.head.number, view.head.hash))
         if isinstance(ready, Refusal):
             return await self._refuse(action, ready)

@@ -173,9 +173,8 @@ class Post:
                 *(book_gas(paid, self._watched.native.id) for paid in facts.gas),
             ])  # fmt: skip
             if facts.intents:  # the chain may have been faster: a database that is rebuilt
-                await self._settle(
-                    tx, await tx.bookings.logs_of(at.chain, self._watched.distributor, facts.intents, cursor)
-                )
+                decided = {intent.distribution_id: intent.at.number for intent in facts.intents}
+                await self._settle(tx, await tx.events.logs_about(at.chain, self._watched.distributor, decided, cursor))
             if facts.voids:
                 given_up = await tx.bookings.open_batches(facts.voids)
                 await tx.ledger.post([book_void(batch, at, time) for batch in given_up])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bridge.domain.events import Block, Log
 from bridge.domain.ledger import Coverage, Decided, Due, GasPaid, IntendedBatch, Intent, Share, Unbooked
 from bridge.domain.units import Address, BlockStamp
+from bridge.store.log_rows import to_log
 
 if TYPE_CHECKING:
     import asyncpg
@@ -36,16 +37,6 @@ LOGS = """
                 OR l.address = ANY($5) AND l.topic0 = $6 AND (l.topic1 = ANY($7) OR l.topic2 = ANY($7)))
          ORDER BY l.block_number FETCH FIRST $8 ROWS WITH TIES
     ) AS page ORDER BY block_number, log_index
-"""
-
-# Logs that a distribution, by its id in topic 1, left on the distributor before its intent was booked.
-LOGS_OF_DISTRIBUTIONS = """
-    SELECT l.*, b.timestamp
-      FROM unnest($4::BYTEA[], $5::BIGINT[]) AS d (id, after)
-      JOIN logs l ON l.chain = $1 AND l.block_number > d.after AND l.block_number <= $2
-                 AND l.address = $3 AND l.topic1 = d.id
-      JOIN blocks b ON (b.chain, b.number, b.hash) = (l.chain, l.block_number, l.block_hash) AND b.status = 'finalized'
-     ORDER BY l.block_number, l.log_index
 """
 
 UNBOOKED = """
@@ -134,17 +125,11 @@ class Bookings:
         Whole blocks, so there may be more than `limit`; fewer than `limit` means that there are no others.
         """
         return [
-            _log(row)
+            to_log(row)
             for row in await self._connection.fetch(
                 *(LOGS, chain, first, last, covered.contracts, covered.tokens, covered.transfer, covered.holders, limit)
             )
         ]
-
-    async def logs_of(self, chain: str, distributor: Address, intents: Sequence[Intent], last: int) -> list[Log]:
-        """The distributor's finalized logs about `intents`, from after each one's decision through block `last`."""
-        ids, after = [intent.distribution_id for intent in intents], [intent.at.number for intent in intents]
-        rows = await self._connection.fetch(LOGS_OF_DISTRIBUTIONS, chain, last, distributor, ids, after)
-        return [_log(row) for row in rows]
 
     async def unbooked(self, chain: str, through: int, limit: int) -> Unbooked:
         """At most `limit` facts of blocks up to `through`, those of the oldest blocks first."""
@@ -243,20 +228,6 @@ class Bookings:
             )
             for row in (await self._connection.fetch(GAS, chain, ids) if ids else ())
         )
-
-
-def _log(row: asyncpg.Record) -> Log:
-    topics = (row["topic0"], row["topic1"], row["topic2"], row["topic3"])
-    return Log(
-        block=_stamp(row),
-        log_index=row["log_index"],
-        tx_hash=row["tx_hash"],
-        tx_index=row["tx_index"],
-        address=Address(row["address"]),
-        topics=tuple(topic for topic in topics if topic is not None),
-        data=row["data"],
-        timestamp=row["timestamp"],
-    )
 
 
 def _due(row: asyncpg.Record) -> Due:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from bridge.domain.events import (
     pack_logs,
 )
 from bridge.domain.units import Address, BlockStamp
+from bridge.store.log_rows import to_log
 
 if TYPE_CHECKING:
     import asyncpg
@@ -92,7 +93,7 @@ IS_CANONICAL = """
     SELECT EXISTS (SELECT FROM blocks WHERE chain = $1 AND number = $2 AND hash = $3 AND status <> 'orphaned')
 """
 LOGS = """
-    SELECT block_number, block_hash, log_index, tx_hash, tx_index, address,
+    SELECT logs.chain, block_number, block_hash, log_index, tx_hash, tx_index, address,
            topic0, topic1, topic2, topic3, data, blocks.timestamp
       FROM logs JOIN blocks ON blocks.chain = logs.chain AND blocks.number = logs.block_number
                            AND blocks.hash = logs.block_hash
@@ -100,6 +101,16 @@ LOGS = """
        AND (cardinality($4::bytea[]) = 0 OR address = ANY($4)) AND (cardinality($5::bytea[]) = 0 OR topic0 = ANY($5))
      ORDER BY block_number, log_index
      LIMIT $7
+"""
+# `logs` has no index beside its key, for it is written far more often than it is searched: each subject names where
+# to begin.
+LOGS_ABOUT = """
+    SELECT l.*, b.timestamp
+      FROM unnest($3::BYTEA[], $4::BIGINT[]) AS subject (topic1, after)
+      JOIN logs l ON l.chain = $1 AND l.block_number > subject.after AND l.block_number <= $5
+                 AND l.address = $2 AND l.topic1 = subject.topic1
+      JOIN blocks b ON (b.chain, b.number, b.hash) = (l.chain, l.block_number, l.block_hash) AND b.status = 'finalized'
+     ORDER BY l.block_number, l.log_index
 """
 NOTIFY = "SELECT pg_notify('bridge', 'events')"
 ENSURE_PARTITIONS = "SELECT ensure_partitions($1, $2)"
@@ -229,6 +240,11 @@ class Events:
         whole = await self._logs(chain, border, border, "finalized", addresses=addresses, topic0s=topic0s)
         return [log for log in found if log.block.number < border] + whole
 
+    async def logs_about(self, chain: str, address: Address, subjects: Mapping[bytes, int], last: int) -> list[Log]:
+        """See ports.EventStore."""
+        rows = await self._connection.fetch(LOGS_ABOUT, chain, address, list(subjects), list(subjects.values()), last)
+        return [to_log(row) for row in rows]
+
     async def _logs(
         self,
         chain: str,
@@ -241,7 +257,7 @@ class Events:
         limit: int | None = None,
     ) -> list[Log]:
         rows = await self._connection.fetch(LOGS, chain, first, last, list(addresses), list(topic0s), [status], limit)
-        return [_log(chain, row) for row in rows]
+        return [to_log(row) for row in rows]
 
     async def _start_block(self, chain: str) -> int:
         start_block = await self._connection.fetchval(START_BLOCK, chain)
@@ -352,17 +368,3 @@ def _encode_rows(fields: Sequence[_Field | None], count: int) -> bytes:
 
 def _block(row: asyncpg.Record) -> Block:
     return Block(row["number"], row["hash"], row["parent_hash"], row["timestamp"])
-
-
-def _log(chain: str, row: asyncpg.Record) -> Log:
-    topics = (row["topic0"], row["topic1"], row["topic2"], row["topic3"])
-    return Log(
-        BlockStamp(chain, row["block_number"], row["block_hash"]),
-        row["log_index"],
-        row["tx_hash"],
-        row["tx_index"],
-        Address(row["address"]),
-        tuple(topic for topic in topics if topic is not None),
-        row["data"],
-        row["timestamp"],
-    )

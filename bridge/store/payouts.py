@@ -68,13 +68,14 @@ BATCHES = """
 """
 
 _ACTION = """
-    a.action_id, a.distribution_id, a.chain, a.ordinal, a.kind, a.state, a.reason, a.target, a.payload, d.content_hash
+    a.action_id, a.distribution_id, a.chain, a.ordinal, a.kind, a.state, a.reason, a.target, a.payload,
+    d.content_hash, e.block_number AS decided_at
 """
 PLANNED = f"""
     -- A batch may go as soon as its proposal is in a block and succeeded: nonces keep them in order, and where a reorg
     -- takes the proposal away, its own bytes are sent again under the lower nonce.
     SELECT {_ACTION}
-      FROM actions a JOIN distributions d USING (distribution_id)
+      FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
       JOIN actions proposal ON proposal.distribution_id = a.distribution_id AND proposal.ordinal = 0
      WHERE a.chain = $1 AND a.state = 'planned'
        AND (a.ordinal = 0 OR proposal.state = 'final' OR proposal.state = 'included' AND NOT EXISTS (
@@ -85,13 +86,13 @@ PLANNED = f"""
 """  # noqa: S608  # only constants are put in
 QUARANTINED = f"""
     SELECT {_ACTION}
-      FROM actions a JOIN distributions d USING (distribution_id)
+      FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
      WHERE a.chain = $1 AND a.state = 'quarantined'
      ORDER BY a.action_id
 """  # noqa: S608
 REVERTED = f"""
     SELECT {_ACTION}
-      FROM actions a JOIN distributions d USING (distribution_id)
+      FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
      WHERE a.chain = $1 AND a.state = 'held'
        AND (SELECT count(*) FROM slots s WHERE s.action_id = a.action_id AND s.state = 'settled') < $2
        AND EXISTS (
@@ -103,6 +104,7 @@ REVERTED = f"""
 LIVE_SLOTS = f"""
     SELECT {_ACTION}, s.slot_id, s.account, s.nonce, s.gas_limit
       FROM slots s JOIN actions a USING (action_id) JOIN distributions d USING (distribution_id)
+      JOIN decisions e USING (decision_id)
      WHERE s.chain = $1 AND s.state = 'live'
      ORDER BY s.account, s.nonce
 """  # noqa: S608
@@ -473,6 +475,7 @@ def _action(row: asyncpg.Record) -> Action:
         Address(row["target"]),
         row["payload"],
         row["content_hash"],
+        row["decided_at"],
     )
 
 

@@ -22,7 +22,8 @@ from bridge.domain.stories import (
     StoryFacts,
     Transition,
 )
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId
+from bridge.store.log_rows import to_log
 
 if TYPE_CHECKING:
     import asyncpg
@@ -95,7 +96,7 @@ TRANSITIONS = """
 """
 
 LOGS = """
-    SELECT l.block_number, l.block_hash, l.log_index, l.tx_hash, l.tx_index, l.address,
+    SELECT l.chain, l.block_number, l.block_hash, l.log_index, l.tx_hash, l.tx_index, l.address,
            l.topic0, l.topic1, l.topic2, l.topic3, l.data, b.timestamp
       FROM logs l
       JOIN blocks b ON (b.chain, b.number, b.hash) = (l.chain, l.block_number, l.block_hash)
@@ -166,7 +167,7 @@ class Stories:
     ) -> list[Log]:
         """Finalized logs of one kind from position `first` to `last` (block, log index), both included, in order."""
         rows = await self._connection.fetch(LOGS, chain, contract, topic0, *first, *last, limit)
-        return [_log(chain, row) for row in rows]
+        return [to_log(row) for row in rows]
 
     async def log_refs(self, chain: str, attempts: Sequence[SignedAttempt]) -> list[tuple[bytes, int, set[bytes]]]:
         """(block hash, log index, indexed fields) of every log that the included ones of `attempts` caused."""
@@ -206,20 +207,6 @@ class Stories:
             )
             for row in await self._connection.fetch(STEPS, distribution_id)
         )
-
-
-def _log(chain: str, row: asyncpg.Record) -> Log:
-    topics = (row["topic0"], row["topic1"], row["topic2"], row["topic3"])
-    return Log(
-        block=BlockStamp(chain, row["block_number"], row["block_hash"]),
-        log_index=row["log_index"],
-        tx_hash=row["tx_hash"],
-        tx_index=row["tx_index"],
-        address=Address(row["address"]),
-        topics=tuple(topic for topic in topics if topic is not None),
-        data=row["data"],
-        timestamp=row["timestamp"],
-    )
 
 
 def _slots(rows: list[asyncpg.Record]) -> tuple[Slot, ...]:

@@ -199,6 +199,7 @@ def action_of(distribution: Distribution, call: PlannedCall) -> Action:
         call.target,
         call.payload,
         distribution.content_hash,
+        0,
     )
 
 

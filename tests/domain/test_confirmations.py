@@ -33,7 +33,7 @@ class PayoutMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.action = Action(1, b"id", "c", 1, ActionKind.EXECUTE, S.PLANNED, None, Address(b""), b"", b"")
+        self.action = Action(1, b"id", "c", 1, ActionKind.EXECUTE, S.PLANNED, None, Address(b""), b"", b"", 0)
         self.slots: list[Slot] = []
         self.attempts: list[Attempt] = []  # of the live slot
         self.height = 10

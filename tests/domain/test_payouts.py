@@ -128,7 +128,7 @@ def test_bump_fees__fraction__is_rounded_up():
 
 
 def flight(nonce: int, state: ActionState, *signed_heads: int) -> InFlight:
-    action = Action(nonce, b"", "c", 0, ActionKind.PROPOSE, state, None, Address(b""), b"", b"")
+    action = Action(nonce, b"", "c", 0, ActionKind.PROPOSE, state, None, Address(b""), b"", b"", 0)
     slot = Slot(nonce, Address(b""), nonce, 1, SlotState.LIVE)
     attempts = [
         Attempt(at, at, Signed(b"", b"", 1, 1, 1), head, sent=True, inclusion=None)

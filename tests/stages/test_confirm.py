@@ -212,3 +212,48 @@ async def test_confirm__stranger_executes_our_batch__final_by_the_guard_and_neve
     assert await world.states() == FINAL
     world.assert_paid_once(2)
     assert (await world.summary()).paid_total == 18
+
+
+async def test_confirm__guard_says_executed_and_no_event_says_so__not_final(world: SendingWorld):
+    """One endpoint's word alone never makes a payment done that nobody received."""
+
+    async def executed(*_: object) -> bool:
+        return True
+
+    world.payer.executed = executed  # type: ignore[method-assign, assignment]
+    world.payer.faults.lose_broadcasts = True
+    world.payer.pool.clear()
+    world.payer.spend_nonce()
+    await world.advance(8)
+    assert (await world.states())[0] != "final"
+    world.payer.faults.lose_broadcasts = False
+    await world.advance(8)
+    assert (await world.states())[0] == "final"  # the proposal has its event
+    assert (await world.states())[1:] == ["planned", "planned"]
+    assert all("no event" in str(reason) for reason in (await world.reasons())[1:])
+    del world.payer.executed
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+
+
+async def test_confirm__stranger_spends_the_nonce_and_guard_says_executed_without_event__stays_quarantined(
+    world: SendingWorld,
+):
+    async def executed(*_: object) -> bool:
+        return True
+
+    await world.advance()
+    assert (await world.states())[1:] == ["broadcast", "broadcast"]
+    world.payer.faults.lose_broadcasts = True
+    world.payer.pool.clear()
+    world.payer.spend_nonce()
+    world.payer.executed = executed  # type: ignore[method-assign, assignment]
+    await world.advance(5)
+    assert (await world.states())[1] == "quarantined"
+    assert "no event" in str((await world.reasons())[1])
+    del world.payer.executed
+    world.payer.faults.lose_broadcasts = False
+    await world.advance(10)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
