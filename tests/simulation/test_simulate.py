@@ -42,10 +42,13 @@ def order(directory: Path, **changes: Any) -> Order:
 
 
 def paid(outcome: Outcome) -> list[dict[str, Any]]:
-    """What was paid to whom. Not how: transactions, and the hashes of blocks that a decision names, are of one run."""
+    """What was paid to whom for the epochs that were ordered. Not how: transactions, and the hashes of blocks that a
+    decision names, are of one run. What a slow run decides beyond the last ordered epoch is a matter of its length."""
+    ordered = GENESIS + (1 + outcome.epochs) * EPOCH_S
     return [
         {key: value for key, value in distribution.items() if key not in {"tx_hashes", "decision"}}
         for distribution in outcome.to_json()["distributions"]
+        if distribution["window_end"] <= ordered
     ]
 
 
