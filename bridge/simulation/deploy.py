@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from eth_hash.auto import keccak
 
+from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.domain.units import Address
 from bridge.simulation.anvil import Anvil
-from bridge.simulation.contracts import Artifact, Contract
 from bridge.simulation.traffic import OUTSIDERS, PAYERS, WORTH_PER_SENDER, Stage, Token
 from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
+from bridge.chains.evm.contracts import Contract
 from bridge.domain.units import Address
-from bridge.simulation.contracts import Contract
 from bridge.simulation.wallets import Wallet
 
 PAYERS = 4

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
+import {AccessControlEnumerable} from "@openzeppelin/contracts/access/extensions/AccessControlEnumerable.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
@@ -10,7 +10,7 @@ import {ISurplusVault} from "./interfaces/ISurplusVault.sol";
 
 /// @title Holds the funds that a surplus is paid from
 /// @notice {ISurplusVault} says what; here is how.
-contract SurplusVault is ISurplusVault, AccessControl, Pausable, ReentrancyGuard {
+contract SurplusVault is ISurplusVault, AccessControlEnumerable, Pausable, ReentrancyGuard {
     using SafeERC20 for IERC20;
 
     bytes32 public constant DISTRIBUTOR_ROLE = keccak256("DISTRIBUTOR_ROLE");

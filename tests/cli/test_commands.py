@@ -19,9 +19,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.domain.units import Address
 from bridge.simulation.anvil import FINALITY_DISTANCE
-from bridge.simulation.contracts import Artifact, Contract
 from bridge.simulation.wallets import Wallet
 from tests.cli.program import bridge
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from eth_hash.auto import keccak
 
+from bridge.chains.evm.contracts import Contract
 from bridge.domain.breaks import Reconciliation
 from bridge.domain.reports import Report, Waterfall
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.runtime.config import load_config
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.simulation.audit import audit
-from bridge.simulation.contracts import Contract
 from bridge.simulation.outcome import Run
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import weights

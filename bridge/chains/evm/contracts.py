@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from eth_abi.abi import encode
@@ -12,9 +13,8 @@ from eth_hash.auto import keccak
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address
-from bridge.simulation.anvil import REPOSITORY
 
-ARTIFACTS = REPOSITORY / "bridge" / "chains" / "evm" / "artifacts"
+ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ class Artifact:
         """Raises ConfigError where it has not been built."""
         path = ARTIFACTS / f"{name}.json"
         if not path.is_file():
-            raise ConfigError(f"the contract {name} has not been built", where=str(path), mend="run scripts/setup")
+            raise ConfigError(
+                f"the contract {name} has not been built", where=str(path), mend="run scripts/build-contracts"
+            )
         content = json.loads(path.read_text())
         return cls(name, content["abi"], bytes.fromhex(content["bytecode"].removeprefix("0x")))
 
