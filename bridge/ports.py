@@ -17,6 +17,7 @@ from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.decisions import Decision, Stored
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
+from bridge.domain.interventions import Intervention, InterventionKind
 from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
 from bridge.domain.payouts import (
     Action,
@@ -27,6 +28,7 @@ from bridge.domain.payouts import (
     InFlight,
     Order,
     PlannedCall,
+    Purpose,
     Refusal,
     Sender,
     Signed,
@@ -166,8 +168,11 @@ class Payer(Protocol):
     async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
         """Simulate the action from the sending account on top of block `at`."""
 
-    async def sign(self, action: Action, slot: Slot, previous: Attempt | None) -> Signed | None:
-        """A signed transaction for the slot; a replacement with higher fees where there is a `previous` one.
+    async def sign(
+        self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
+    ) -> Signed | None:
+        """A signed transaction for the slot; a replacement with higher fees where there is a `previous` one. To cancel
+        is to spend the nonce on nothing.
 
         None where the fee ceiling leaves no room for a replacement.
         """
@@ -362,6 +367,29 @@ class PayoutStore(Protocol):
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
         """Set the outcome of every payout of a batch."""
 
+    async def action(self, action_id: int) -> Action: ...
+    async def steps(self, low: bytes, high: bytes) -> list[Action]:
+        """Actions of distributions whose id is in low … high, both included, in order."""
+
+    async def void_planned(self, distribution_id: bytes, reason: str) -> None:
+        """Give up what is still planned of a distribution whose proposal was given up."""
+
+
+class InterventionStore(Protocol):
+    """What people ordered."""
+
+    async def open(self, chain: str) -> list[Intervention]:
+        """Orders that no stage has answered, oldest first."""
+
+    async def order(self, action: Action, kind: InterventionKind, reason: str, by: str) -> str | None:
+        """Write the order down, and do it where that needs no stage; why it cannot be, where it cannot."""
+
+    async def cancelled(self, action_id: int) -> str | None:
+        """By whom and why the action was cancelled; None where nobody did, or released it later."""
+
+    async def done(self, intervention: Intervention) -> None: ...
+    async def refuse(self, intervention: Intervention, reason: str) -> None: ...
+
 
 class ConfirmationStore(Protocol):
     async def untold(self, subscriber: str, limit: int) -> list[Confirmation]:
@@ -532,6 +560,8 @@ class Transaction(Protocol):
     def decisions(self) -> DecisionStore: ...
     @property
     def payouts(self) -> PayoutStore: ...
+    @property
+    def interventions(self) -> InterventionStore: ...
     @property
     def confirmations(self) -> ConfirmationStore: ...
     @property

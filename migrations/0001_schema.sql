@@ -312,6 +312,26 @@ CREATE TABLE attempts (
 -- One attempt of a slot can be included at a time, for a nonce executes once.
 CREATE UNIQUE INDEX attempts_one_included ON attempts (slot_id) WHERE block_number IS NOT NULL;
 
+-- What people ordered about an action (domain/interventions.py), kept for ever. A hold takes effect in the transaction
+-- that writes it. The others are open until a stage answers, in the transaction that saves what it did: a crash loses
+-- neither the order nor its effect, and does nothing twice.
+CREATE TABLE interventions (
+    intervention_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    action_id       BIGINT NOT NULL REFERENCES actions,
+    kind            TEXT NOT NULL CHECK (kind IN ('hold', 'release', 'bump', 'cancel')),
+    reason          TEXT NOT NULL CHECK (reason <> ''),
+    ordered_by      TEXT NOT NULL,          -- user of the operating system
+    ordered_at      TIMESTAMPTZ NOT NULL DEFAULT now(),
+    answer          TEXT CHECK (answer IN ('done', 'refused')),
+    answer_reason   TEXT,                   -- why it was refused
+    answered_at     TIMESTAMPTZ,
+    CHECK ((answer IS NULL) = (answered_at IS NULL)),
+    CHECK ((answer_reason IS NOT NULL) = (answer IS NOT DISTINCT FROM 'refused'))
+);
+CREATE INDEX interventions_by_action ON interventions (action_id, intervention_id);
+-- One open order for each action: which of two came first is never a question.
+CREATE UNIQUE INDEX interventions_one_open ON interventions (action_id) WHERE answer IS NULL;
+
 -- ── Confirm: every transition of an action, in order; what subscribers are told ────────────────────────────────────
 -- Written by the trigger below and by nothing else, so that no transition can go unrecorded.
 -- (transaction, confirmation_id) orders by commit visibility: readers take rows below the oldest running transaction,
@@ -661,6 +681,7 @@ INSERT INTO state_arrows (machine, from_state, to_state) VALUES
     ('action', 'included', 'void'),
     ('action', 'quarantined', 'final'),
     ('action', 'quarantined', 'planned'),
+    ('action', 'quarantined', 'void'),
     ('action', 'held', 'planned'),
     ('action', 'held', 'final'),
     ('action', 'held', 'void'),

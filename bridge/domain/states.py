@@ -18,7 +18,7 @@ class ActionState(StrEnum):
        │                        │           │  ▲          │
        │                        │           │  └─(reorg)──┤
        │                        └─────┬─────┘             └──► held (reverted), void (a cancel landed instead)
-       ├──► held ──► planned | void   └──► quarantined ──► final | planned
+       ├──► held ──► planned | void   └──► quarantined ──► final | planned | void
        └──► final (the chain says it was executed already)
     """
 
@@ -77,11 +77,12 @@ ACTION_ARROWS: Mapping[ActionState, frozenset[ActionState]] = {
     _A.QUARANTINED: frozenset({
         _A.FINAL,  # executed on chain after all
         _A.PLANNED,  # finalized proof that it was not executed: a new nonce may pay it
+        _A.VOID,  # the same proof, and a person had cancelled it
     }),
     _A.HELD: frozenset({
         _A.PLANNED,  # released, with finalized proof that it was not executed
         _A.FINAL,  # executed on chain after all
-        _A.VOID,  # given up by a person
+        _A.VOID,  # given up by a person, with finalized proof that it was not executed
     }),
     _A.FINAL: frozenset(),
     _A.VOID: frozenset(),

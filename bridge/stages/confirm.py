@@ -4,8 +4,9 @@
     included ─its block was orphaned─► broadcast            (stages/pay.py sends the same bytes again)
     included ─its block is finalized here─► final | held (reverted) | void (the cancel)
     signed, broadcast ─nonce spent at a finalized block, by a hash nobody here knows─► quarantined
-    quarantined ─what the finalized chain says was executed─► final | planned
+    quarantined ─what the finalized chain says was executed─► final | planned | void (a person had cancelled it)
     held by a revert ─the same question, some times─► final | planned   (its pre-flight then says what it waits for)
+    held, and released or given up by a person ─the same question─► final | planned | void
 
 An error, a null receipt or a time-out moves nothing. A receipt counts only when ingest has its block: the bridge has
 one idea of the canonical chain, whichever endpoint answers.
@@ -17,17 +18,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bridge.domain.confirmations import Observation, Transition, next_transition
-from bridge.domain.payouts import Action, Inclusion, InFlight
+from bridge.domain.interventions import Intervention, InterventionKind, objection
+from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import BlockStamp
 from bridge.ports import ChainReader, Database, Lease, Payer, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
-from bridge.stages.guard import WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_transaction, settle_word
+from bridge.stages.guard import OTHER_CONTENT, WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_transaction, settle_word
 
 NO_EVENT = (
     "its final transaction succeeded, but ingest has no event of it: check that the contract watched is the one called"
 )
-
 
 SLOTS_MAX = 3
 """How many nonces an action may burn by reverting before only a person can release it."""
@@ -51,6 +52,11 @@ class Confirm:
             in_flight = await transaction.payouts.in_flight(name)
             open_questions = await transaction.payouts.quarantined(name)
             open_questions += await transaction.payouts.reverted(name, SLOTS_MAX)
+            orders = [
+                (await transaction.payouts.action(order.action_id), order)
+                for order in await transaction.interventions.open(name)
+                if order.kind is InterventionKind.RELEASE or order.state is ActionState.HELD
+            ]
         if finalized is None:
             return False
         at = BlockStamp(name, finalized.number, finalized.hash)
@@ -60,8 +66,12 @@ class Confirm:
                 moved |= await self._commit(flight, {}, at, spent_by_unknown=False)
             elif flight.attempts:
                 moved |= await self._look_up(flight, at)
+        ordered = {order.action_id for _, order in orders}
         for action in open_questions:
-            moved |= await self._resolve(action, at)
+            if action.action_id not in ordered:
+                moved |= await self._resolve(action, at)
+        for action, order in orders:
+            moved |= await self._obey(action, order, at)
         return moved
 
     async def _look_up(self, flight: InFlight, finalized: BlockStamp) -> bool:
@@ -114,7 +124,12 @@ class Confirm:
                 return False
             if transition.to is ActionState.FINAL:
                 transition = await self._settled(transaction, flight, transition)
+            if transition.to is ActionState.VOID:
+                by = await transaction.interventions.cancelled(flight.action.action_id)
+                transition = replace(transition, reason=by or transition.reason)
             moved = await transaction.payouts.apply(flight, transition)
+            if moved and transition.to is ActionState.VOID:
+                await _void_batches(transaction, flight.action)
         if moved and transition.to is ActionState.INCLUDED:
             reach(CrashPoint.INCLUSION_SAVED)
         if moved and transition.slot is SlotState.SETTLED:
@@ -145,16 +160,71 @@ class Confirm:
         executed = await settle_transaction(transaction, self._payer, flight.action, number, tx_id)
         return transition if executed else replace(transition, to=ActionState.HELD, reason=NO_EVENT)
 
-    async def _resolve(self, action: Action, at: BlockStamp) -> bool:
+    async def _obey(self, action: Action, order: Intervention, at: BlockStamp) -> bool:
+        """Release or give up what is held; an order that came too late is refused."""
+        late = objection(order.kind, action.state)
+        if late is None:
+            return await self._resolve(action, at, order)
+        async with self._database.begin(self._lease) as transaction:
+            await transaction.interventions.refuse(order, late)
+        return False
+
+    async def _resolve(self, action: Action, at: BlockStamp, order: Intervention | None = None) -> bool:
         """Every nonce of the action is spent for good at `at` or below: what `at` says is the last word on them."""
         verdict = await ask_chain(self._payer, action, at)
         async with self._database.begin(self._lease) as transaction:
-            if verdict is Verdict.OTHER_CONTENT:
-                await transaction.payouts.wait(action, verdict.value)
-                return False
-            if verdict is Verdict.OPEN:
-                return await transaction.payouts.move(action, ActionState.PLANNED)
-            if not await settle_word(transaction, self._payer, action, at):
-                await transaction.payouts.wait(action, WORD_WITHOUT_EVENT)
-                return False
-            return await transaction.payouts.move(action, ActionState.FINAL)
+            moved = await self._conclude(transaction, action, verdict, at, order)
+            if order is None:
+                return moved is None
+            if moved is None:
+                await transaction.interventions.done(order)
+            else:
+                await transaction.interventions.refuse(order, moved)
+            return moved is None
+
+    async def _conclude(
+        self, transaction: Transaction, action: Action, verdict: Verdict, at: BlockStamp, order: Intervention | None
+    ) -> str | None:
+        """Take the arrow that `verdict` allows; None, or why there is none.
+
+        executed, with its event      → final
+        executed, without             waits: an endpoint's word alone pays nobody
+        not executed, given up        → void
+        other content under its id    waits for a person: it can never be paid
+        not executed                  → planned
+        """
+        payouts = transaction.payouts
+        if verdict is Verdict.DONE:
+            if await settle_word(transaction, self._payer, action, at):
+                return await _take(transaction, action, ActionState.FINAL)
+            await payouts.wait(action, WORD_WITHOUT_EVENT)
+            return WORD_WITHOUT_EVENT
+        given_up = await _given_up(transaction, action, order)
+        if given_up is not None:
+            late = await _take(transaction, action, ActionState.VOID, given_up)
+            if late is None:
+                await _void_batches(transaction, action)
+            return late
+        if verdict is Verdict.OTHER_CONTENT:
+            await payouts.wait(action, OTHER_CONTENT)
+            return OTHER_CONTENT
+        reason = None if order is None else order.told("released")
+        return await _take(transaction, action, ActionState.PLANNED, reason)
+
+
+async def _take(transaction: Transaction, action: Action, to: ActionState, reason: str | None = None) -> str | None:
+    moved = await transaction.payouts.move(action, to, reason)
+    return None if moved else f"it was not {action.state} any more"
+
+
+async def _given_up(transaction: Transaction, action: Action, order: Intervention | None) -> str | None:
+    """By whom and why: by this order, or by a cancel that the payment (which then failed) outran."""
+    if order is not None:
+        return order.told("given up") if order.kind is InterventionKind.CANCEL else None
+    return await transaction.interventions.cancelled(action.action_id)
+
+
+async def _void_batches(transaction: Transaction, action: Action) -> None:
+    """Batches of a proposal that will never be are given up with it, or their amounts would stay promised for ever."""
+    if action.kind is ActionKind.PROPOSE:
+        await transaction.payouts.void_planned(action.distribution_id, "its proposal was given up")

@@ -18,12 +18,13 @@ WORD_WITHOUT_EVENT = (
     "the chain says it was executed, but ingest has no event of it: check the endpoints against each other, and that "
     "start_block is not after it"
 )
+OTHER_CONTENT = "the chain binds other content to this distribution's id: nothing can be paid under it"
 
 
 class Verdict(Enum):
     OPEN = "not executed"
     DONE = "executed"
-    OTHER_CONTENT = "the chain binds other content to this distribution's id: nothing can be paid under it"
+    OTHER_CONTENT = OTHER_CONTENT
 
 
 async def ask_chain(payer: Payer, action: Action, at: BlockStamp) -> Verdict:

@@ -6,6 +6,8 @@
                               ├► held   only a person can mend it
                               └► final  the finalized chain says it was executed already
 
+    a person's order to bump or cancel ─► one more attempt on the same nonce, saved in the transaction that answers
+
 Each arrow is committed before the next effect: a nonce belongs to its slot before anything is signed, an attempt is
 saved before a byte of it leaves, a bump likewise. No answer of a node to the bytes moves a state backwards.
 """
@@ -16,13 +18,16 @@ from dataclasses import dataclass
 
 from bridge.domain.errors import HoldError
 from bridge.domain.events import Block
+from bridge.domain.interventions import Intervention, InterventionKind, objection
 from bridge.domain.payouts import (
     DAY_S,
     NO_CEILINGS,
     Action,
     ActionKind,
+    Attempt,
     Ceilings,
     InFlight,
+    Purpose,
     Refusal,
     bump_is_due,
     check_ceilings,
@@ -53,6 +58,7 @@ PREFLIGHTS_MAX = 32
 """Pre-flights of one step, so that sending never waits long for asking."""
 
 FEE_CEILING = "the fee ceiling leaves no room for a bump; raise max_fee_per_gas, or wait for fees to fall"
+CANCELLING = "the cancel is sent; the payment it replaces may still land"
 _TAKEN = (BroadcastOutcome.ACCEPTED, BroadcastOutcome.KNOWN)
 
 
@@ -64,6 +70,7 @@ class _View:
     finalized: BlockStamp
     in_flight: list[InFlight]
     planned: list[Action]
+    orders: list[Intervention]  # open ones, to bump or to cancel
 
 
 class Pay:
@@ -109,6 +116,9 @@ class Pay:
             self._sent.clear()
         if not self._nonces_checked:
             await self._check_nonces(view.finalized)
+        obeyed = await self._obey(view)
+        if obeyed:
+            return True
         sent = await self._send(view)
         started = await self._start(view)
         return sent or started
@@ -138,6 +148,11 @@ class Pay:
                 BlockStamp(name, finalized.number, finalized.hash),
                 await transaction.payouts.in_flight(name),
                 await transaction.payouts.planned(name, PLANNED_MAX),
+                [
+                    order
+                    for order in await transaction.interventions.open(name)
+                    if order.kind in (InterventionKind.BUMP, InterventionKind.CANCEL)
+                ],
             )
 
     async def _check_nonces(self, finalized: BlockStamp) -> None:
@@ -150,6 +165,26 @@ class Pay:
             raise HoldError(problem)
         self._nonces_checked = True
 
+    # ── what a person ordered ──
+    async def _obey(self, view: _View) -> bool:
+        """One more attempt for each order that came in time; returns whether one was saved.
+
+        What is held owns no nonce: stages/confirm.py gives it up.
+        """
+        flights = {flight.action.action_id: flight for flight in view.in_flight}
+        saved = False
+        for order in view.orders:
+            late = objection(order.kind, order.state)
+            if late is not None:
+                await self._refuse_order(order, late)
+            elif order.action_id in flights:
+                saved |= await self._sign(flights[order.action_id], view.head, order)
+        return saved
+
+    async def _refuse_order(self, order: Intervention, reason: str) -> None:
+        async with self._database.begin(self._lease) as transaction:
+            await transaction.interventions.refuse(order, reason)
+
     # ── sign and send ──
     async def _send(self, view: _View) -> bool:
         """Bring every live slot one step further, lowest nonce first; returns whether a state changed."""
@@ -161,10 +196,10 @@ class Pay:
                 moved |= await self._sign(flight, view.head)
             elif state in (ActionState.SIGNED, ActionState.BROADCAST):
                 bumped = flight is bump and await self._sign(flight, view.head)
-                moved |= bumped or await self._broadcast(flight, FEE_CEILING if flight is bump else None)
+                moved |= bumped or await self._broadcast(flight, _waits_for(flight, bump is flight))
         return moved
 
-    async def _sign(self, flight: InFlight, head: Block) -> bool:
+    async def _sign(self, flight: InFlight, head: Block, order: Intervention | None = None) -> bool:
         """Save one more attempt; the next step sends it. False where it cannot be signed now."""
         if flight.slot.account != self._payer.account:
             # The key was changed with a slot open. Bytes that are signed are still sent; nothing new can be.
@@ -173,12 +208,16 @@ class Pay:
             )
             return False
         previous = flight.latest if flight.attempts else None
-        signed = await self._payer.sign(flight.action, flight.slot, previous)
+        signed = await self._payer.sign(flight.action, flight.slot, previous, _purpose(previous, order))
         if signed is None:
+            if order is not None:
+                await self._refuse_order(order, FEE_CEILING)
             return False
         reach(CrashPoint.ATTEMPT_SIGNED_NOT_SAVED)
         async with self._database.begin(self._lease) as transaction:
             saved = await transaction.payouts.save_attempt(flight, signed, head.number)
+            if saved and order is not None:
+                await transaction.interventions.done(order)
         reach(CrashPoint.ATTEMPT_SAVED_NOT_SENT if previous is None else CrashPoint.BUMP_SAVED_NOT_SENT)
         return saved
 
@@ -284,6 +323,19 @@ class Pay:
             return
         async with self._database.begin(self._lease) as transaction:
             await transaction.payouts.wait(action, reason)
+
+
+def _purpose(previous: Attempt | None, order: Intervention | None) -> Purpose:
+    """Once a nonce is cancelled, no later attempt of it pays: the payment may still land, and is not pushed."""
+    if order is not None and order.kind is InterventionKind.CANCEL:
+        return Purpose.CANCEL
+    return Purpose.PAY if previous is None else previous.signed.purpose
+
+
+def _waits_for(flight: InFlight, no_room: bool) -> str | None:
+    if no_room:
+        return FEE_CEILING
+    return CANCELLING if flight.latest.signed.purpose is Purpose.CANCEL else None
 
 
 def _not_taken(answer: Broadcast) -> str:

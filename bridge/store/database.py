@@ -26,6 +26,7 @@ from bridge.store.confirmations import Confirmations
 from bridge.store.dead_letters import DeadLetters
 from bridge.store.decisions import Decisions
 from bridge.store.events import Events
+from bridge.store.interventions import Interventions
 from bridge.store.ledger import Ledger
 from bridge.store.numeric import decode_numeric, encode_numeric
 from bridge.store.payouts import Payouts
@@ -75,6 +76,10 @@ class Transaction:
     @cached_property
     def payouts(self) -> Payouts:
         return Payouts(self.connection)
+
+    @cached_property
+    def interventions(self) -> Interventions:
+        return Interventions(self.connection)
 
     @cached_property
     def confirmations(self) -> Confirmations:

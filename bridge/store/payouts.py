@@ -90,10 +90,24 @@ QUARANTINED = f"""
      WHERE a.chain = $1 AND a.state = 'quarantined'
      ORDER BY a.action_id
 """  # noqa: S608
+ACTION = f"""
+    SELECT {_ACTION}
+      FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
+     WHERE a.action_id = $1
+"""  # noqa: S608
+STEPS_OF = f"""
+    SELECT {_ACTION}
+      FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
+     WHERE a.distribution_id BETWEEN $1 AND $2
+     ORDER BY a.distribution_id, a.ordinal
+"""  # noqa: S608
 REVERTED = f"""
+    -- Held by the revert itself: what a person or the pre-flight held since then waits for a person.
     SELECT {_ACTION}
       FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
      WHERE a.chain = $1 AND a.state = 'held'
+       AND 'included' = (SELECT c.from_state FROM confirmations c WHERE c.action_id = a.action_id
+                          ORDER BY c.confirmation_id DESC LIMIT 1)
        AND (SELECT count(*) FROM slots s WHERE s.action_id = a.action_id AND s.state = 'settled') < $2
        AND EXISTS (
            SELECT FROM attempts t
@@ -168,6 +182,13 @@ SETTLE_BATCH = """
     UPDATE payouts SET outcome = CASE WHEN recipient = ANY($3) THEN 'credited' ELSE 'paid' END
      WHERE distribution_id = $1 AND batch_index = $2
 """
+# Two arrows each, for nothing planned is given up without having been held.
+HOLD_PLANNED = """
+    UPDATE actions SET state = 'held', reason = $2, updated_at = now()
+     WHERE distribution_id = $1 AND state = 'planned'
+    RETURNING action_id
+"""
+VOID_HELD = "UPDATE actions SET state = 'void', reason = $2, updated_at = now() WHERE action_id = ANY($1)"
 NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
 
 SUMMARIES = """
@@ -439,6 +460,22 @@ class Payouts:
         await self._connection.execute(SETTLE_BATCH, distribution_id, batch_index, list(credited))
 
     # ── for people ──
+    async def action(self, action_id: int) -> Action:
+        """Raises RefusedError where there is none."""
+        row = await self._connection.fetchrow(ACTION, action_id)
+        if row is None:
+            raise RefusedError(f"there is no step {action_id}")
+        return _action(row)
+
+    async def steps(self, low: bytes, high: bytes) -> list[Action]:
+        """Actions of distributions whose id is in low … high, both included, in order."""
+        return [_action(row) for row in await self._connection.fetch(STEPS_OF, low, high)]
+
+    async def void_planned(self, distribution_id: bytes, reason: str) -> None:
+        """Give up what is still planned of a distribution whose proposal was given up."""
+        held = await self._connection.fetch(HOLD_PLANNED, distribution_id, reason)
+        await self._connection.execute(VOID_HELD, [row["action_id"] for row in held], reason)
+
     async def summaries(self, distribution_id: bytes | None = None) -> list[Summary]:
         """All distributions (or one) with their steps, in order of window end and rule."""
         steps: dict[bytes, list[Step]] = {}

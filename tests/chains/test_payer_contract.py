@@ -27,6 +27,7 @@ from bridge.domain.payouts import (
     Order,
     Payout,
     PlannedCall,
+    Purpose,
     Refusal,
     Slot,
     pack_batches,
@@ -323,6 +324,22 @@ async def test_sign__replacement__an_eighth_more_same_nonce_and_one_of_the_two_l
     await scene.mine()
     assert await scene.payer.inclusions(first.signed.tx_id) == ()
     assert len(await scene.payer.inclusions(second.signed.tx_id)) == 1
+
+
+async def test_sign__cancel__replaces_the_payment_and_does_nothing(scene: Scene):
+    distribution, (propose, *_) = plan(scene)
+    payment = await Sender(scene).sign(propose)
+    await scene.payer.broadcast(payment.signed.raw)
+    slot = Slot(1, scene.payer.account, 0, payment.signed.gas_limit, SlotState.LIVE)
+    cancel = await scene.payer.sign(propose, slot, payment, Purpose.CANCEL)
+    assert cancel is not None
+    assert cancel.purpose is Purpose.CANCEL
+    assert (await scene.payer.broadcast(cancel.raw)).outcome is BroadcastOutcome.ACCEPTED
+    _, logs = await scene.mine()
+    [inclusion] = await scene.payer.inclusions(cancel.tx_id)
+    assert (inclusion.succeeded, logs) == (True, [])
+    assert await scene.payer.inclusions(payment.signed.tx_id) == ()
+    assert await scene.payer.proposed(distribution.distribution_id, inclusion.block) is None
 
 
 async def test_sign__bumps_without_end__stop_at_the_ceiling(scene: Scene):

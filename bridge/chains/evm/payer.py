@@ -29,6 +29,7 @@ from bridge.domain.payouts import (
     Inclusion,
     Order,
     PlannedCall,
+    Purpose,
     Refusal,
     Signed,
     Slot,
@@ -151,24 +152,29 @@ class EvmPayer:
         return content_hash if any(content_hash) else None
 
     # ── sign and send ──
-    async def sign(self, action: Action, slot: Slot, previous: Attempt | None) -> Signed | None:
+    async def sign(
+        self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
+    ) -> Signed | None:
         # The newest header, whichever it is: fees are an offer, and nothing is decided by them.
         market = await self._market(None)
         fees = market.offer(self._ceilings, previous)
         if fees is None:
             return None
+        # A cancel is nothing sent to oneself. It keeps the gas limit: chains that charge for data ask more than 21,000,
+        # and what is not used is not paid.
+        pays = purpose is Purpose.PAY
         transaction = {
             "chainId": self._chain_id,
             "nonce": slot.nonce,
-            "to": to_checksum_address(action.target),
+            "to": to_checksum_address(action.target if pays else slot.account),
             "value": 0,
-            "data": action.payload,
+            "data": action.payload if pays else b"",
             "gas": slot.gas_limit,
             **fee_fields(fees, market),
         }
         tx_id, raw = await self._signer.sign(transaction)
         assert tx_id == keccak(raw), "the signer names another transaction than it signed"
-        return Signed(tx_id, raw, slot.gas_limit, fees.max_fee, fees.priority_fee)
+        return Signed(tx_id, raw, slot.gas_limit, fees.max_fee, fees.priority_fee, purpose)
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         answers = await self._rpc.call_on_each("eth_sendRawTransaction", [_hex(raw)])

@@ -28,6 +28,7 @@ from bridge.domain.payouts import (
     Inclusion,
     Order,
     PlannedCall,
+    Purpose,
     Refusal,
     Signed,
     Slot,
@@ -38,6 +39,8 @@ from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
 
 GAS_LIMIT = 100_000
 GAS_USED = 60_000
+NOTHING = b"{}"
+"""The payload of a transaction that does nothing but spend its nonce."""
 PROPOSED, BATCH_EXECUTED, CREDITED = (
     hashlib.sha256(name).digest() for name in (b"Proposed", b"BatchExecuted", b"Credited")
 )
@@ -123,7 +126,7 @@ class FakePayer:
             for one in (one for block_hash in dropped for one in self._mined.get(block_hash, ())):
                 self.pool[one.transaction.tx_id] = one.transaction
 
-    def spend_nonce(self, payload: bytes = b"{}") -> None:
+    def spend_nonce(self, payload: bytes = NOTHING) -> None:
         """A transaction of the same key that the daemon knows nothing of, in the pool with the highest fees."""
         nonce = _nonces_after(self._canonical()).get(self.account, 0)
         stranger = FakeTransaction(self.account, nonce, payload, Fees(10**9, 10**9))
@@ -176,15 +179,18 @@ class FakePayer:
             return Refusal("would revert", temporary=True)
         return Ready(GAS_LIMIT)
 
-    async def sign(self, action: Action, slot: Slot, previous: Attempt | None) -> Signed | None:
+    async def sign(
+        self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
+    ) -> Signed | None:
         wanted = Fees(min(2 * self.base_fee, self._max_fee), 1)
         fees: Fees | None = wanted
         if previous is not None:
             fees = bump_fees(Fees(previous.signed.max_fee, previous.signed.priority_fee), wanted, self._max_fee)
         if fees is None:
             return None
-        transaction = FakeTransaction(slot.account, slot.nonce, action.payload, fees)
-        return Signed(transaction.tx_id, transaction.raw, slot.gas_limit, fees.max_fee, fees.priority_fee)
+        payload = action.payload if purpose is Purpose.PAY else NOTHING
+        transaction = FakeTransaction(slot.account, slot.nonce, payload, fees)
+        return Signed(transaction.tx_id, transaction.raw, slot.gas_limit, fees.max_fee, fees.priority_fee, purpose)
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         transaction = FakeTransaction.parse(raw)

@@ -1,0 +1,121 @@
+"""`bridge payouts`: what it prints and writes, on a database with one distribution in flight and no daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bridge.store.database import Database
+from tests.cli.program import bridge
+from tests.stages.sending import SendingWorld
+
+pytestmark = pytest.mark.slow  # each starts the program anew
+
+
+class Place:
+    def __init__(self, world: SendingWorld, config: Path, distribution: str) -> None:
+        self.world = world
+        self.config = config
+        self.distribution = distribution
+
+    async def bridge(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(bridge, "payouts", *arguments, "--config", self.config)
+
+
+CONFIG = """
+[database]
+url = "{url}"
+[chains.fake]
+kind = "evm"
+chain_id = 1
+rpc = ["http://127.0.0.1:9"]
+start_block = 0
+finality = {{ tag = "finalized" }}
+[chains.fake.contracts]
+vault = "0x{one}"
+distributor = "0x{two}"
+[chains.fake.tokens]
+[chains.fake.operator]
+keystore = "operator.json"
+password_env = "NONE"
+"""
+
+
+@pytest.fixture
+async def place(database: Database, database_url: str, tmp_path: Path) -> Place:
+    """The proposal is broadcast, its two batches are planned."""
+    world = await SendingWorld.create(database)
+    await world.decide([5, 6, 7])
+    await world.work()
+    config = tmp_path / "bridge.toml"
+    config.write_text(CONFIG.format(url=database_url, one="11" * 20, two="22" * 20))
+    async with database.begin() as transaction:
+        await transaction.connection.execute(
+            "INSERT INTO assets SELECT asset, chain, NULL, 'T', 6 FROM decisions LIMIT 1"
+        )
+        await transaction.connection.execute(
+            "INSERT INTO assets VALUES ('fake:1/slip44:60', 'fake', NULL, 'ETH', 18) ON CONFLICT DO NOTHING"
+        )
+    return Place(world, config, (await world.summary()).distribution_id.hex())
+
+
+async def test_payouts__held_and_released_without_a_daemon__done_when_it_runs(place: Place):
+    held = await place.bridge("hold", place.distribution[:12], "--batch", "1", "--reason", "wrong price")
+    assert (held.returncode, held.stderr) == (0, "")
+    assert held.stdout.endswith("(batch 1): held\n")
+    assert await place.world.reasons() == [None, None, f"held by {getpass.getuser()}: wrong price"]
+    listed = await place.bridge("list")
+    assert "(batch 1): held, since" in listed.stdout
+    assert "wrong price" in listed.stdout
+    released = await place.bridge("release", place.distribution, "--batch", "1", "--reason", "mended", "--json")
+    [said] = json.loads(released.stdout)
+    assert (said["batch"], said["order"], said["taken"], said["refused"]) == (1, "release", True, None)
+    [row] = [step for one in json.loads((await place.bridge("list", "--json")).stdout) for step in one["steps"]][2:]
+    assert (row["state"], row["open_order"]) == ("held", "release")
+    await place.world.advance(8)
+    assert await place.world.states() == ["final"] * 3
+    assert (await place.bridge("list")).stdout == "everything is final or void; --all shows it\n"
+    assert place.distribution in (await place.bridge("list", "--all")).stdout
+
+
+async def test_payouts__whole_distribution_partly_possible__does_what_it_can_and_exits_1(place: Place):
+    run = await place.bridge("hold", place.distribution, "--reason", "stop")
+    assert run.returncode == 1
+    assert "(proposal): hold is not possible while it is broadcast" in run.stdout
+    assert await place.world.states() == ["broadcast", "held", "held"]
+
+
+async def test_payouts__show__every_transaction_and_order(place: Place):
+    bumped = await place.bridge("bump", place.distribution, "--reason", "too slow")
+    assert bumped.returncode == 1  # the batches are planned
+    await place.world.work()
+    shown = (await place.bridge("show", place.distribution[:8])).stdout
+    assert shown.count("nonce 0, pay 0x") == 2
+    assert f"bump ordered by {getpass.getuser()} (too slow): done" in shown
+    content = json.loads((await place.bridge("show", place.distribution, "--json")).stdout)
+    attempts = content["steps"][0]["attempts"]
+    assert [int(attempt["max_fee"]) for attempt in attempts] == sorted(int(one["max_fee"]) for one in attempts)
+    assert [(one["kind"], one["answer"]) for one in content["orders"]] == [("bump", "done")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("hold", "abcdef99", "--reason", "x"), "bridge: ID: no step and no distribution is known under abcdef99"),
+        (("hold", "1", "--reason", ""), "bridge: --reason: is empty"),
+        (("show", "nonsense"), "bridge: ID: no step and no distribution"),
+        (("cancel", "DISTRIBUTION", "--batch", "9", "--reason", "x"), "bridge: --batch: there is no batch 9"),
+        (("hold", "1"), "Missing option '--reason'"),
+        (("hold", "1", "--reason", "x", "--batch", "-1"), "Invalid value for '--batch'"),
+    ],
+)
+async def test_payouts__mistake__exit_code_2_and_what_to_do(place: Place, arguments: tuple[str, ...], said: str):
+    run = await place.bridge(*(place.distribution if one == "DISTRIBUTION" else one for one in arguments))
+    assert run.returncode == 2
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
