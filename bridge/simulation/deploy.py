@@ -35,6 +35,11 @@ FLOOR = 1_000
 CAP_PER_EPOCH = 10_000_000
 UINT256_MAX = 2**256 - 1
 
+# Of the gate: all that the cap lets out passes under the auto-limit, so that nobody has to approve anything. What the
+# auto-limit does not cover would wait for an approval and this delay, in seconds of block time.
+GATE_DELAY_S = 3_600
+APPROVAL_LIFETIME_S = 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -68,7 +73,7 @@ class Deployer:
             (Artifact.load("ObligationBook"), ()),
         )
         distributor, pool = await self._create(
-            (Artifact.load("Distributor"), (admin, _hex(vault.address))),
+            (Artifact.load("Distributor"), (admin, _hex(vault.address), GATE_DELAY_S, APPROVAL_LIFETIME_S)),
             (Artifact.load("DepositPool"), (_hex(usdx.address),)),
         )
         tokens = tuple(
@@ -115,12 +120,17 @@ class Deployer:
             vault.call("setLimits", _hex(token.contract.address), FLOOR * token.unit, CAP_PER_EPOCH * token.unit)
             for token in stage.tokens
         ]
+        auto_limits = [
+            distributor.call("setAutoLimit", _hex(token.contract.address), CAP_PER_EPOCH * token.unit)
+            for token in stage.tokens
+        ]
         return [
             *(
                 self.wallet.sign(contract.address, contract.call("grantRole", keccak(role.encode()), _hex(holder)))
                 for contract, role, holder in grants
             ),
             *(self.wallet.sign(vault.address, limit) for limit in limits),
+            *(self.wallet.sign(distributor.address, limit) for limit in auto_limits),
         ]
 
     def _money(self, stage: Stage, operator: Wallet) -> list[bytes]:

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {ProposalGate} from "./ProposalGate.sol";
 import {IDistributor} from "./interfaces/IDistributor.sol";
-import {ISurplusVault} from "./interfaces/ISurplusVault.sol";
 import {BoundedTransfer} from "./libraries/BoundedTransfer.sol";
 
 /// @title Pays each distribution exactly once, in batches
 /// @notice {IDistributor} says what; here is how. Pausing, floor and cap are the vault's.
-contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
+contract Distributor is IDistributor, ProposalGate, ReentrancyGuard {
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
@@ -29,8 +28,6 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
         uint32 recipientsLeft;
     }
 
-    bytes32 public constant PROPOSER_ROLE = keccak256("PROPOSER_ROLE");
-
     /// @notice Recipients of one batch at most: with plain tokens it stays under half of what one transaction may use
     /// (EIP-7825: 16,777,216 gas).
     uint256 public constant MAX_RECIPIENTS = 250;
@@ -42,8 +39,6 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
     /// @dev What must be left before each transfer: EIP-150 keeps 1/64 of it from the call, and 5,000 more cover the
     /// few instructions between the check and the call, with an access to the token's account.
     uint256 private constant GAS_BEFORE_TRANSFER = TRANSFER_GAS * 64 / 63 + 5_000;
-
-    ISurplusVault public immutable vault;
 
     mapping(bytes32 id => Proposal) private _proposals;
 
@@ -57,17 +52,9 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
     /// balances as they are.
     mapping(address token => uint256) public totalOwed;
 
-    modifier whenVaultNotPaused() {
-        if (vault.paused()) revert VaultPaused(address(vault));
-        _;
-    }
-
-    constructor(address admin, address vault_) {
-        if (admin == address(0)) revert InvalidAdmin(admin);
-        if (vault_.code.length == 0) revert InvalidVault(vault_);
-        vault = ISurplusVault(vault_);
-        _grantRole(DEFAULT_ADMIN_ROLE, admin);
-    }
+    constructor(address admin, address vault_, uint64 delay_, uint64 approvalLifetime_)
+        ProposalGate(admin, vault_, delay_, approvalLifetime_)
+    {}
 
     /// @inheritdoc IDistributor
     function propose(
@@ -85,6 +72,7 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
         id = distributionId(ruleId, epochStart, epochEnd, token);
         _bind(id, token, total, recipientCount, batchHashes, artifactHash);
         _announce(id, ruleId, epochStart, epochEnd, artifactHash, uri);
+        _passAutoLimit(id, token, total);
     }
 
     /// @inheritdoc IDistributor
@@ -94,6 +82,7 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
         whenVaultNotPaused
         onlyRole(PROPOSER_ROLE)
     {
+        _requirePassable(id);
         _consume(id, index, keccak256(abi.encode(id, index, recipients, amounts)));
         uint256 sum = _check(recipients, amounts);
         address token = _disburse(id, index, sum, recipients.length);
@@ -142,13 +131,12 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
         return (p.contentHash, p.token, p.total, p.disbursed, p.batchCount, p.executedCount);
     }
 
-    /// @inheritdoc IDistributor
-    function distributionId(bytes32 ruleId, uint64 epochStart, uint64 epochEnd, address token)
-        public
-        view
-        returns (bytes32)
-    {
-        return keccak256(abi.encode(block.chainid, address(this), ruleId, epochStart, epochEnd, token));
+    function _contentHash(bytes32 id) internal view override returns (bytes32) {
+        return _proposals[id].contentHash;
+    }
+
+    function _isDone(bytes32 id) internal view override returns (bool) {
+        return _proposals[id].executedCount == _proposals[id].batchCount;
     }
 
     function _bind(
@@ -159,7 +147,7 @@ contract Distributor is IDistributor, AccessControl, ReentrancyGuard {
         bytes32[] calldata batchHashes,
         bytes32 artifactHash
     ) private {
-        if (_proposals[id].batchCount != 0) revert AlreadyProposed(id);
+        _enter(id);
         uint256 batchCount = batchHashes.length;
         if (batchCount == 0 || recipientCount < batchCount || recipientCount > batchCount * MAX_RECIPIENTS) {
             revert InvalidRecipientCount(recipientCount, batchCount);

@@ -6,6 +6,7 @@ import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Distributor} from "../src/Distributor.sol";
 import {IDistributor} from "../src/interfaces/IDistributor.sol";
+import {IProposalGate} from "../src/interfaces/IProposalGate.sol";
 import {ISurplusVault} from "../src/interfaces/ISurplusVault.sol";
 import {DistributorFixture} from "./DistributorFixture.sol";
 import {FeeToken} from "./tokens/FeeToken.sol";
@@ -17,10 +18,10 @@ contract DistributorTest is DistributorFixture {
 
     // ── Constructor and ids ─────────────────────────────────────────────────────────────────────────────────────────
     function test_constructor__zero_admin_or_vault_without_code__reverts() public {
-        vm.expectRevert(abi.encodeWithSelector(IDistributor.InvalidAdmin.selector, address(0)));
-        new Distributor(address(0), address(vault));
-        vm.expectRevert(abi.encodeWithSelector(IDistributor.InvalidVault.selector, STRANGER));
-        new Distributor(address(this), STRANGER);
+        vm.expectRevert(abi.encodeWithSelector(IProposalGate.InvalidAdmin.selector, address(0)));
+        new Distributor(address(0), address(vault), DELAY, LIFETIME);
+        vm.expectRevert(abi.encodeWithSelector(IProposalGate.InvalidVault.selector, STRANGER));
+        new Distributor(address(this), STRANGER, DELAY, LIFETIME);
     }
 
     function test_distribution_id__other_chain_contract_or_argument__other_id() public {
@@ -31,7 +32,7 @@ contract DistributorTest is DistributorFixture {
         _assertOther(id, distributor.distributionId(RULE, START + 1, END, address(token)));
         _assertOther(id, distributor.distributionId(RULE, START, END + 1, address(token)));
         _assertOther(id, distributor.distributionId(RULE, START, END, STRANGER));
-        Distributor other = new Distributor(address(this), address(vault));
+        Distributor other = new Distributor(address(this), address(vault), DELAY, LIFETIME);
         _assertOther(id, other.distributionId(RULE, START, END, address(token)));
         vm.chainId(5);
         _assertOther(id, distributor.distributionId(RULE, START, END, address(token)));
@@ -60,7 +61,7 @@ contract DistributorTest is DistributorFixture {
 
     function test_propose__same_id_again__reverts_whatever_the_content() public {
         bytes32 id = propose(planOf(3));
-        bytes memory refusal = abi.encodeWithSelector(IDistributor.AlreadyProposed.selector, id);
+        bytes memory refusal = abi.encodeWithSelector(IProposalGate.AlreadyProposed.selector, id);
         vm.expectRevert(refusal);
         this.proposePlan(planOf(3));
         vm.expectRevert(refusal);
@@ -76,7 +77,7 @@ contract DistributorTest is DistributorFixture {
     }
 
     function test_propose__epoch_ends_before_it_starts__reverts() public {
-        vm.expectRevert(abi.encodeWithSelector(IDistributor.InvalidEpoch.selector, END, END));
+        vm.expectRevert(abi.encodeWithSelector(IProposalGate.InvalidEpoch.selector, END, END));
         distributor.propose(RULE, END, END, address(token), 1, 1, new bytes32[](1), ARTIFACT, URI);
     }
 
@@ -143,7 +144,7 @@ contract DistributorTest is DistributorFixture {
     function test_execute_batch__unknown__reverts() public {
         Plan memory plan = planOf(1);
         bytes32 id = propose(plan);
-        vm.expectRevert(abi.encodeWithSelector(IDistributor.UnknownBatch.selector, bytes32("none"), 0));
+        vm.expectRevert(abi.encodeWithSelector(IProposalGate.NotProposed.selector, bytes32("none")));
         distributor.executeBatch("none", 0, plan.recipients[0], plan.amounts[0]);
         vm.expectRevert(abi.encodeWithSelector(IDistributor.UnknownBatch.selector, id, 1));
         distributor.executeBatch(id, 1, plan.recipients[0], plan.amounts[0]);
@@ -239,7 +240,7 @@ contract DistributorTest is DistributorFixture {
     function test_execute_batch__token_returns_nothing__pays() public {
         NoReturnToken silent = new NoReturnToken();
         silent.mint(address(vault), FUNDS);
-        vault.setLimits(address(silent), 0, FUNDS);
+        allow(address(silent));
         Plan memory plan = planOf(3);
         plan.token = address(silent);
         execute(plan, propose(plan), 0);
@@ -387,7 +388,7 @@ contract DistributorTest is DistributorFixture {
         Plan memory plan = _inOtherToken(planOf(1));
         bytes32 id = propose(plan);
         vault.pause();
-        bytes memory refusal = abi.encodeWithSelector(IDistributor.VaultPaused.selector, address(vault));
+        bytes memory refusal = abi.encodeWithSelector(IProposalGate.VaultPaused.selector, address(vault));
         vm.expectRevert(refusal);
         distributor.executeBatch(id, 0, plan.recipients[0], plan.amounts[0]);
         vm.expectRevert(refusal);
@@ -424,7 +425,7 @@ contract DistributorTest is DistributorFixture {
     function _inOtherToken(Plan memory plan) private returns (Plan memory) {
         MisbehavingToken other = new MisbehavingToken();
         other.mint(address(vault), FUNDS);
-        vault.setLimits(address(other), 0, FUNDS);
+        allow(address(other));
         plan.token = address(other);
         return plan;
     }
@@ -443,7 +444,7 @@ contract DistributorTest is DistributorFixture {
         FeeToken fee = new FeeToken(onTop);
         fee.mint(address(vault), FUNDS);
         fee.mint(address(distributor), 5_000);
-        vault.setLimits(address(fee), 0, FUNDS);
+        allow(address(fee));
         (address[] memory recipients, uint256[] memory amounts) = (new address[](1), new uint256[](1));
         (recipients[0], amounts[0]) = (STRANGER, 1_000);
         Plan memory plan = emptyPlan(1);

@@ -6,7 +6,8 @@ import {SurplusVault} from "../src/SurplusVault.sol";
 import {ForgeTest} from "./ForgeTest.sol";
 import {MisbehavingToken} from "./tokens/MisbehavingToken.sol";
 
-/// @dev A funded vault and a distributor. The test itself is admin, guardian and proposer.
+/// @dev A funded vault and a distributor. The test itself is admin, guardian and proposer, and the auto-limit lets all
+/// pass: {ProposalGateTest} is about what it does not let pass.
 abstract contract DistributorFixture is ForgeTest {
     bytes32 internal constant RULE = "fee_window";
     bytes32 internal constant ARTIFACT = "artifact";
@@ -14,6 +15,8 @@ abstract contract DistributorFixture is ForgeTest {
     uint64 internal constant START = 1_000_000;
     uint64 internal constant END = 1_086_400;
     uint256 internal constant FUNDS = 1e24;
+    uint64 internal constant DELAY = 1 hours;
+    uint64 internal constant LIFETIME = 1 days;
 
     /// @dev All batches of one distribution.
     struct Plan {
@@ -31,13 +34,19 @@ abstract contract DistributorFixture is ForgeTest {
     function setUp() public virtual {
         vm.warp(2_000_000);
         vault = new SurplusVault(address(this), 1 days);
-        distributor = new Distributor(address(this), address(vault));
+        distributor = new Distributor(address(this), address(vault), DELAY, LIFETIME);
         vault.grantRole(vault.DISTRIBUTOR_ROLE(), address(distributor));
         vault.grantRole(vault.GUARDIAN_ROLE(), address(this));
         distributor.grantRole(distributor.PROPOSER_ROLE(), address(this));
         token = new MisbehavingToken();
         token.mint(address(vault), FUNDS);
-        vault.setLimits(address(token), 0, FUNDS);
+        allow(address(token));
+    }
+
+    /// @dev Lets everything of a token leave the vault.
+    function allow(address token_) internal {
+        vault.setLimits(token_, 0, FUNDS);
+        distributor.setAutoLimit(token_, FUNDS);
     }
 
     /// @dev One batch to `count` recipients, who get 1, 2, 3… atoms.

@@ -23,7 +23,7 @@ contract DistributorGasTest is DistributorFixture {
         super.setUp();
         plain = new PlainToken();
         plain.mint(address(vault), FUNDS);
-        vault.setLimits(address(plain), 0, FUNDS);
+        allow(address(plain));
     }
 
     function test_gas__recipients_that_held_nothing__within_budget() public {

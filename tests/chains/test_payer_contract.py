@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from eth_hash.auto import keccak
 
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
@@ -36,7 +37,7 @@ from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.ports import BroadcastOutcome, Payer, Ready
 from bridge.simulation.anvil import CHAIN_ID, Anvil
-from bridge.simulation.deploy import Deployer, Deployment
+from bridge.simulation.deploy import GATE_DELAY_S, Deployer, Deployment
 from bridge.simulation.wallets import Wallet
 
 CHAIN = "here"
@@ -108,9 +109,14 @@ class AnvilScene:
         await self.rpc.close()
         await self.anvil.stop()
 
+    def pass_time(self, seconds: int) -> None:
+        """The next block is so much later."""
+        self._timestamp += seconds
+
     async def call(self, contract: str, function: str, *arguments: object) -> None:
         """The deployer, who may do everything, calls a contract in a block of its own."""
-        target = self.token if contract == "token" else self.deployment.stage.vault
+        stage = self.deployment.stage
+        target = {"token": self.token, "vault": stage.vault, "distributor": self.deployment.distributor}[contract]
         await self.mine(self.deployer.wallet.sign(target.address, target.call(function, *arguments)))
 
     @staticmethod
@@ -415,6 +421,45 @@ async def test_evm__cap_is_used_up__waits_with_the_figures(anvil: AnvilScene):
     assert isinstance(refusal, Refusal)
     assert refusal.temporary
     assert f"needed={11 * UNIT}, available={10 * UNIT}" in refusal.reason
+
+
+async def test_evm__over_the_auto_limit__waits_for_the_approval_then_for_the_delay(anvil: AnvilScene):
+    distribution, (propose, batch, _) = plan(anvil)
+    await anvil.call("distributor", "setAutoLimit", format_address(anvil.token.address), 0)
+    await anvil.call(
+        "distributor", "grantRole", keccak(b"APPROVER_ROLE"), format_address(anvil.deployer.wallet.address)
+    )
+    sender = Sender(anvil)
+    await sender.land(propose)
+    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    assert refusal.reason.startswith(f"waits for approval of 0x{distribution.distribution_id.hex()}")
+
+    await anvil.call("distributor", "approve", distribution.distribution_id, distribution.content_hash)
+    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    assert refusal.reason.startswith("waits until 2")
+
+    anvil.pass_time(GATE_DELAY_S)
+    await anvil.mine()
+    _, inclusion, logs = await sender.land(batch)
+    assert inclusion.succeeded
+    assert anvil.payer.settlement(batch, logs).executed
+
+
+async def test_evm__vetoed__is_a_permanent_refusal(anvil: AnvilScene):
+    distribution, (propose, batch, _) = plan(anvil)
+    await anvil.call(
+        "distributor", "grantRole", keccak(b"GUARDIAN_ROLE"), format_address(anvil.deployer.wallet.address)
+    )
+    await Sender(anvil).land(propose)
+    await anvil.call("distributor", "veto", distribution.distribution_id)
+    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert not refusal.temporary
+    assert refusal.reason.startswith("vetoed by the guardian: ")
 
 
 async def test_evm__tampered_batch__is_a_permanent_refusal_by_name(anvil: AnvilScene):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from eth_abi.abi import decode
@@ -87,7 +88,7 @@ def combine_broadcasts(answers: Sequence[Broadcast]) -> Broadcast:
 
 # ── Reasons of a revert ─────────────────────────────────────────────────────────────────────────────────────────────
 # Errors that end without a change of what is paid, when somebody or time changes the chain's state: the action waits
-# and is asked again at each head. All others hold it for a person.
+# and is asked again at each head. All others hold it for a person. A name in {} stands for an argument of the error.
 TEMPORARY: Mapping[str, str] = {
     "EnforcedPause": "the vault is paused",
     "VaultPaused": "the vault is paused",
@@ -95,11 +96,19 @@ TEMPORARY: Mapping[str, str] = {
     "FloorBreached": "the vault would fall below its floor",
     "ERC20InsufficientBalance": "the vault has too little of the token",
     "AccessControlUnauthorizedAccount": "the operator, or the distributor, lacks a role",
+    "NotApproved": "waits for approval of {id}",
+    "NotReady": "waits until {readyAt}",
+    "ApprovalExpired": "waits for a new approval of {id}, the last one expired at {expiresAt}",
     # Another transaction did it; when that is final, the action is final too.
     "AlreadyExecuted": "executed by another transaction that is not final yet",
     "AlreadyProposed": "proposed by another transaction that is not final yet",
-    "UnknownBatch": "the proposal is not on chain in this block",
+    "NotProposed": "the proposal is not on chain in this block",
 }
+PERMANENT: Mapping[str, str] = {
+    "ProposalVetoed": "vetoed by the guardian",
+}
+# Arguments that are seconds since 1970.
+_TIMES = frozenset({"readyAt", "expiresAt"})
 
 _ERROR_STRING, _PANIC = bytes.fromhex("08c379a0"), bytes.fromhex("4e487b71")
 _BUILT_IN: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -133,14 +142,14 @@ class Reverts:
             return Refusal(f"low gas balance: {refused}", temporary=True)
         if refused.kind is not rpc.Refusal.REVERTED:
             raise refused
-        name, text = self.decode(revert_data(refused.data))
-        waits_for = TEMPORARY.get(name)
-        if waits_for is not None:
-            return Refusal(f"{waits_for}: {text}", temporary=True)
-        return Refusal(f"would revert: {text}", temporary=False)
+        name, arguments = self.decode(revert_data(refused.data))
+        text = name if arguments is None else f"{name}({', '.join(_pair(*each) for each in arguments.items())})"
+        if name in TEMPORARY:
+            return Refusal(f"{TEMPORARY[name].format_map(arguments or {})}: {text}", temporary=True)
+        return Refusal(f"{PERMANENT.get(name, 'would revert')}: {text}", temporary=False)
 
-    def decode(self, data: bytes) -> tuple[str, str]:
-        """(name of the error, the error with its arguments for people)."""
+    def decode(self, data: bytes) -> tuple[str, Mapping[str, str] | None]:
+        """(name of the error, its arguments by name, for people), or what to say instead, and None."""
         selector, arguments = data[:4], data[4:]
         if selector == _ERROR_STRING:
             name, names, types = _BUILT_IN["Error"]
@@ -149,13 +158,12 @@ class Reverts:
         elif selector in self.errors:
             name, names, types = self.errors[selector]
         else:
-            return "", f"revert 0x{data[:100].hex()}" if data else "revert without a reason"
+            return f"revert 0x{data[:100].hex()}" if data else "revert without a reason", None
         try:
             values = decode(types, arguments)
         except (DecodingError, ValueError):
-            return name, f"{name}(?)"
-        shown = [f"{key}={_show(value)}" if key else _show(value) for key, value in zip(names, values, strict=True)]
-        return name, f"{name}({', '.join(shown)})"
+            return f"{name}(?)", None
+        return name, {key: _show(key, value) for key, value in zip(names, values, strict=True)}
 
 
 def revert_data(data: object) -> bytes:
@@ -167,6 +175,19 @@ def revert_data(data: object) -> bytes:
     return b"" if found is None else bytes.fromhex(found[0][2:])
 
 
-def _show(value: object) -> str:
+def _show(name: str, value: object) -> str:
+    if name in _TIMES and isinstance(value, int):
+        return _utc(value)
     text = "0x" + value.hex() if isinstance(value, bytes) else str(value)
     return text[:200]
+
+
+def _utc(seconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"second {seconds}"  # beyond the year 9999
+
+
+def _pair(name: str, value: str) -> str:
+    return f"{name}={value}" if name else value

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
+import {IProposalGate} from "./IProposalGate.sol";
+
 /// @title Pays each distribution exactly once, in batches
-/// @notice A distribution is one decision to pay. Its id is made of *what* is paid for (rule, epoch, token) and of
-/// nothing else: no nonce and no content, so that a decision computed again has the same id and cannot be paid again.
+/// @notice A distribution is one decision to pay, under the id and behind the gate of {IProposalGate}.
 ///
-///     propose ──► executeBatch(0..n−1, any order) ──► recipient has the tokens
-///     binds the      each (id, index) once       └──► or a credit, when the transfer failed ──► withdraw
+///     propose ──► gate ──► executeBatch(0..n−1, any order) ──► recipient has the tokens
+///     binds the                each (id, index) once      └──► or a credit, when the transfer failed ──► withdraw
 ///     content to
 ///     the id
 ///
 /// Amounts are atoms of the token.
-interface IDistributor {
+interface IDistributor is IProposalGate {
     event Proposed(
         bytes32 indexed id,
         bytes32 indexed ruleId,
@@ -33,15 +34,6 @@ interface IDistributor {
     event Credited(bytes32 indexed id, address indexed token, address indexed to, uint32 index, uint256 amount);
     event Withdrawn(address indexed token, address indexed account, address indexed to, uint256 amount);
 
-    /// @dev An admin of zero could never be replaced.
-    error InvalidAdmin(address admin);
-    error InvalidVault(address vault);
-    /// @dev The vault is paused, and with it every outflow.
-    error VaultPaused(address vault);
-
-    error AlreadyProposed(bytes32 id);
-    /// @dev An epoch ends after it starts.
-    error InvalidEpoch(uint64 epochStart, uint64 epochEnd);
     /// @dev There is a batch, and each has 1 to MAX_RECIPIENTS recipients.
     error InvalidRecipientCount(uint32 recipientCount, uint256 batchCount);
     error InvalidBatchHash(uint256 index);
@@ -67,15 +59,9 @@ interface IDistributor {
 
     error NothingOwed(address token, address account);
 
-    /// @notice keccak256(abi.encode(chain id, this contract, ruleId, epochStart, epochEnd, token)).
+    /// @notice Bind a content to a distribution's id, for ever. PROPOSER_ROLE only.
     /// @param epochStart First second of the epoch that is paid for.
     /// @param epochEnd First second after it.
-    function distributionId(bytes32 ruleId, uint64 epochStart, uint64 epochEnd, address token)
-        external
-        view
-        returns (bytes32);
-
-    /// @notice Bind a content to a distribution's id, for ever. PROPOSER_ROLE only.
     /// @param total What all batches pay together.
     /// @param recipientCount How many payments all batches make together.
     /// @param batchHashes For each batch keccak256(abi.encode(id, uint32 index, address[] recipients, uint256[] amounts)).
@@ -92,7 +78,7 @@ interface IDistributor {
         string calldata uri
     ) external returns (bytes32 id);
 
-    /// @notice Pay one batch. PROPOSER_ROLE only.
+    /// @notice Pay one batch, once the gate lets it. PROPOSER_ROLE only.
     /// @dev A transfer that reverts, returns false or uses more than TRANSFER_GAS becomes a credit, so that no recipient
     /// can stop the others. The caller must leave enough gas for each transfer, or the whole batch reverts.
     function executeBatch(bytes32 id, uint32 index, address[] calldata recipients, uint256[] calldata amounts) external;

@@ -5,6 +5,7 @@ import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.so
 import {Distributor} from "../../src/Distributor.sol";
 import {SurplusVault} from "../../src/SurplusVault.sol";
 import {IDistributor} from "../../src/interfaces/IDistributor.sol";
+import {IProposalGate} from "../../src/interfaces/IProposalGate.sol";
 import {ISurplusVault} from "../../src/interfaces/ISurplusVault.sol";
 import {ForgeTest} from "../ForgeTest.sol";
 import {MisbehavingToken} from "../tokens/MisbehavingToken.sol";
@@ -41,7 +42,7 @@ contract PayoutHandler is ForgeTest {
 
     constructor() {
         vault = new SurplusVault(address(this), 1 days);
-        distributor = new Distributor(address(this), address(vault));
+        distributor = new Distributor(address(this), address(vault), 1 hours, 1 days);
         token = new MisbehavingToken();
         vault.grantRole(vault.DISTRIBUTOR_ROLE(), address(distributor));
         vault.grantRole(vault.GUARDIAN_ROLE(), address(this));
@@ -49,6 +50,7 @@ contract PayoutHandler is ForgeTest {
         // Or a token that calls back would be stopped by its missing role and not by the guard.
         distributor.grantRole(distributor.PROPOSER_ROLE(), address(token));
         vault.setLimits(address(token), 0, 100 * AMOUNT_MAX);
+        distributor.setAutoLimit(address(token), type(uint256).max);
     }
 
     // ── What may happen ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,7 +86,7 @@ contract PayoutHandler is ForgeTest {
         try distributor.propose("rule", epochStart, epochStart + 1, address(token), 1, 1, hashes, content, "") {
             vm.assertTrue(false, "proposed twice");
         } catch (bytes memory reason) {
-            vm.assertEq(bytes4(reason), IDistributor.AlreadyProposed.selector, "error of a second proposal");
+            vm.assertEq(bytes4(reason), IProposalGate.AlreadyProposed.selector, "error of a second proposal");
         }
     }
 
@@ -189,7 +191,7 @@ contract PayoutHandler is ForgeTest {
         uint256 sum = _sum(batch.amounts);
         (uint256 floor, uint256 cap) = vault.limits(address(token));
         bytes4 expected;
-        if (vault.paused()) expected = IDistributor.VaultPaused.selector;
+        if (vault.paused()) expected = IProposalGate.VaultPaused.selector;
         else if (batch.executions != 0) expected = IDistributor.AlreadyExecuted.selector;
         else if (released[vault.currentEpoch()] + sum > cap) expected = ISurplusVault.CapExceeded.selector;
         else if (sum > vaultBefore) expected = IERC20Errors.ERC20InsufficientBalance.selector;
