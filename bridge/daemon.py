@@ -31,7 +31,7 @@ from bridge.chains.evm.signer import KeystoreSigner
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import ConfigError, DatabaseUnavailable
 from bridge.domain.ledger import Asset, Watched
-from bridge.domain.payouts import Ceilings
+from bridge.domain.payouts import Ceilings, GasFloor
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.ports import Lease, LogFilter
@@ -255,6 +255,7 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 ceilings=_ceilings(section),
                 batch_recipients=section.spending.batch_recipients,
                 bump_after_blocks=section.spending.bump_after_blocks,
+                gas_floor=GasFloor(chain.watched.native.id, section.low_balance),
             ),
         ),
         run("confirm", lambda lease: Confirm(database=database, chain=reader, payer=payer, lease=lease)),
@@ -313,9 +314,7 @@ def _supervisor(services: Services, scope: str, wake: Wake, poll_interval_ms: in
 def _periodic(services: Services) -> Iterator[None]:
     """What is done by the clock and not by events. A run that was missed is made once, late."""
     scheduler = AsyncIOScheduler(timezone=UTC)
-    scheduler.add_job(
-        _heartbeat, "interval", [services.database], seconds=HEARTBEAT_S, coalesce=True, misfire_grace_time=None
-    )
+    scheduler.add_job(_heartbeat, "interval", [services], seconds=HEARTBEAT_S, coalesce=True, misfire_grace_time=None)
     scheduler.start()
     try:
         yield
@@ -323,11 +322,12 @@ def _periodic(services: Services) -> Iterator[None]:
         scheduler.shutdown(wait=False)
 
 
-async def _heartbeat(database: Database) -> None:
-    """One line that says how it goes, for whoever reads only logs."""
+async def _heartbeat(services: Services) -> None:
+    """One line that says how it goes, for whoever reads only logs; and one for each condition."""
     try:
-        async with database.snapshot() as transaction:
+        async with services.database.snapshot() as transaction:
             status = await transaction.status.read()
+            conditions = await transaction.conditions.read(services.config.included_within)
     except DatabaseUnavailable as error:
         _log.warning("no heartbeat", action="daemon.heartbeat", error=str(error))
         return
@@ -342,6 +342,16 @@ async def _heartbeat(database: Database) -> None:
             distributions=status.distributions,
             waiting=len(status.waiting),
             breaks=status.breaks,
+        )
+    for condition in conditions:
+        _log.warning(
+            "condition",
+            action="daemon.condition",
+            condition=str(condition.name),
+            chain=condition.chain,
+            subject=condition.subject,
+            since=condition.since.isoformat(),
+            detail=condition.detail,
         )
 
 

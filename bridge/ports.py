@@ -346,6 +346,9 @@ class PayoutStore(Protocol):
     async def open_sender(self, chain: str, account: Address, finalized_sequence: int) -> Sender:
         """The account's row, made at its first use."""
 
+    async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
+        """What the account holds for gas, and what it should at least."""
+
     async def reserve(
         self, action: Action, account: Address, gas_limit: int, finalized_sequence: int, chain_time: int
     ) -> bool:

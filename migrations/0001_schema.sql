@@ -262,6 +262,10 @@ CREATE TABLE senders (
     account     BYTEA NOT NULL,
     first_nonce BIGINT NOT NULL,            -- finalized nonce when the account was first used here
     next_nonce  BIGINT NOT NULL,
+    -- money for gas, as last read at our head; since when it is less than what the configuration wants
+    gas_balance uint256,
+    gas_wanted  uint256,
+    gas_low_since TIMESTAMPTZ,
     PRIMARY KEY (chain, account),
     CHECK (next_nonce >= first_nonce)
 );

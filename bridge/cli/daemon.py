@@ -68,19 +68,20 @@ def show_status(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Heads, lags, counts, what is in flight, what is held."""
+    """What calls for a person; heads, lags, counts, what is in flight, what is held."""
     run(_status(config, as_json))
 
 
 async def _status(path: Path, as_json: bool) -> int:
-    async with (
-        open_database(load_config(path), connections_max=1) as database,
-        database.snapshot() as transaction,
-    ):
+    config = load_config(path)
+    async with open_database(config, connections_max=1) as database, database.snapshot() as transaction:
         status = await transaction.status.read()
+        conditions = await transaction.conditions.read(config.included_within)
         letters = await transaction.dead_letters.open()
     if as_json:
-        content = dataclasses.asdict(status) | {"dead_letters": [dataclasses.asdict(letter) for letter in letters]}
+        content = dataclasses.asdict(status)
+        content["conditions"] = [dataclasses.asdict(condition) for condition in conditions]
+        content["dead_letters"] = [dataclasses.asdict(letter) for letter in letters]
         for rule in content["rules"]:
             # Strings of atoms, as in all our JSON: readers of JSON round large integers.
             rule |= {"surplus": str(rule["surplus"]), "allocated": str(rule["allocated"])}
@@ -89,6 +90,9 @@ async def _status(path: Path, as_json: bool) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
+    for condition in conditions:
+        since = f"{condition.since:%Y-%m-%d %H:%M:%S}"
+        console.print(f"{condition.name} on {condition.chain}, since {since}: {condition.subject}: {condition.detail}")
     _print_chains(console, status)
     _print_rules(console, status)
     _print_counts(console, status)

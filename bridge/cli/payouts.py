@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import pwd
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +11,7 @@ import orjson
 import typer
 
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
+from bridge.cli.person import user
 from bridge.daemon import open_database
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind
@@ -216,7 +215,7 @@ async def _order(
     path: Path, kind: InterventionKind, asked: str, batch: int | None, *, reason: str, as_json: bool
 ) -> int:
     async with open_database(load_config(path), connections_max=1) as database:
-        orders = await intervene(database, kind, asked, batch, reason=reason, by=_user())
+        orders = await intervene(database, kind, asked, batch, reason=reason, by=user())
     if as_json:
         _print_json([_order_json(order, kind) for order in orders])
     else:
@@ -249,11 +248,3 @@ def _order_json(order: Order, kind: InterventionKind) -> dict[str, Any]:
 
 def _step_name(step: Action) -> str:
     return "proposal" if step.kind is ActionKind.PROPOSE else f"batch {step.batch_index}"
-
-
-def _user() -> str:
-    """The user of the operating system; not what an environment variable says."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

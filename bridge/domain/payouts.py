@@ -303,6 +303,14 @@ def bump_is_due(in_flight: Sequence[InFlight], head_number: int, bump_after_bloc
     return first if head_number - waits_from >= bump_after_blocks else None
 
 
+@dataclass(frozen=True, slots=True)
+class GasFloor:
+    """What the sending account should hold of the coin that pays for gas; below it a person is warned."""
+
+    asset: AssetId
+    least: int  # atoms
+
+
 # ── Nonces ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class Sender:

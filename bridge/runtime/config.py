@@ -36,6 +36,9 @@ KEY_MEND = (
     'keep it in a keystore file and name that: operator = { keystore = "operator.json", password_env = "…" }'
 )
 
+GAS_PER_RECIPIENT = 30_000
+"""Of a push to accounts that held nothing, rounded up."""
+
 
 def _address(value: object) -> Address:
     if isinstance(value, bytes):
@@ -119,6 +122,7 @@ class OperatorSection(Section):
     keystore: str
     password_file: str | None = None
     password_env: str | None = None
+    low_balance: Amount | None = None  # wei; see ChainSection.low_balance
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -134,6 +138,7 @@ class SpendingSection(Section):
     priority_fee_per_gas: Amount = 1_000_000_000  # wei
     batch_recipients: Annotated[int, Field(ge=1, le=250)] = 200
     bump_after_blocks: Annotated[int, Field(ge=1)] = 5
+    included_within_blocks: Annotated[int, Field(ge=1)] = 50  # what takes longer is a condition in `bridge status`
     max_per_transaction: dict[Name, Amount] = {}
     max_per_day: dict[Name, Amount] = {}
     max_per_recipient: dict[Name, Amount] = {}
@@ -171,6 +176,13 @@ class ChainSection(Section):
         """CAIP-2."""
         return f"eip155:{self.chain_id}"
 
+    @property
+    def low_balance(self) -> int:
+        """Wei under which the operator's account is short of gas money: by default, what a full batch costs at most."""
+        if self.operator.low_balance is not None:
+            return self.operator.low_balance
+        return self.spending.batch_recipients * GAS_PER_RECIPIENT * self.spending.max_fee_per_gas
+
 
 class RuleSection(Section):
     file: str
@@ -202,6 +214,11 @@ class Config(Section):
                 raise
             where = f"{self.path}: {error.where}"
             raise ConfigError(error.problem, where=where, mend=error.mend) from error.__cause__
+
+    @property
+    def included_within(self) -> dict[str, int]:
+        """By chain: blocks after which a transaction that is in none of them is a condition."""
+        return {name: chain.spending.included_within_blocks for name, chain in self.chains.items()}
 
     def operator_password(self, chain: str) -> str:
         """Raises ConfigError where the file or the variable is missing."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.domain.errors import HoldError
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError
 from bridge.domain.events import Block
 from bridge.domain.interventions import Intervention, InterventionKind, objection
 from bridge.domain.payouts import (
@@ -26,6 +26,7 @@ from bridge.domain.payouts import (
     ActionKind,
     Attempt,
     Ceilings,
+    GasFloor,
     InFlight,
     Purpose,
     Refusal,
@@ -89,6 +90,7 @@ class Pay:
         batch_recipients: int = 200,
         bump_after_blocks: int = 5,
         in_flight_max: int = IN_FLIGHT_MAX,
+        gas_floor: GasFloor | None = None,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -98,9 +100,11 @@ class Pay:
         self._batch_recipients = batch_recipients
         self._bump_after_blocks = bump_after_blocks
         self._in_flight_max = in_flight_max
+        self._gas_floor = gas_floor
         self._nonces_checked = False
         # Asked or sent at this head already. Memory only: forgetting it repeats what is harmless.
         self._at_head = b""
+        self._gas_noted = b""
         self._asked: set[int] = set()
         self._sent: set[bytes] = set()
 
@@ -121,6 +125,7 @@ class Pay:
             return True
         sent = await self._send(view)
         started = await self._start(view)
+        await self._note_gas(view.head)
         return sent or started
 
     # ── plan ──
@@ -164,6 +169,20 @@ class Pay:
         if problem is not None:
             raise HoldError(problem)
         self._nonces_checked = True
+
+    async def _note_gas(self, head: Block) -> None:
+        """Once a head, and after everything else: a warning must not delay what it warns of."""
+        floor = self._gas_floor
+        if floor is None or head.hash == self._gas_noted:
+            return
+        at = BlockStamp(self._chain.name, head.number, head.hash)
+        try:
+            balance = await self._chain.balance(self._payer.account, floor.asset, at)
+        except (ChainUnavailable, ChainDisagrees):
+            return  # the head was just replaced, or nobody answers: the next step asks again
+        async with self._database.begin(self._lease) as transaction:
+            await transaction.payouts.note_gas(self._chain.name, self._payer.account, balance, floor.least)
+        self._gas_noted = head.hash
 
     # ── what a person ordered ──
     async def _obey(self, view: _View) -> bool:

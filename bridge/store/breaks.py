@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.domain.breaks import CLEARS_ITSELF, Break, BreakKind, Check, Difference, Level, Reconciliation
+from bridge.domain.errors import RefusedError
 from bridge.domain.states import BreakState
 from bridge.domain.units import AssetId, BlockStamp
 
@@ -47,7 +48,8 @@ OPEN_BREAKS = """
 
 CLEAR = """
     UPDATE breaks b
-       SET state = 'resolved', resolved_at = clock_timestamp(), resolution = 'cleared by check ' || k.check_id
+       SET state = 'resolved', resolved_at = clock_timestamp(),
+           resolution = concat_ws('; ', b.resolution, 'cleared by check ' || k.check_id)
       FROM checks k
      WHERE k.reconciliation_id = $1 AND k.outcome <> 'skipped'
        AND (k.chain, k.level, k.subject) = (b.chain, b.level, b.check_subject)
@@ -66,6 +68,12 @@ UNSEEN_OUTFLOW = """
     SELECT break_id FROM breaks WHERE chain = $1 AND kind = 'unexpected_out' AND state = 'open'
      ORDER BY break_id LIMIT 1
 """
+
+EXPLAIN = """
+    UPDATE breaks SET state = 'explained', resolution = $2 WHERE break_id = $1 AND state IN ('open', 'assigned')
+    RETURNING break_id
+"""
+STATE = "SELECT state FROM breaks WHERE break_id = $1"
 
 NOTIFY = "SELECT pg_notify('bridge', 'reconciliations')"
 
@@ -100,6 +108,15 @@ class Breaks:
         assert await self._connection.fetchval(FINISH, reconciliation_id, verdict) == reconciliation_id
         await self._connection.execute(NOTIFY)
         return result
+
+    async def explain(self, break_id: int, explanation: str) -> None:
+        """A person takes it up. Raises RefusedError where there is no such break, or it is not open any more."""
+        if await self._connection.fetchval(EXPLAIN, break_id, explanation) is None:
+            state = await self._connection.fetchval(STATE, break_id)
+            raise RefusedError(
+                f"there is no break {break_id}" if state is None else f"break {break_id} is {state} already"
+            )
+        await self._connection.execute(NOTIFY)
 
     async def unresolved(self) -> list[Break]:
         """Every break that is not resolved, oldest first."""

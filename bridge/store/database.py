@@ -22,6 +22,7 @@ from bridge.store.audits import Audits
 from bridge.store.bookings import Bookings
 from bridge.store.breaks import Breaks
 from bridge.store.chains import Chains
+from bridge.store.conditions import Conditions
 from bridge.store.confirmations import Confirmations
 from bridge.store.dead_letters import DeadLetters
 from bridge.store.decisions import Decisions
@@ -76,6 +77,10 @@ class Transaction:
     @cached_property
     def payouts(self) -> Payouts:
         return Payouts(self.connection)
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        return Conditions(self.connection)
 
     @cached_property
     def interventions(self) -> Interventions:

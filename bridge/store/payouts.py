@@ -143,6 +143,12 @@ SENDER = """
              WHERE s.chain = x.chain AND s.account = x.account AND s.state <> 'live') AS over
       FROM senders x WHERE x.chain = $1 AND x.account = $2
 """
+NOTE_GAS = """
+    UPDATE senders
+       SET gas_balance = $3, gas_wanted = $4,
+           gas_low_since = CASE WHEN $3 < $4 THEN COALESCE(gas_low_since, now()) END
+     WHERE chain = $1 AND account = $2 AND (gas_balance, gas_wanted) IS DISTINCT FROM ($3, $4)
+"""
 LOCK_SENDER = "SELECT next_nonce FROM senders WHERE chain = $1 AND account = $2 FOR UPDATE"
 TAKE_NONCE = "UPDATE senders SET next_nonce = $3 WHERE chain = $1 AND account = $2"
 INSERT_SLOT = """
@@ -380,6 +386,9 @@ class Payouts:
         row = await self._connection.fetchrow(SENDER, chain, account)
         assert row is not None
         return Sender(account, row["first_nonce"], row["next_nonce"], row["over"])
+
+    async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
+        await self._connection.execute(NOTE_GAS, chain, account, balance, wanted)
 
     async def reserve(
         self, action: Action, account: Address, gas_limit: int, finalized_sequence: int, chain_time: int

@@ -24,7 +24,10 @@ class Place:
         self.distribution = distribution
 
     async def bridge(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(bridge, "payouts", *arguments, "--config", self.config)
+        return await self.program("payouts", *arguments)
+
+    async def program(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(bridge, *arguments, "--config", self.config)
 
 
 CONFIG = """
@@ -119,3 +122,32 @@ async def test_payouts__mistake__exit_code_2_and_what_to_do(place: Place, argume
     assert run.returncode == 2
     assert said in run.stderr
     assert "Traceback" not in run.stderr
+
+
+async def test_breaks__unexpected_out__stops_payouts_until_explained(place: Place):
+    async with place.world.database.begin() as transaction:
+        await transaction.connection.execute(
+            "INSERT INTO breaks (kind, chain, level, check_subject, subject, amount, evidence, block_number,"
+            " block_hash) SELECT 'unexpected_out', chain, 'suspense', 'x', 'suspense:out', -5, '{}', 1, '' FROM chains"
+        )
+    status = await place.program("status")
+    assert "unexpected_outflow on fake, since " in status.stdout
+    [condition] = json.loads((await place.program("status", "--json")).stdout)["conditions"]
+    assert (condition["name"], condition["subject"]) == ("unexpected_outflow", "break 1")
+    assert (
+        "break 1: unexpected_out of suspense:out, -5 atoms on fake, open since"
+        in (await place.program("breaks", "list")).stdout
+    )
+    await place.world.advance(4)
+    assert (await place.world.states())[1:] == ["planned", "planned"]
+    explained = await place.program("breaks", "explain", "1", "--reason", "the treasury moved it")
+    assert (explained.returncode, explained.stdout) == (0, "break 1: explained\n")
+    await place.world.advance(8)
+    assert await place.world.states() == ["final"] * 3
+    assert "unexpected_outflow" not in (await place.program("status")).stdout
+    [(resolution,)] = await place.world.rows("SELECT resolution FROM breaks")
+    assert resolution == f"explained by {getpass.getuser()}: the treasury moved it"
+    again = await place.program("breaks", "explain", "1", "--reason", "twice")
+    assert (again.returncode, again.stderr) == (1, "bridge: break 1 is explained already\n")
+    unknown = await place.program("breaks", "explain", "77", "--reason", "x")
+    assert (unknown.returncode, unknown.stderr) == (1, "bridge: there is no break 77\n")

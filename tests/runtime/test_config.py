@@ -129,3 +129,10 @@ def test_operator_password__variable_not_set__named(tmp_path: Path, monkeypatch:
         config.operator_password("anvil")
     monkeypatch.setenv("BRIDGE_TEST_PASSWORD", "secret")
     assert config.operator_password("anvil") == "secret"
+
+
+def test_low_balance__not_given__what_a_full_batch_costs_at_the_ceiling(tmp_path: Path):
+    chain = load_config(write(tmp_path, GOOD)).chains["anvil"]
+    assert chain.low_balance == 200 * 30_000 * 200_000_000_000
+    given = GOOD.replace('password_file = "operator.password"', 'password_file = "operator.password"\nlow_balance = 7')
+    assert load_config(write(tmp_path, given)).chains["anvil"].low_balance == 7

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
 from bridge.chains.fake.reader import FakeReader
-from bridge.domain.payouts import NO_CEILINGS, Ceilings
+from bridge.domain.payouts import NO_CEILINGS, Ceilings, GasFloor
 from bridge.domain.units import Address, AssetId
 from bridge.ports import Lease
 from bridge.stages.confirm import Confirm
@@ -19,6 +19,8 @@ from bridge.store.payouts import Summary
 
 CHAIN = "fake"
 TOKEN = AssetId("fake:1/erc20:0x" + "aa" * 20)
+COIN = AssetId("fake:1/slip44:60")
+GAS_WANTED = 1000
 OPERATOR, DISTRIBUTOR = Address(b"\x03" * 20), Address(b"\x02" * 20)
 FINALITY_DISTANCE = 2
 STEPS_MAX = 200
@@ -35,6 +37,7 @@ class SendingWorld:
         self.database = database
         self.lease = lease
         self.chain = FakeChain(CHAIN, finality_depth=FINALITY_DISTANCE)
+        self.chain.state["balance", OPERATOR, COIN] = GAS_WANTED
         self.payer = FakePayer(self.chain, account=OPERATOR, distributor=DISTRIBUTOR)
         self.stages = self.start()
 
@@ -66,6 +69,7 @@ class SendingWorld:
             batch_recipients=2,
             bump_after_blocks=3,
             in_flight_max=in_flight_max,
+            gas_floor=GasFloor(COIN, GAS_WANTED),
         )
         confirm = Confirm(database=self.database, chain=reader, payer=self.payer, lease=self.lease)
         self.stages = pay, confirm
