@@ -11,7 +11,8 @@ BridgeError
 └── RefusedError       the caller broke a rule of the data; retrying cannot help
     ├── LeaseLost           another instance holds a newer epoch
     ├── IllegalTransition   the arrow is not in domain/states.py
-    └── JournalConflict     the same (source, ref) with another payload
+    ├── JournalConflict     the same (source, ref) with another payload
+    └── NotInClaimSet       the account has nothing to claim under that root
 """
 
 
@@ -70,3 +71,10 @@ class IllegalTransition(RefusedError):
 
 class JournalConflict(RefusedError):
     """The same (source, ref) was booked with another payload."""
+
+
+class NotInClaimSet(RefusedError):
+    """The account has no leaf in the tree."""
+
+    def __init__(self, account: bytes, root: bytes) -> None:
+        super().__init__(f"0x{account.hex()} has nothing to claim: it is not in the set with root 0x{root.hex()}")
