@@ -37,6 +37,7 @@ from bridge.domain.rules import (
 )
 from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.ports import ChainReader, Database, EventDecoder, Lease, LogFilter, Transaction
+from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
@@ -385,6 +386,7 @@ class Decide:
                 await transaction.decisions.add(chain, decision)
             await transaction.chains.move_cursor(self.name, self._scope(due.rule), progress.through)
         if decision is not None:
+            reach(CrashPoint.DECISION_SAVED)
             self._last_blocks.pop(due.window.end, None)
 
     def _scope(self, rule: BoundRule) -> str:

@@ -13,6 +13,7 @@ from typing import assert_never
 from bridge.domain.events import BlockAdded, ChainEvent, Finalized, Reorged
 from bridge.domain.units import BlockStamp
 from bridge.ports import ChainReader, Database, Lease, LogFilter, Transaction
+from bridge.runtime.crashpoints import CrashPoint, reach
 
 
 class Ingest:
@@ -44,6 +45,7 @@ class Ingest:
             event = await anext(events)
             async with self._database.begin(self._lease) as transaction:
                 await self._save(transaction, event)
+            reach(CrashPoint.EVENT_SAVED)
         except BaseException:
             await events.aclose()  # it may have requests under way
             raise
