@@ -186,6 +186,10 @@ class Payer(Protocol):
         Raises ChainUnavailable when no endpoint answered.
         """
 
+    async def settled(self, tx_id: bytes) -> Inclusion | None:
+        """The receipt, or that there is none, as two endpoints say alike where two are configured: the last word on a
+        transaction whose block is final. Raises RetryableError where they do not."""
+
     async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
         """True only where every endpoint knows block `at` and answers that it has no receipt for any of `tx_ids`."""
 

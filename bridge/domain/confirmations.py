@@ -38,7 +38,8 @@ class Confirmation:
 class Observation:
     """What is known of one slot at one moment; every block in it was looked up in our own canonical chain.
 
-    `receipts`: by attempt id, inclusions in blocks that are canonical now. At most one, for a nonce executes once.
+    `receipts`: by attempt id, inclusions in blocks that are canonical now. At most one, for a nonce executes once. For
+    what is included already: the one that endpoints agree on, once its block is final.
     `included_is_canonical`: whether the block of the recorded inclusion still is; None where none is recorded.
     `finalized_number`: our own finalized block.
     `spent_by_unknown`: at the finalized block the nonce is spent, and every endpoint answered for every attempt that it
@@ -98,7 +99,8 @@ def _leave_broadcast(flight: InFlight, seen: Observation) -> Transition | None:
 def _leave_included(flight: InFlight, seen: Observation) -> Transition | None:
     included = [attempt for attempt in flight.attempts if attempt.inclusion is not None]
     assert len(included) == 1, "an included action has exactly one included attempt"
-    attempt, inclusion = included[0], included[0].inclusion
+    attempt = included[0]
+    inclusion = seen.receipts.get(attempt.attempt_id, attempt.inclusion)
     assert inclusion is not None
     if not seen.included_is_canonical:
         return Transition(ActionState.BROADCAST)

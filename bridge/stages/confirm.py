@@ -2,7 +2,7 @@
 
     signed, broadcast ─receipt of any attempt, in a block that is canonical here─► included
     included ─its block was orphaned─► broadcast            (stages/pay.py sends the same bytes again)
-    included ─its block is finalized here─► final | held (reverted) | void (the cancel)
+    included ─its block is finalized here, two endpoints say the same─► final | held (reverted) | void (the cancel)
     signed, broadcast ─nonce spent at a finalized block, by a hash nobody here knows─► quarantined
     quarantined ─what the finalized chain says was executed─► final | planned | void (a person had cancelled it)
     held by a revert ─the same question, some times─► final | planned   (its pre-flight then says what it waits for)
@@ -63,7 +63,7 @@ class Confirm:
         moved = False
         for flight in in_flight:
             if flight.action.state is ActionState.INCLUDED:
-                moved |= await self._commit(flight, {}, at, spent_by_unknown=False)
+                moved |= await self._settle(flight, at)
             elif flight.attempts:
                 moved |= await self._look_up(flight, at)
         ordered = {order.action_id for _, order in orders}
@@ -73,6 +73,18 @@ class Confirm:
         for action, order in orders:
             moved |= await self._obey(action, order, at)
         return moved
+
+    async def _settle(self, flight: InFlight, finalized: BlockStamp) -> bool:
+        """What was included, again. One endpoint's receipt was enough to wait for its block; once that is final, two
+        must say the same of it. Where they say that there is none, it is looked for again."""
+        [attempt] = [attempt for attempt in flight.attempts if attempt.inclusion is not None]
+        assert attempt.inclusion is not None
+        if attempt.inclusion.block.number > finalized.number:
+            return await self._commit(flight, {}, finalized, spent_by_unknown=False)
+        agreed = await self._payer.settled(attempt.signed.tx_id)
+        if agreed is None or agreed.block != attempt.inclusion.block:
+            return await self._commit(flight, {}, finalized, spent_by_unknown=False, denied=True)
+        return await self._commit(flight, {attempt.attempt_id: (agreed,)}, finalized, spent_by_unknown=False)
 
     async def _look_up(self, flight: InFlight, finalized: BlockStamp) -> bool:
         """Every hash that the slot ever had, for the first attempt may land after the third was sent."""
@@ -98,12 +110,14 @@ class Confirm:
         at: BlockStamp,
         *,
         spent_by_unknown: bool,
+        denied: bool = False,
     ) -> bool:
         """Judge what was seen by the blocks that are canonical in this very transaction, and take the arrow."""
         recorded = [attempt.inclusion.block for attempt in flight.attempts if attempt.inclusion is not None]
         found = [inclusion.block for inclusions in receipts.values() for inclusion in inclusions]
         vouched = await self._vouched([*recorded, *found], at)
-        reach(CrashPoint.INCLUSION_SEEN_NOT_SAVED if receipts else CrashPoint.FINALITY_SEEN_NOT_SAVED)
+        included = flight.action.state is ActionState.INCLUDED
+        reach(CrashPoint.FINALITY_SEEN_NOT_SAVED if included or not receipts else CrashPoint.INCLUSION_SEEN_NOT_SAVED)
         async with self._database.begin(self._lease) as transaction:
             canonical = {
                 stamp: stamp in vouched or await transaction.events.is_canonical(stamp) for stamp in (*recorded, *found)
@@ -115,7 +129,7 @@ class Confirm:
                     for inclusion in inclusions
                     if canonical[inclusion.block]
                 },
-                canonical[recorded[0]] if recorded else None,
+                canonical[recorded[0]] and not denied if recorded else None,
                 at.number,
                 spent_by_unknown,
             )

@@ -37,6 +37,7 @@ class Node:
     head: int | None = None  # a stale head: nothing above it is known
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)  # by method, what every honest node says
     asked: list[tuple[str, list[Any]]] = field(default_factory=list)
     url: str = ""
     _runner: web.AppRunner | None = None
@@ -71,7 +72,8 @@ class Node:
         method, params = call["method"], call["params"]
         self.asked.append((method, params))
         try:
-            result = self.lie(method, params, self._honest(method, params))
+            honest = self.answers[method] if method in self.answers else self._honest(method, params)
+            result = self.lie(method, params, honest)
         except Refuse as refuse:
             return {"jsonrpc": "2.0", "id": call["id"], "error": refuse.answer}
         if result is HANG:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -460,6 +460,43 @@ async def test_evm__vetoed__is_a_permanent_refusal(anvil: AnvilScene):
     assert isinstance(refusal, Refusal)
     assert not refusal.temporary
     assert refusal.reason.startswith("vetoed by the guardian: ")
+
+
+@pytest.mark.parametrize(("base_fee", "kind"), [(True, "0x2"), (False, "0x0")], ids=["eip1559", "legacy"])
+async def test_evm__chain_with_and_without_a_base_fee__paid_bumped_and_cancelled_in_its_kind_of_transaction(
+    anvil: AnvilScene, monkeypatch: pytest.MonkeyPatch, base_fee: bool, kind: str
+):
+    """Anvil takes legacy transactions too; that its headers have a base fee is hidden from the payer."""
+    ask = anvil.rpc.call
+
+    async def call(method: str, params: Sequence[object] = ()) -> object:
+        answer = await ask(method, params)
+        if method.startswith("eth_getBlock") and not base_fee:
+            del answer["baseFeePerGas"]
+        return answer
+
+    monkeypatch.setattr(anvil.rpc, "call", call)
+    distribution, (propose, batch, _) = plan(anvil)
+    sender = Sender(anvil)
+    first = await sender.sign(propose)
+    await anvil.payer.broadcast(first.signed.raw)
+    second = await bump(anvil, propose, first, nonce=0)
+    assert second is not None
+    assert (await anvil.payer.broadcast(second.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
+    await anvil.mine()
+    assert await anvil.payer.proposed(distribution.distribution_id, await anvil.head()) == distribution.content_hash
+    payment = await sender.sign(batch)
+    slot = Slot(1, anvil.payer.account, 1, payment.signed.gas_limit, SlotState.LIVE)
+    cancel = await anvil.payer.sign(batch, slot, payment, Purpose.CANCEL)
+    assert cancel is not None
+    assert (await anvil.payer.broadcast(cancel.raw)).outcome is BroadcastOutcome.ACCEPTED
+    await anvil.mine()
+    for tx_id in (second.signed.tx_id, cancel.tx_id):
+        sent = await anvil.anvil.call("eth_getTransactionByHash", "0x" + tx_id.hex())
+        assert sent["type"] == kind
+        settled = await anvil.payer.settled(tx_id)
+        assert settled is not None
+        assert settled.succeeded
 
 
 async def test_evm__tampered_batch__is_a_permanent_refusal_by_name(anvil: AnvilScene):

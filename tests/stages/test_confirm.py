@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.domain.errors import ChainUnavailable
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable
+from bridge.domain.payouts import Inclusion
+from bridge.domain.units import BlockStamp
 from bridge.store.database import Database
 from tests.stages.sending import SendingWorld, recipients
 
@@ -257,3 +259,64 @@ async def test_confirm__stranger_spends_the_nonce_and_guard_says_executed_withou
     await world.advance(10)
     assert await world.states() == FINAL
     world.assert_paid_once(2)
+
+
+# ── Endpoints that differ about what is final ───────────────────────────────────────────────────────────────────────
+async def test_confirm__endpoints_disagree_on_the_final_receipt__stays_included_until_they_agree(world: SendingWorld):
+    async def settled(_: bytes) -> Inclusion | None:
+        raise ChainDisagrees("endpoints answer differently")
+
+    world.payer.settled = settled  # type: ignore[method-assign, assignment]
+    await world.advance(2)
+    await world.mine(4)
+    _, confirm = world.stages
+    with pytest.raises(ChainDisagrees):
+        await confirm.step()
+    assert (await world.states())[0] == "included"
+    assert await world.rows("SELECT DISTINCT state FROM slots") == [("live",)]
+    del world.payer.settled
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+
+
+async def test_confirm__receipt_was_made_up_by_one_endpoint__looked_for_again_and_paid(world: SendingWorld):
+    """The block is canonical, the transaction is not in it: two endpoints say so once the block is final."""
+    world.payer.faults.lose_broadcasts = True
+    world.payer.pool.clear()
+    await world.mine()
+    head = world.chain.head
+    made_up = Inclusion(BlockStamp("fake", head.number, head.hash), True, 1, 1)
+    honest = world.payer.inclusions
+
+    async def inclusions(_: bytes) -> tuple[Inclusion, ...]:
+        return (made_up,)
+
+    async def settled(tx_id: bytes) -> Inclusion | None:
+        found = await honest(tx_id)
+        return found[0] if found else None
+
+    world.payer.inclusions = inclusions  # type: ignore[method-assign, assignment]
+    world.payer.settled = settled  # type: ignore[method-assign]
+    await world.work()
+    assert (await world.states())[0] == "included"
+    del world.payer.inclusions
+    await world.advance(2)
+    assert (await world.states())[0] == "broadcast"
+    assert await world.rows("SELECT DISTINCT state FROM slots WHERE nonce = 0") == [("live",)]
+    world.payer.faults.lose_broadcasts = False
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+
+
+async def test_confirm__receipt_first_told_wrong__the_agreed_one_is_kept(world: SendingWorld):
+    await world.advance()
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute(
+            "UPDATE attempts SET succeeded = FALSE, fee_paid = 1 WHERE block_number IS NOT NULL"
+        )
+    await world.advance(8)
+    assert await world.states() == FINAL
+    assert await world.rows("SELECT DISTINCT succeeded, fee_paid FROM attempts") == [(True, 600_000)]
+    assert ("included", "held") not in await arrows(world, 0)

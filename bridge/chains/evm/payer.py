@@ -199,6 +199,12 @@ class EvmPayer:
             raise unreadable
         return tuple(found.values())
 
+    async def settled(self, tx_id: bytes) -> Inclusion | None:
+        def read(receipt: Any) -> Inclusion | None:
+            return self._inclusion("an endpoint", receipt)
+
+        return await self._rpc.agreed("eth_getTransactionReceipt", [_hex(tx_id)], read)
+
     async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
         headers = await self._rpc.call_on_each("eth_getBlockByHash", [_hex(at.hash), False])
         if any(header.error is not None or header.result is None for header in headers):
@@ -231,13 +237,13 @@ class EvmPayer:
         return FeeMarket(None, _int(await self._rpc.call("eth_gasPrice", [])))
 
     async def _view(self, signature: str, arguments: Sequence[object], at: BlockStamp) -> bytes:
-        """A view of the Distributor at block `at`. Raises ChainDisagrees where none stands there in that block."""
+        """A view of the Distributor at block `at`, agreed by two endpoints where there are two.
+
+        Raises ChainDisagrees where they differ, or no Distributor stands there in that block.
+        """
         data = _selector(signature) + encode(_types(signature), arguments)
         call = {"to": _hex(self._distributor), "data": _hex(data)}
-        try:
-            answer = bytes.fromhex(str(await self._rpc.call("eth_call", [call, _at(at)]))[2:])
-        except ValueError:
-            raise ChainDisagrees("the endpoint answered a call with something that is no data") from None
+        answer = await self._rpc.agreed("eth_call", [call, _at(at)], _data)
         if len(answer) < 32:
             raise ChainDisagrees(f"no Distributor at {_hex(self._distributor)} in block {at}")
         return answer
@@ -295,6 +301,14 @@ def _at(stamp: BlockStamp) -> dict[str, str]:
 
 def _hex(value: bytes) -> str:
     return "0x" + value.hex()
+
+
+def _data(answer: object) -> bytes:
+    """What a call returned. Raises ChainDisagrees where the endpoint sent something else."""
+    try:
+        return bytes.fromhex(str(answer)[2:])
+    except ValueError:
+        raise ChainDisagrees("the endpoint answered a call with something that is no data") from None
 
 
 def _int(quantity: object) -> int:

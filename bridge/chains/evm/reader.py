@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, TypeVar
 
 from bridge.chains.evm.abi import EventPlan, compile_event, selector
 from bridge.chains.evm.follow import Finality, Follower
@@ -15,6 +15,7 @@ from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
 
+_T = TypeVar("_T")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
 
 
@@ -121,12 +122,12 @@ class EvmReader:
         if chain != self.reference:
             raise ValueError(f"{asset} is no asset of {self.reference}")
         if kind.startswith("slip44:"):
-            return _quantity(await self._pinned("eth_getBalance", ["0x" + account.hex()], at))
+            return await self._pinned("eth_getBalance", ["0x" + account.hex()], at, _quantity)
         token = Address(bytes.fromhex(kind.removeprefix("erc20:0x")))
         value = await self._view(token, selector("balanceOf(address)") + account.rjust(32, b"\0"), at)
         if value is not None:
             return value
-        if await self._pinned("eth_getCode", ["0x" + token.hex()], at) == "0x":
+        if await self._pinned("eth_getCode", ["0x" + token.hex()], at, str) == "0x":
             return 0
         raise HoldError(f"{self.name}: {asset} does not answer balanceOf at {at}")
 
@@ -138,7 +139,7 @@ class EvmReader:
         return value
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
-        return _quantity(await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at))
+        return await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at, _quantity)
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Raises ChainDisagrees where a block is not there."""
@@ -154,18 +155,21 @@ class EvmReader:
         """The uint256 that a call returns; None where it returns anything else or reverts."""
         call = {"to": "0x" + contract.hex(), "data": "0x" + data.hex()}
         try:
-            answer = await self._pinned("eth_call", [call], at)
+            answer = await self._pinned("eth_call", [call], at, str)
         except RpcRefused as refused:
             if refused.kind is Refusal.REVERTED:
                 return None
             raise
-        return int(answer, 16) if isinstance(answer, str) and len(answer) == 66 else None
+        return int(answer, 16) if len(answer) == 66 else None
 
-    async def _pinned(self, method: str, params: list[Any], at: BlockStamp) -> Any:
-        """A read at the state after block `at`, by its hash (EIP-1898). Raises ChainDisagrees where nobody knows it."""
+    async def _pinned(self, method: str, params: list[Any], at: BlockStamp, read: Callable[[Any], _T]) -> _T:
+        """A read at the state after block `at`, by its hash (EIP-1898), agreed by two endpoints where there are two.
+
+        Raises ChainDisagrees where nobody knows the block, or they differ.
+        """
         block = {"blockHash": "0x" + at.hash.hex(), "requireCanonical": True}
         try:
-            return await self._rpc.call(method, [*params, block])
+            return await self._rpc.agreed(method, [*params, block], read)
         except RpcRefused as refused:
             if refused.kind is Refusal.UNKNOWN_BLOCK:
                 raise ChainDisagrees(f"no endpoint has the state of {at}") from None

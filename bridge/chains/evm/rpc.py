@@ -1,5 +1,6 @@
 """JSON-RPC over HTTP to several endpoints of one chain.
 
+    agreed ─► every endpoint ─► what two of them say alike, or ChainDisagrees | ChainUnavailable: for what moves money
     call ─► best endpoint ─┬─ answer ─────────────────────────────────► result
                            ├─ refusal that every node would repeat ───► RpcRefused
                            └─ dead, slow, busy, behind ─► next endpoint ─► … ─► pause ─► again, some rounds
@@ -15,16 +16,17 @@ import itertools
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
-from bridge.domain.errors import ChainUnavailable, ConfigError, RetryableError
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, RetryableError
 
 ROUNDS_MAX = 3  # how often all endpoints are tried before giving up
 PAUSE_FIRST_MS = 100  # between rounds; doubles, with jitter
@@ -32,6 +34,7 @@ RETRY_AFTER_MAX_MS = 60_000  # a server that asks for more is simply unhealthy
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 COOLDOWN_FIRST_MS = 500  # how long a failing endpoint is asked last; doubles with each failure in a row
 COOLDOWN_MAX_MS = 30_000
+QUORUM = 2  # endpoints that must say the same, where two or more are configured
 _T = TypeVar("_T")
 
 
@@ -211,6 +214,42 @@ class EvmRpc:
 
         return list(await asyncio.gather(*(ask(endpoint) for endpoint in self.endpoints)))
 
+    async def agreed(self, method: str, params: Sequence[Any], read: Callable[[Any], _T]) -> _T:
+        """`read` of what two endpoints say alike, more of them than say anything else; of the only one's answer where
+        one is configured. A revert is an answer too. `read` gives something hashable, or raises ChainDisagrees.
+
+        Raises RpcRefused where they agree on a revert, ChainDisagrees where they say different things, and otherwise
+        the reason why no two answer.
+        """
+        if len(self.endpoints) < QUORUM:
+            return read(await self.call(method, params))
+        said: Counter[tuple[_T | None, bool]] = Counter()
+        reverted: RpcRefused | None = None
+        problems: list[RetryableError] = []
+        for answer in await self.call_on_each(method, params):
+            if isinstance(answer.error, RpcRefused) and answer.error.kind is Refusal.REVERTED:
+                reverted = answer.error
+                said[None, True] += 1
+            elif answer.error is not None:
+                problems.append(answer.error)
+            else:
+                try:
+                    said[read(answer.result), False] += 1
+                except ChainDisagrees as error:
+                    problems.append(error)
+        votes = said.most_common(2)
+        if not votes:
+            raise problems[0]
+        [((value, is_revert), most), *others] = votes
+        if others and (most < QUORUM or others[0][1] == most):
+            raise ChainDisagrees(f"endpoints answer {method} differently: {_names(self.endpoints)}")
+        if most < QUORUM:
+            raise ChainUnavailable(f"only one endpoint answers {method}, two must agree; {problems[0]}")
+        if is_revert:
+            assert reverted is not None
+            raise reverted
+        return cast("_T", value)
+
     async def first_of(self, ask: Callable[[Endpoint], Awaitable[_T]], *, rounds_max: int = ROUNDS_MAX) -> _T:
         """`ask` of one endpoint after the other, best first, until one answers; pauses between rounds."""
         last: ChainUnavailable | RpcRefused | None = None
@@ -305,6 +344,10 @@ class EvmRpc:
             raise ChainUnavailable(f"{endpoint.name} answered {what} with HTTP {status}")
         endpoint.succeeded((time.monotonic() - started) * 1000)
         return body
+
+
+def _names(endpoints: Sequence[Endpoint]) -> str:
+    return ", ".join(endpoint.name for endpoint in endpoints)
 
 
 def _has_number(answer: dict[str, Any]) -> bool:

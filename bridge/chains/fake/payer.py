@@ -203,6 +203,10 @@ class FakePayer:
         found = None if self.faults.receipts_hidden else self._inclusion(tx_id)
         return () if found is None else (found,)
 
+    async def settled(self, tx_id: bytes) -> Inclusion | None:
+        found = await self.inclusions(tx_id)
+        return found[0] if found else None
+
     async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
         self._through(at)
         if self.faults.receipts_unavailable:

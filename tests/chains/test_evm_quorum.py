@@ -1,0 +1,192 @@
+"""What moves money is said by two endpoints alike, or nothing moves: nodes over HTTP, one of which lies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.chains.evm.fees import FeeCeilings
+from bridge.chains.evm.follow import Finality
+from bridge.chains.evm.payer import EvmPayer
+from bridge.chains.evm.reader import EvmReader
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused
+from bridge.chains.evm.signer import KeystoreSigner
+from bridge.chains.fake.chain import FakeChain
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable, RetryableError
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.simulation.wallets import Wallet
+from tests.chains.nodes import Lie, Node, Refuse
+
+AT = BlockStamp("nodes", 5, b"\x05" * 32)
+ID, TX_ID = b"\x01" * 32, b"\x02" * 32
+WORD = "0x" + "00" * 31 + "01"
+RECEIPT = {
+    "blockNumber": "0x5",
+    "blockHash": "0x" + "ab" * 32,
+    "status": "0x1",
+    "gasUsed": "0x5208",
+    "effectiveGasPrice": "0x7",
+}
+ANSWERS = {
+    "eth_call": WORD,
+    "eth_getTransactionCount": "0x7",
+    "eth_getBalance": "0x9",
+    "eth_getTransactionReceipt": RECEIPT,
+    "eth_getBlockByHash": {"hash": "0x05"},
+}
+
+
+@dataclass
+class Ears:
+    """Everything that listens to the nodes."""
+
+    rpc: EvmRpc
+    reader: EvmReader
+    payer: EvmPayer
+
+
+Listen = Callable[..., Awaitable[Ears]]
+
+
+@pytest.fixture
+async def listen(tmp_path: Path) -> AsyncIterator[Listen]:
+    """Ears for one node for each lie; None is an honest one."""
+    wallet = Wallet.derive(1, "operator")
+    (tmp_path / "operator.json").write_text(wallet.keystore("sesame"))
+    signer = KeystoreSigner.load(tmp_path / "operator.json", "sesame")
+    async with AsyncExitStack() as stack:
+
+        async def start(*lies: Lie | None) -> Ears:
+            chain, urls = FakeChain(), []
+            for lie in lies:
+                node = Node(chain, lie, answers=ANSWERS) if lie else Node(chain, answers=ANSWERS)
+                await node.start()
+                stack.push_async_callback(node.stop)
+                urls.append(node.url)
+            rpc = EvmRpc(urls, timeout_ms=2000)
+            stack.push_async_callback(rpc.close)
+            reader = EvmReader("nodes", rpc, chain_id=1, finality=Finality(tag="finalized"))
+            payer = EvmPayer(
+                chain="nodes",
+                chain_id=1,
+                rpc=rpc,
+                signer=signer,
+                vault=Address(b"\x01" * 20),
+                distributor=Address(b"\x02" * 20),
+                ceilings=FeeCeilings(max_fee=10, priority_fee=1),
+            )
+            return Ears(rpc, reader, payer)
+
+        yield start
+
+
+def says(method: str, instead: Any) -> Lie:
+    def lie(asked: str, params: list[Any], answer: Any) -> Any:
+        return instead if asked == method else answer
+
+    return lie
+
+
+def refuses(code: int, message: str) -> Lie:
+    def lie(asked: str, params: list[Any], answer: Any) -> Any:
+        raise Refuse(code, message)
+
+    return lie
+
+
+READS: dict[str, tuple[Callable[[Ears], Awaitable[object]], str, object]] = {
+    "executed": (lambda ears: ears.payer.executed(ID, 0, AT), "eth_call", "0x" + "00" * 32),
+    "proposed": (lambda ears: ears.payer.proposed(ID, AT), "eth_call", "0x" + "00" * 32),
+    "nonce": (lambda ears: ears.reader.sequence(Address(bytes(20)), AT), "eth_getTransactionCount", "0x8"),
+    "balance": (
+        lambda ears: ears.reader.balance(Address(bytes(20)), AssetId("eip155:1/slip44:60"), AT),
+        "eth_getBalance",
+        "0xffff",
+    ),
+    "surplus": (lambda ears: ears.reader.read_uint(Address(bytes(20)), "owed", AT), "eth_call", "0x" + "ff" * 32),
+    "no receipt": (lambda ears: ears.payer.settled(TX_ID), "eth_getTransactionReceipt", None),
+    "reverted": (lambda ears: ears.payer.settled(TX_ID), "eth_getTransactionReceipt", RECEIPT | {"status": "0x0"}),
+    "dearer": (
+        lambda ears: ears.payer.settled(TX_ID),
+        "eth_getTransactionReceipt",
+        RECEIPT | {"effectiveGasPrice": "0x8"},
+    ),
+    "other block": (
+        lambda ears: ears.payer.settled(TX_ID),
+        "eth_getTransactionReceipt",
+        RECEIPT | {"blockHash": "0x" + "cd" * 32},
+    ),
+}
+every_read = pytest.mark.parametrize("name", READS)
+
+
+@every_read
+async def test_quorum__one_of_two_lies__nothing_is_said(listen: Listen, name: str):
+    read, method, lie = READS[name]
+    for lies in ((says(method, lie), None), (None, says(method, lie))):
+        with pytest.raises(ChainDisagrees, match="differently"):
+            await read(await listen(*lies))
+
+
+@every_read
+async def test_quorum__one_of_three_lies__outvoted(listen: Listen, name: str):
+    read, method, lie = READS[name]
+    honest = await read(await listen(None))
+    for lies in ((says(method, lie), None, None), (None, None, says(method, lie))):
+        assert await read(await listen(*lies)) == honest
+
+
+@every_read
+async def test_quorum__two_and_two__nothing_is_said(listen: Listen, name: str):
+    read, method, lie = READS[name]
+    with pytest.raises(ChainDisagrees):
+        await read(await listen(says(method, lie), None, says(method, lie), None))
+
+
+@every_read
+async def test_quorum__second_endpoint_fails__nothing_is_said(listen: Listen, name: str):
+    read, _, _ = READS[name]
+    with pytest.raises(ChainUnavailable, match="two must agree"):
+        await read(await listen(None, refuses(-32005, "rate limit")))
+
+
+@every_read
+@pytest.mark.parametrize("nonsense", [5, "0xzz", [], {"a": "b"}])
+async def test_quorum__nonsense_beside_an_honest_one__a_retryable_error(listen: Listen, name: str, nonsense: object):
+    read, method, _ = READS[name]
+    with pytest.raises(RetryableError):
+        await read(await listen(None, says(method, nonsense)))
+
+
+async def test_quorum__receipts_that_differ_in_what_does_not_count__agree(listen: Listen):
+    other = RECEIPT | {"blockHash": "0x" + "AB" * 32, "logs": [], "type": "0x2"}
+    ears = await listen(None, says("eth_getTransactionReceipt", other))
+    assert await ears.payer.settled(TX_ID) is not None
+
+
+async def test_quorum__both_say_it_reverts__that_is_the_answer(listen: Listen):
+    ears = await listen(refuses(3, "execution reverted"), refuses(3, "execution reverted: other words"))
+    with pytest.raises(RpcRefused, match="reverted"):
+        await ears.payer.executed(ID, 0, AT)
+
+
+async def test_quorum__one_says_it_reverts__nothing_is_said(listen: Listen):
+    ears = await listen(None, refuses(3, "execution reverted"))
+    with pytest.raises(ChainDisagrees):
+        await ears.payer.executed(ID, 0, AT)
+
+
+async def test_quorum__nobody_knows_the_block__disagrees(listen: Listen):
+    ears = await listen(refuses(-32000, "unknown block"), refuses(-32000, "header not found"))
+    with pytest.raises(ChainDisagrees, match="no endpoint has the state"):
+        await ears.reader.sequence(Address(bytes(20)), AT)
+
+
+async def test_disowned__one_of_two_has_the_receipt__not_disowned(listen: Listen):
+    ears = await listen(says("eth_getTransactionReceipt", None), None)
+    assert not await ears.payer.disowned([TX_ID], AT)
