@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ProposalGate} from "./ProposalGate.sol";
 import {IDistributor} from "./interfaces/IDistributor.sol";
@@ -11,7 +11,7 @@ import {BoundedTransfer} from "./libraries/BoundedTransfer.sol";
 
 /// @title Pays each distribution exactly once, in batches
 /// @notice {IDistributor} says what; here is how. Pausing, floor and cap are the vault's.
-contract Distributor is IDistributor, ProposalGate, ReentrancyGuard {
+contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
 

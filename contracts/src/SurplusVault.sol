@@ -5,12 +5,12 @@ import {AccessControlEnumerable} from "@openzeppelin/contracts/access/extensions
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ISurplusVault} from "./interfaces/ISurplusVault.sol";
 
 /// @title Holds the funds that a surplus is paid from
 /// @notice {ISurplusVault} says what; here is how.
-contract SurplusVault is ISurplusVault, AccessControlEnumerable, Pausable, ReentrancyGuard {
+contract SurplusVault is ISurplusVault, AccessControlEnumerable, Pausable, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
     bytes32 public constant DISTRIBUTOR_ROLE = keccak256("DISTRIBUTOR_ROLE");

@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Distributor} from "../src/Distributor.sol";
 import {IDistributor} from "../src/interfaces/IDistributor.sol";
 import {IProposalGate} from "../src/interfaces/IProposalGate.sol";
@@ -306,7 +306,7 @@ contract DistributorTest is DistributorFixture {
             address(distributor), abi.encodeCall(distributor.executeBatch, (id, 1, plan.recipients[1], plan.amounts[1]))
         );
         execute(plan, id, 0);
-        vm.assertEq(token.reentryError(), ReentrancyGuard.ReentrancyGuardReentrantCall.selector, "error");
+        vm.assertEq(token.reentryError(), ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector, "error");
         vm.assertEq(token.balanceOf(recipientAt(0)), 1, "recipient");
         vm.assertFalse(distributor.executed(id, 1), "executed");
     }
@@ -379,7 +379,7 @@ contract DistributorTest is DistributorFixture {
         token.reenterWith(address(distributor), abi.encodeCall(distributor.withdraw, (address(token), STRANGER)));
         vm.prank(creditor);
         distributor.withdraw(address(token), STRANGER);
-        vm.assertEq(token.reentryError(), ReentrancyGuard.ReentrancyGuardReentrantCall.selector, "error");
+        vm.assertEq(token.reentryError(), ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector, "error");
         vm.assertEq(token.balanceOf(STRANGER), 2, "to");
     }
 

@@ -13,9 +13,9 @@ interface Vm {
     function chainId(uint256 id) external;
     function cool(address account) external;
     function prank(address sender) external;
-    function startPrank(address sender) external;
-    function stopPrank() external;
     function expectEmit(address emitter) external;
+    function expectRevert() external;
+    function expectPartialRevert(bytes4 selector) external;
     function expectRevert(bytes4 selector) external;
     function expectRevert(bytes calldata data) external;
     function recordLogs() external;

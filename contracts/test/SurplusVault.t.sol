@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {SurplusVault} from "../src/SurplusVault.sol";
 import {ISurplusVault} from "../src/interfaces/ISurplusVault.sol";
 import {ForgeTest} from "./ForgeTest.sol";
@@ -178,7 +178,7 @@ contract SurplusVaultTest is ForgeTest {
         token.behave(address(this), MisbehavingToken.Behaviour.Reenters);
         token.reenterWith(address(vault), abi.encodeCall(vault.release, (ID, address(token), 1)));
         vault.release(ID, address(token), 10);
-        vm.assertEq(token.reentryError(), ReentrancyGuard.ReentrancyGuardReentrantCall.selector, "error");
+        vm.assertEq(token.reentryError(), ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector, "error");
         vm.assertEq(vault.spent(address(token), 10), 10, "spent");
     }
 

@@ -96,6 +96,7 @@ def error(signature: str, *arguments: object) -> str:
         (error("NotReady(bytes32,uint64)", TX_ID, 2**64 - 1), True, "waits until second 18446744073709551615: "),
         (error("ApprovalExpired(bytes32,uint64)", TX_ID, 0), True, "expired at 1970-01-01 00:00:00 UTC: "),
         (error("NotProposed(bytes32)", TX_ID), True, "not on chain in this block"),
+        (error("ActivationPending(address,uint64)", "0x" + "aa" * 20, 0), True, "waits until 1970-01-01 00:00"),
         (error("ProposalVetoed(bytes32)", TX_ID), False, "vetoed by the guardian: ProposalVetoed(id=0x1111"),
         (error("RecipientsNotAscending(address,address)", "0x" + "bb" * 20, "0x" + "aa" * 20), False, "RecipientsNot"),
         (error("Error(string)", "Blacklisted"), False, "Error(Blacklisted)"),

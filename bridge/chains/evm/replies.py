@@ -102,13 +102,15 @@ TEMPORARY: Mapping[str, str] = {
     # Another transaction did it; when that is final, the action is final too.
     "AlreadyExecuted": "executed by another transaction that is not final yet",
     "AlreadyProposed": "proposed by another transaction that is not final yet",
+    "AlreadyActivated": "activated by another transaction that is not final yet",
+    "ActivationPending": "the root before waits until {claimableAt}",
     "NotProposed": "the proposal is not on chain in this block",
 }
 PERMANENT: Mapping[str, str] = {
     "ProposalVetoed": "vetoed by the guardian",
 }
 # Arguments that are seconds since 1970.
-_TIMES = frozenset({"readyAt", "expiresAt"})
+_TIMES = frozenset({"readyAt", "expiresAt", "claimableAt"})
 
 _ERROR_STRING, _PANIC = bytes.fromhex("08c379a0"), bytes.fromhex("4e487b71")
 _BUILT_IN: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
