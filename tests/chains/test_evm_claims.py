@@ -131,6 +131,7 @@ ONE, TWO = (Address(b"\1" * 20), 5), (Address(b"\2" * 20), 7)
         ([ONE], "at least 2 leaves, not 1"),
         ([ONE, TWO, (ONE[0], 9)], "account 0x" + "01" * 20 + " comes twice"),
         ([TWO, (Address(bytes(20)), 1)], "the zero address cannot claim"),
+        ([TWO, ONE, (CONTRACT, 1)], "the claims contract 0x1111111111111111111111111111111111111111 cannot claim"),
         ([ONE, (Address(b"\3" * 21), 1)], "20 bytes"),
         ([ONE, (TWO[0], 0)], "claim of zero"),
         ([ONE, (TWO[0], -1)], "not a uint256"),

@@ -51,8 +51,8 @@ class ClaimSet:
     ) -> ClaimSet:
         """The set of these accounts with what each is due in total, in any order.
 
-        Raises ValueError where there are fewer than two, one comes twice or is zero, or an amount or the sum of all is
-        not a positive uint256.
+        Raises ValueError where there are fewer than two, one comes twice, is zero or is the contract, or an amount or
+        the sum of all is not a positive uint256.
         """
         given = list(cumulatives)
         if any(len(account) != _ADDRESS for account, _ in given):
@@ -64,6 +64,8 @@ class ClaimSet:
         accounts = unordered[order]
         if len(accounts) and not accounts[0].any():
             raise ValueError("the zero address cannot claim")
+        if (accounts == np.frombuffer(contract, dtype=np.uint8)).all(axis=1).any():
+            raise ValueError(f"the claims contract {format_address(contract)} cannot claim from itself")
         for again in np.flatnonzero((accounts[1:] == accounts[:-1]).all(axis=1))[:1]:
             raise ValueError(f"account {format_address(accounts[again].tobytes())} comes twice")
         total = check_amount(sum(amount for _, amount in given))
