@@ -86,6 +86,7 @@ class Faults:
 class _Mined:
     transaction: FakeTransaction
     succeeded: bool
+    fee_paid: int
 
 
 class FakePayer:
@@ -102,20 +103,22 @@ class FakePayer:
         self._mined: dict[bytes, tuple[_Mined, ...]] = {}  # by block hash, of every branch
 
     # ── the script's side ──
-    def mine(self, *, timestamp: int | None = None) -> Block:
-        """One more block of the chain, made of the pool as far as nonces follow each other."""
+    def mine(self, *others: Emit, timestamp: int | None = None) -> Block:
+        """One more block of the chain: the logs of `others`, then the pool as far as nonces follow each other."""
         mined: list[_Mined] = []
-        emits: list[Emit] = []
+        emits = list(others)
         while (transaction := self._next_of_pool(mined)) is not None:
             succeeded = not self.faults.reverts and self._executable(transaction, [*self._canonical(), *mined])
-            mined.append(_Mined(transaction, succeeded))
+            mined.append(_Mined(transaction, succeeded, GAS_USED * self.base_fee))
+            self._charge(transaction.account, mined[-1].fee_paid)
             if succeeded:
                 emits += self._emits(transaction)
             self._chain.state["sequence", transaction.account] = transaction.nonce + 1
         block = self._chain.mine(*emits, timestamp=timestamp)
         self._mined[block.hash] = tuple(mined)
         spent = _nonces_after(self._canonical())
-        self.pool = {tx_id: one for tx_id, one in self.pool.items() if one.nonce >= spent.get(one.account, 0)}
+        for tx_id in [tx_id for tx_id, one in self.pool.items() if one.nonce < spent.get(one.account, 0)]:
+            del self.pool[tx_id]
         return block
 
     def reorg(self, depth: int, *, put_back: bool) -> None:
@@ -285,6 +288,9 @@ class FakePayer:
             facts.append(((BATCH_EXECUTED, distribution_id, index), b""))
         return [Emit(self._distributor, topics, data, transaction.tx_id) for topics, data in facts]
 
+    def _charge(self, account: Address, fee: int) -> None:
+        """Nobody's coins are counted here; a script that keeps books does."""
+
     def _canonical(self) -> list[_Mined]:
         return [one for entry in self._chain.blocks for one in self._mined.get(entry.block.hash, ())]
 
@@ -299,7 +305,7 @@ class FakePayer:
             for one in self._mined.get(entry.block.hash, ()):
                 if one.transaction.tx_id == tx_id:
                     stamp = BlockStamp(self._chain.name, entry.block.number, entry.block.hash)
-                    return Inclusion(stamp, one.succeeded, GAS_USED, GAS_USED * self.base_fee)
+                    return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid)
         return None
 
 

@@ -102,7 +102,7 @@ class FakeReader:
             run = canonical[following : following + RUN_MAX]
             logs = [log for block in run for log in chain.logs(block.number, filters)]
             return BlockAdded(following, tuple(run), pack_logs(logs))
-        last = min(chain.finalized, following - 1)
+        last = min(chain.finalized, following - 1, count - 1)
         if last > final:
             logs = [log for number in range(final + 1, last + 1) for log in chain.logs(number, filters)]
             packed = pack_logs(logs)

@@ -1,0 +1,227 @@
+"""The daemon of one process: real supervisors, leases and stages, joined as bridge/daemon.py joins them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from bridge.domain.confirmations import Confirmation
+from bridge.domain.errors import RetryableError
+from bridge.domain.rules import Token
+from bridge.domain.units import Address
+from bridge.ports import Lease, Stage
+from bridge.runtime.crashpoints import CrashPoint
+from bridge.runtime.rulefile import parse_rule
+from bridge.runtime.supervisor import Supervisor, Wake
+from bridge.stages import decide, post
+from bridge.stages.confirm import Confirm
+from bridge.stages.decide import Decide
+from bridge.stages.ingest import Ingest
+from bridge.stages.notify import Notify
+from bridge.stages.pay import Pay
+from bridge.stages.post import Post
+from bridge.stages.reconcile import Books, Reconcile
+from bridge.store import leases
+from bridge.store.database import Database
+from bridge.store.leases import Leases
+from tests.chaos.loop import SeededLoop
+from tests.chaos.network import POOL, Network
+from tests.chaos.nodes import Payer, Reader
+from tests.chaos.process import Process
+from tests.chaos.wire import Wire
+from tests.stages.books import CHAIN, DISTRIBUTOR, TOKEN, USDX, VAULT, WATCHED
+
+LEASE_MS = 4_000
+POLL_MS = 1_500
+RECONCILE_MS = 10_000
+WINDOW_S = 60
+RULE = f"""
+rule: fees
+version: 1
+description: fees of five blocks by deposits
+asset: USDX
+window: {{every: {WINDOW_S} s}}
+events:
+  fee:
+    contract: vault
+    event: "FeePaid(address indexed token, address indexed payer, uint256 amount)"
+    where: token == asset
+  deposit: {{contract: pool, event: "Deposited(address indexed account, uint256 amount)"}}
+  withdrawal: {{contract: pool, event: "Withdrawn(address indexed account, uint256 amount)"}}
+inputs:
+  fees: {{sum: fee.amount}}
+  stake: {{time_weighted: {{add: deposit.amount, subtract: withdrawal.amount, by: account}}}}
+surplus: fees
+carry: surplus
+split: {{pro_rata: stake}}
+"""
+
+_here: ContextVar[Process] = ContextVar("process")
+
+
+class Reaching:
+    """Stands where the environment's crash point would: asks the process that came there."""
+
+    def reach(self, point: CrashPoint) -> None:
+        process = _here.get(None)
+        if process is not None:
+            process.reach(point)
+
+
+class VirtualClock:
+    def __init__(self, loop: SeededLoop) -> None:
+        self._loop = loop
+
+    def now(self) -> int:
+        return int(self._loop.time())
+
+    def monotonic_ms(self) -> int:
+        return int(self._loop.time() * 1000)
+
+    async def sleep_ms(self, duration_ms: int) -> None:
+        await asyncio.sleep(duration_ms / 1000)
+
+
+class VirtualLeases(Leases):
+    """The statements of bridge/store/leases.py, with the run's clock where they ask for the database's."""
+
+    def __init__(self, database: Database, loop: SeededLoop) -> None:
+        super().__init__(database)
+        self._of = database
+        self._loop = loop
+
+    async def acquire(self, name: str, holder: str, duration_ms: int) -> Lease | None:
+        epoch = await self._do(leases.ACQUIRE, name, holder, duration_ms)
+        return None if epoch is None else Lease(name, epoch, holder)
+
+    async def renew(self, lease: Lease, duration_ms: int) -> bool:
+        return await self._do(leases.RENEW, lease.name, lease.epoch, duration_ms) is not None
+
+    async def _do(self, statement: str, *arguments: object) -> int | None:
+        moment = datetime.fromtimestamp(self._loop.time(), UTC)
+        timed = statement.replace("clock_timestamp()", "$4::TIMESTAMPTZ")
+        async with self._of.begin() as transaction:
+            epoch: int | None = await transaction.connection.fetchval(timed, *arguments, moment)
+        return epoch
+
+
+@dataclass
+class Shared:
+    """What outlives every process."""
+
+    loop: SeededLoop
+    network: Network
+    connection: asyncpg.Connection[Any]
+    notify: Callable[[], None]
+    told: list[Confirmation] = field(default_factory=list)
+
+
+class Daemon:
+    """One process from its start to its end."""
+
+    def __init__(self, shared: Shared, process: Process, account: Address) -> None:
+        self.process = process
+        self.wake = Wake()
+        self.database = Database(Wire(shared.connection, process, shared.notify), "")  # type: ignore[arg-type]
+        self._shared = shared
+        self._clock = VirtualClock(shared.loop)
+        self.reader = Reader(shared.network, process)
+        self.payer = Payer(shared.network, process, account)
+        self.watched = replace(WATCHED, operator=account)
+        self._supervisors = [self._supervisor(CHAIN), self._supervisor("all")]
+
+    @property
+    def held(self) -> bool:
+        """Whether a person must restart it."""
+        return any(supervisor._hold.reason is not None for supervisor in self._supervisors)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises Died, and whatever ends a daemon."""
+        _here.set(self.process)
+        try:
+            async with self.database.begin() as transaction:
+                await transaction.chains.register(
+                    CHAIN, "fake", self.reader.reference, await self.reader.genesis_hash(), 0
+                )
+        except RetryableError:
+            return  # exit code 3; it is started again
+        tasks = [asyncio.create_task(job) for job in self._jobs()]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, stopping):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+    def reconciler(self) -> Reconcile:
+        return self._reconcile(None)
+
+    def _jobs(self) -> list[Coroutine[Any, Any, None]]:
+        contracts = {"vault": VAULT, "distributor": DISTRIBUTOR, "pool": POOL}
+        plan = parse_rule(RULE, name="rule fees")
+        rules = decide.bind_rules([plan], chain=self.reader, contracts=contracts, tokens={"USDX": Token(USDX, TOKEN)})
+        filters = (*decide.log_filters(rules), *post.log_filters(self.reader, self.watched))
+        builders: dict[str, Callable[[Lease], Stage]] = {
+            "ingest": lambda lease: Ingest(database=self.database, chain=self.reader, filters=filters, lease=lease),
+            "decide": lambda lease: Decide(database=self.database, chain=self.reader, rules=rules, lease=lease),
+            "pay": self._pay,
+            "confirm": self._confirm,
+            "post": lambda lease: Post(
+                database=self.database, chain=self.reader, watched=self.watched, start_block=0, lease=lease
+            ),
+        }
+        chain, every = self._supervisors
+        jobs = [chain.run(name, build) for name, build in builders.items()]
+        return [*jobs, every.run("reconcile", self._reconcile), every.run("notify", self._notify)]
+
+    def _pay(self, lease: Lease) -> Stage:
+        return Pay(
+            database=self.database,
+            chain=self.reader,
+            payer=self.payer,
+            lease=lease,
+            batch_recipients=2,
+            bump_after_blocks=3,
+        )
+
+    def _confirm(self, lease: Lease) -> Stage:
+        return Confirm(database=self.database, chain=self.reader, payer=self.payer, lease=lease)
+
+    def _notify(self, lease: Lease) -> Stage:
+        return Notify(database=self.database, subscribers={"people": self._tell}, clock=self._clock, lease=lease)
+
+    def _reconcile(self, lease: Lease | None) -> Reconcile:
+        return Reconcile(
+            database=self.database,
+            books=[Books(self.reader, self.watched, 0)],
+            clock=self._clock,
+            lease=lease,
+            interval_ms=RECONCILE_MS,
+        )
+
+    async def _tell(self, confirmation: Confirmation) -> None:
+        await self.process.turn("subscriber")
+        self._shared.told.append(confirmation)
+
+    def _supervisor(self, scope: str) -> Supervisor:
+        return Supervisor(
+            chain=scope,
+            database=self.database,
+            leases=VirtualLeases(self.database, self._shared.loop),
+            clock=self._clock,
+            wake=self.wake,
+            holder=self.process.name,
+            lease_duration_ms=LEASE_MS,
+            poll_interval_ms=POLL_MS,
+        )

@@ -1,0 +1,163 @@
+"""A chain in memory with the contracts on it: a vault with fees, a pool with deposits, a distributor that pays.
+
+It keeps balances itself, by what its transactions do and by nothing that the code under test says, and speaks the
+events of the declarations that the books read.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from bridge.chains.fake.chain import Emit, FakeChain
+from bridge.chains.fake.payer import FakePayer, FakeTransaction
+from bridge.domain.events import Log, Value
+from bridge.domain.payouts import Action, ActionKind
+from bridge.domain.units import Address
+from bridge.ports import Settlement
+from bridge.stages.post import TRANSFER
+from tests.stages.books import (
+    BATCH_EXECUTED,
+    CHAIN,
+    CREDITED,
+    DISTRIBUTOR,
+    ETH,
+    FEE_PAID,
+    OPERATOR,
+    TOKEN,
+    USDX,
+    Declaration,
+    Emitted,
+    batch,
+    fee,
+)
+
+POOL = Address(b"\xbb" * 20)
+DEPOSITED, WITHDRAWN = (f"{name}(address indexed account, uint256 amount)" for name in ("Deposited", "Withdrawn"))
+ACCOUNTS = (OPERATOR, Address(b"\x0f" * 20))
+"""The operator, and the one whose key replaces its key for a while. Only the first holds coins at the beginning: the
+books open once, with what the operator of that moment holds."""
+FINALITY_DEPTH = 3
+COINS = 10**18
+
+
+def emit(events: Sequence[Emitted], tx_id: bytes) -> list[Emit]:
+    encoded = [(address, Declaration(declaration).encode(values)) for address, declaration, values in events]
+    return [Emit(address, topics, data, tx_id) for address, (topics, data) in encoded]
+
+
+class Network(FakePayer):
+    """The chain, its pool, and its contracts; also the honest half of every process's sending side."""
+
+    def __init__(self, chain: FakeChain, account: Address) -> None:
+        super().__init__(chain, account=account, distributor=DISTRIBUTOR)
+        self.chain = chain
+
+    @classmethod
+    def start(cls) -> Network:
+        coins: dict[tuple[object, ...], int] = {("balance", OPERATOR, ETH): COINS}
+        return cls(FakeChain(CHAIN, finality_depth=FINALITY_DEPTH, state=coins), OPERATOR)
+
+    def received(self) -> Counter[Address]:
+        """What the distributor paid out or credited on the canonical chain, by recipient, whatever it was for."""
+        transfer, credit = Declaration(TRANSFER), Declaration(CREDITED)
+        received: Counter[Address] = Counter()
+        for log in (log for entry in self.chain.blocks for log in entry.logs):
+            if log.topics[0] == transfer.topic0 and (fields := transfer.decode(log))["from"] == DISTRIBUTOR:
+                received[_address(fields["to"])] += _int(fields["value"])
+            elif log.topics[0] == credit.topic0:
+                fields = credit.decode(log)
+                received[_address(fields["to"])] += _int(fields["amount"])
+        return received
+
+    def fees_in(self, start: int, end: int) -> int:
+        """Fees of canonical blocks with start ≤ timestamp < end."""
+        paid = Declaration(FEE_PAID)
+        logs = [log for entry in self.chain.blocks if start <= entry.block.timestamp < end for log in entry.logs]
+        return sum(_int(paid.decode(log)["amount"]) for log in logs if log.topics[0] == paid.topic0)
+
+    def own_reverts(self) -> int:
+        """Transactions of ours on the canonical chain that did nothing."""
+        return sum(not one.succeeded for one in self._canonical())
+
+    def pay_in(self, events: Sequence[Emitted], tx_id: bytes) -> list[Emit]:
+        """The logs of a transaction of somebody else, whose transfers are made."""
+        for address, declaration, values in events:
+            if declaration == TRANSFER:
+                self._move(address, values)
+        return emit(events, tx_id)
+
+    def _move(self, token: Address, values: Mapping[str, Value]) -> None:
+        assert token == TOKEN
+        for party, sign in (("from", -1), ("to", 1)):
+            key = ("balance", _address(values[party]), USDX)
+            self.chain.state[key] = self.chain.state.get(key, 0) + sign * _int(values["value"])
+
+    # ── what FakePayer leaves open ──
+    def _charge(self, account: Address, fee: int) -> None:
+        key = ("balance", account, ETH)
+        self.chain.state[key] = self.chain.state.get(key, 0) - fee
+
+    def _emits(self, transaction: FakeTransaction) -> list[Emit]:
+        call = json.loads(transaction.payload)
+        if call.get("call") != ActionKind.EXECUTE:
+            return super()._emits(transaction)
+        payouts = {Address(bytes.fromhex(to)): int(amount) for to, amount in call["payouts"]}
+        credited = {to: amount for to, amount in payouts.items() if to in self.faults.credited}
+        paid = {to: amount for to, amount in payouts.items() if to not in credited}
+        return self.pay_in(batch(paid, credited, bytes.fromhex(call["id"]), int(call["index"])), transaction.tx_id)
+
+    def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
+        if action.kind is ActionKind.PROPOSE:
+            return super().settlement(action, logs)
+        executed, credited = Declaration(BATCH_EXECUTED), Declaration(CREDITED)
+        key = (action.distribution_id, action.batch_index)
+        found, kept = False, set()
+        for log in logs:
+            for declaration in (executed, credited):
+                if log.address == DISTRIBUTOR and log.topics[0] == declaration.topic0:
+                    fields = declaration.decode(log)
+                    if (fields["id"], fields["index"]) == key:
+                        found |= declaration is executed
+                        kept |= {_address(fields["to"])} if declaration is credited else set()
+        return Settlement(found, frozenset(kept))
+
+
+class Traffic:
+    """What participants do in each block."""
+
+    def __init__(self, network: Network, chance: random.Random) -> None:
+        self._network = network
+        self._chance = chance
+        self._people = [Address(bytes([n]) * 20) for n in range(0x31, 0x31 + chance.randint(2, 5))]
+        self._sent = 0
+        network.faults.credited = {one for one in self._people if chance.random() < 0.2}
+
+    def block(self) -> list[Emit]:
+        events: list[Emit] = []
+        if self._chance.random() < 0.5:
+            events += self._network.pay_in(fee(self._chance.randint(1, 10**12)), self._next())
+        if self._chance.random() < 0.5:
+            who, state = self._chance.choice(self._people), self._network.chain.state
+            staked = state.get(("staked", who), 0)
+            declaration = WITHDRAWN if staked and self._chance.random() < 0.3 else DEPOSITED
+            amount = staked if declaration == WITHDRAWN else self._chance.randint(1, 10**9)
+            state["staked", who] = staked + (-amount if declaration == WITHDRAWN else amount)
+            events += self._network.pay_in([(POOL, declaration, {"account": who, "amount": amount})], self._next())
+        return events
+
+    def _next(self) -> bytes:
+        self._sent += 1
+        return self._sent.to_bytes(32)
+
+
+def _address(value: object) -> Address:
+    assert isinstance(value, bytes)
+    return Address(value)
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value

@@ -1,0 +1,259 @@
+"""One seed from beginning to end: trouble, then peace, then a verdict.
+
+    genesis ─► blocks with traffic and trouble ─► faults end, all restart ─► blocks until everything is final ─► judge
+
+A person is part of the world: restarts what was held, puts back the key that an open slot needs, releases what reverted
+too often. Nothing else helps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from bridge.runtime import crashpoints
+from bridge.store.database import _prepare_connection
+from tests.chaos.daemon import Daemon, Reaching, Shared
+from tests.chaos.judge import books_are_open, judge, unsettled
+from tests.chaos.loop import Restless, SeededLoop
+from tests.chaos.network import ACCOUNTS, FINALITY_DEPTH, Network, Traffic
+from tests.chaos.process import Died, Process
+from tests.chaos.trouble import Fault, Trouble
+
+BLOCK_S = 1.0
+CHAIN_SECONDS = 12
+TROUBLED_BLOCKS = 20
+HEALING_BLOCKS_MAX = 80
+PERSON_EVERY_BLOCKS = 10
+START_DELAY_MAX_S = 2
+EMPTY = """
+    -- The ledger refuses to be emptied; a session in this role runs no triggers.
+    DO $$
+    DECLARE
+        one TEXT;
+    BEGIN
+        SET LOCAL session_replication_role = replica;
+        FOR one IN SELECT format('%I', c.relname) FROM pg_class c
+                    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
+                      AND c.relname NOT IN ('state_arrows', 'schema_migrations')
+        LOOP
+            EXECUTE 'DELETE FROM ' || one;
+        END LOOP;
+        FOR one IN SELECT format('%I', c.relname) FROM pg_class c
+                    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S'
+        LOOP
+            EXECUTE format('ALTER SEQUENCE %s RESTART', one);
+        END LOOP;
+    END $$
+"""
+
+
+@dataclass
+class Outcome:
+    """What came of one seed. No problems: it is clean."""
+
+    seed: int
+    problems: list[str] = field(default_factory=list)
+    counts: dict[Fault, int] = field(default_factory=dict)
+    blocks: int = 0
+    batches: int = 0
+    trace: list[str] = field(default_factory=list)
+
+
+class Track:
+    """What runs share, one after the other: an event loop, and a connection whose statements stay prepared."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = SeededLoop()
+        self._loop.set_exception_handler(lambda *_: None)  # the tasks of the dead leave errors behind
+        self._runner = asyncio.Runner(loop_factory=lambda: self._loop)
+        self._connection = self._runner.run(_connect(self._loop, url))
+
+    def close(self) -> None:
+        self._loop.talking = True
+        self._runner.run(self._connection.close())
+        self._runner.close()
+
+    def run(self, seed: int, *, kinds: frozenset[Fault] | None = None) -> Outcome:
+        """One run in a database that is emptied first. `kinds`: which faults it has; the seed draws them where None."""
+        outcome = Outcome(seed)
+        chance = random.Random(seed)
+        random.seed(seed)  # the supervisor spreads its retries by the module's own generator
+        trouble = Trouble(chance, kinds)
+        self._loop.begin(chance, slowness=chance.choice([0, 0.01, 0.05]))
+        before, crashpoints._armed = crashpoints._armed, Reaching()  # type: ignore[assignment]
+        try:
+            self._runner.run(self._run(trouble, outcome))
+        finally:
+            crashpoints._armed = before
+        outcome.counts = dict(trouble.counts)
+        outcome.trace = self._loop.trace
+        return outcome
+
+    async def _run(self, trouble: Trouble, outcome: Outcome) -> None:
+        self._loop.talking = True
+        await self._connection.execute(EMPTY)
+        self._loop.talking = False
+        world = World(self._loop, self._connection, trouble, instances=1 + (trouble.chance.random() < 0.4))
+        try:
+            await world.troubled(TROUBLED_BLOCKS)
+            waits = await world.healed()
+            if waits is not None:
+                outcome.problems.append(f"not settled in {HEALING_BLOCKS_MAX} quiet blocks: {waits}")
+            await world.stop()
+            if not world.failures:
+                outcome.problems += await world.judged()
+        except Restless as error:
+            outcome.problems.append(f"restless: {error}")
+        outcome.problems = world.failures + outcome.problems
+        outcome.blocks = world.network.chain.head.number
+        outcome.batches = len(world.network.paid())
+
+
+async def _connect(loop: SeededLoop, url: str) -> asyncpg.Connection[Any]:
+    """Opened as production opens its own."""
+    loop.talking = True
+    connection = await asyncpg.connect(
+        url,
+        max_cached_statement_lifetime=0,  # its timer would run by the run's clock
+        statement_cache_size=1000,
+    )
+    await _prepare_connection(connection)  # type: ignore[arg-type]
+    return connection
+
+
+class World:
+    """Chain, processes and people around one database."""
+
+    def __init__(
+        self, loop: SeededLoop, connection: asyncpg.Connection[Any], trouble: Trouble, *, instances: int
+    ) -> None:
+        self.network = Network.start()
+        self.failures: list[str] = []
+        self._trouble = trouble
+        self._chance = trouble.chance
+        self._loop = loop
+        self._shared = Shared(loop, self.network, connection, self._notify)
+        self._account = ACCOUNTS[0]
+        self._traffic = Traffic(self.network, trouble.chance)
+        self._running: dict[int, tuple[Daemon, asyncio.Event]] = {}
+        self._started = 0
+        self._hosts = [asyncio.create_task(self._host(place)) for place in range(instances)]
+        quiet = Trouble(random.Random(0), frozenset())
+        self._person = Daemon(self._shared, Process("person", loop, quiet), ACCOUNTS[0])  # never served: only asks
+
+    async def troubled(self, blocks: int) -> None:
+        for _ in range(blocks):
+            await asyncio.sleep(BLOCK_S)
+            self._disturb()
+            self._mine(traffic=True)
+            if self._trouble.strikes(Fault.KEY_ROTATION) and await books_are_open(self._person.database):
+                self._use_key(1 - ACCOUNTS.index(self._account))
+            self._restart_held()
+
+    async def healed(self) -> str | None:
+        """Mine until everything is settled. Returns what is not, where that never comes."""
+        self._trouble.end()
+        self._loop.slowness = 0
+        self.network.faults.reverts = False
+        self.network.base_fee = 10
+        closed = self.network.chain.head.timestamp
+        self._use_key(0)
+        waits: str | None = None
+        for block in range(1, HEALING_BLOCKS_MAX):
+            await asyncio.sleep(BLOCK_S)
+            self._mine(traffic=False)
+            self._restart_held()
+            waits = await unsettled(self._person.database, self.network, closed, self._shared.told)
+            if self.failures or (waits is None and self._account == ACCOUNTS[0]):
+                return None
+            if block % PERSON_EVERY_BLOCKS == 0:
+                await self._help()
+        return waits
+
+    async def stop(self) -> None:
+        for host in self._hosts:
+            host.cancel()
+        await asyncio.gather(*self._hosts, return_exceptions=True)
+
+    async def judged(self) -> list[str]:
+        return await judge(
+            self._person.database,
+            self._person.reconciler(),
+            self.network,
+            self._shared.told,
+            reverts=self._trouble.counts[Fault.REVERT] > 0,
+        )
+
+    # ── the chain ──
+    def _disturb(self) -> None:
+        chain, strikes = self.network.chain, self._trouble.strikes
+        if strikes(Fault.REORG):
+            depth = self._chance.randint(1, min(FINALITY_DEPTH, chain.head.number - chain.finalized) or 1)
+            if depth <= chain.head.number - chain.finalized:
+                self._loop.note(f"reorg {depth}")
+                self.network.reorg(depth, put_back=self._chance.random() < 0.5)
+                for _ in range(depth - 1):
+                    self._mine(traffic=True)
+        self.network.base_fee = self._chance.choice([30, 90, 400, 5000]) if strikes(Fault.FEE_SPIKE) else 10
+        self.network.faults.reverts = strikes(Fault.REVERT)
+        if strikes(Fault.RESTART) and self._running:
+            self._restart(self._chance.choice(sorted(self._running)))
+
+    def _mine(self, *, traffic: bool) -> None:
+        emits = self._traffic.block() if traffic else []
+        block = self.network.mine(*emits, timestamp=self.network.chain.head.timestamp + CHAIN_SECONDS)
+        self._loop.note(f"block {block.number} {block.hash.hex()[:8]}")
+
+    # ── the processes ──
+    async def _host(self, place: int) -> None:
+        """Starts a daemon again whenever it has ended, as an init system does."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(0, START_DELAY_MAX_S))
+            self._started += 1
+            process = Process(f"daemon {place}.{self._started}", self._loop, self._trouble)
+            daemon, stop = Daemon(self._shared, process, self._account), asyncio.Event()
+            self._running[place] = daemon, stop
+            try:
+                await asyncio.create_task(daemon.serve(stop))
+            except Died as died:
+                self._loop.note(f"died {died}")
+            except Exception:  # noqa: BLE001  # whatever ends a daemon but its own death is what we look for
+                self.failures.append(traceback.format_exc())
+                return
+            finally:
+                del self._running[place]
+
+    def _notify(self) -> None:
+        """A commit is announced to everybody who listens; it may get lost, for stages also look by themselves."""
+        if self._chance.random() >= self._trouble.notices_lost:
+            for daemon, _ in self._running.values():
+                daemon.wake()
+
+    # ── the people ──
+    def _restart(self, place: int) -> None:
+        self._running[place][1].set()
+
+    def _restart_held(self) -> None:
+        for place, (daemon, _) in sorted(self._running.items()):
+            if daemon.held:
+                self._restart(place)
+
+    def _use_key(self, key: int) -> None:
+        self._account = ACCOUNTS[key]
+        for place in self._running:
+            self._restart(place)
+
+    async def _help(self) -> None:
+        """What a person does about payouts that say what they need; in between, the operator's own key is back."""
+        async with self._person.database.begin() as transaction:
+            sql = transaction.connection
+            await sql.execute("UPDATE actions SET state = 'planned', reason = NULL WHERE state = 'held'")
+            needs = await sql.fetchval("SELECT count(*) FROM actions WHERE reason LIKE '%start with its key'")
+        if needs or self._account != ACCOUNTS[0]:
+            self._use_key(1 - ACCOUNTS.index(self._account))

@@ -1,0 +1,91 @@
+"""What goes wrong, as the seed decides: which kinds of trouble a run has, how often, and how often each came.
+
+Every run has some kinds only: trouble that always comes together hides what one kind alone would show.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    # the node, when it is asked
+    TIME_OUT = "time-outs"
+    NODES_DISAGREE = "two nodes disagree"
+    STALE_NONCE = "wrong nonces"
+    NULL_RECEIPT = "null receipts"
+    ORPHANED_RECEIPT = "receipts of orphaned blocks"
+    STALE_HEAD = "stale heads"
+    FAILED_PREFLIGHT = "failed pre-flights"
+    # the node, when it is sent bytes
+    ACCEPTED_BUT_ERROR = "accepted but error"
+    ALREADY_KNOWN = "already known, said of forgotten bytes"
+    LOST = "neither an answer nor the bytes"
+    DROPPED = "dropped from the pool"
+    REFUSED_BUT_KEPT = "refused but kept"
+    # the chain, at each block
+    REORG = "reorgs"
+    FEE_SPIKE = "fee spikes"
+    REVERT = "blocks in which all reverts"
+    # the database, at each statement or transaction
+    DISCONNECT = "database disconnects"
+    COMMIT_UNANSWERED = "commits without an answer"
+    # us
+    CRASH = "crashes at an await"
+    CRASH_POINT = "crashes at a crash point"
+    FREEZE = "frozen processes"
+    RESTART = "restarts"
+    KEY_ROTATION = "key rotations"
+
+
+RATES: Mapping[Fault, float] = {
+    Fault.TIME_OUT: 0.05,
+    Fault.NODES_DISAGREE: 0.05,
+    Fault.STALE_NONCE: 0.05,
+    Fault.NULL_RECEIPT: 0.3,
+    Fault.ORPHANED_RECEIPT: 0.5,
+    Fault.STALE_HEAD: 0.05,
+    Fault.FAILED_PREFLIGHT: 0.1,
+    Fault.ACCEPTED_BUT_ERROR: 0.2,
+    Fault.ALREADY_KNOWN: 0.2,
+    Fault.LOST: 0.2,
+    Fault.DROPPED: 0.2,
+    Fault.REFUSED_BUT_KEPT: 0.1,
+    Fault.REORG: 0.15,
+    Fault.FEE_SPIKE: 0.1,
+    Fault.REVERT: 0.03,
+    Fault.DISCONNECT: 0.005,
+    Fault.COMMIT_UNANSWERED: 0.02,
+    Fault.CRASH: 0.004,
+    Fault.CRASH_POINT: 0.04,
+    Fault.FREEZE: 0.002,
+    Fault.RESTART: 0.04,
+    Fault.KEY_ROTATION: 0.04,
+}
+"""How often each strikes where it could, in a run that has it."""
+
+
+class Trouble:
+    """Draws every fault of a run from its seed; after `end` nothing strikes any more."""
+
+    def __init__(self, chance: random.Random, kinds: frozenset[Fault] | None = None) -> None:
+        """`kinds`: which faults the run has; drawn where None."""
+        self.chance = chance
+        self.kinds = frozenset(kind for kind in Fault if chance.random() < 0.5) if kinds is None else kinds
+        self.vigour = chance.choice([0.3, 1, 1, 2])
+        self.notices_lost = chance.choice([0.8, 0.95, 1])
+        self.counts: Counter[Fault] = Counter()
+        self._active = True
+
+    def strikes(self, fault: Fault) -> bool:
+        if not self._active or fault not in self.kinds:
+            return False
+        struck = self.chance.random() < RATES[fault] * self.vigour
+        self.counts[fault] += struck
+        return struck
+
+    def end(self) -> None:
+        self._active = False
