@@ -28,6 +28,7 @@ from bridge.chains.evm.payer import EvmPayer
 from bridge.chains.evm.reader import EvmReader
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.chains.evm.signer import KeystoreSigner
+from bridge.deploy import check_governance
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import ConfigError, DatabaseUnavailable
 from bridge.domain.ledger import Asset, Watched
@@ -133,6 +134,8 @@ async def _open_chain(
             config.relative(section.operator.keystore), where=f"{config.path}: [chains.{name}.operator]"
         )
     )
+    if sending:
+        await check_governance(config, name, rpc, operator)
     watched = _watched(name, section, operator)
     async with database.begin() as transaction:
         await transaction.chains.register(

@@ -30,7 +30,10 @@ from bridge.domain.units import UINT256_MAX, Address
 
 _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _PRIVATE_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}\Z")
+_CODE_HASH = re.compile(r"keccak256:[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}\Z")
+DEPLOYED = ("timelock", "vault", "distributor")
+"""The contracts that `bridge deploy` makes."""
 KEY_MEND = (
     "remove the key from the file (and treat it as stolen: it may be in backups and version control); "
     'keep it in a keystore file and name that: operator = { keystore = "operator.json", password_env = "…" }'
@@ -63,8 +66,18 @@ def _name(value: str) -> str:
     return value
 
 
+def _code_hash(value: object) -> bytes:
+    """Named by its kind, for 64 bare hex digits could be a private key, which is refused."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str) or not _CODE_HASH.match(value):
+        raise ValueError("the hash of a contract's code is keccak256: and 64 hex digits, as `bridge deploy` prints it")
+    return bytes.fromhex(value.removeprefix("keccak256:"))
+
+
 HexAddress = Annotated[Address, BeforeValidator(_address)]
 Amount = Annotated[int, BeforeValidator(_amount)]
+CodeHash = Annotated[bytes, BeforeValidator(_code_hash)]
 Name = Annotated[str, AfterValidator(_name)]
 
 
@@ -87,7 +100,7 @@ class DatabaseSection(Section):
         if self.url is not None:
             return self.url
         assert self.url_env is not None
-        return _from_environment(self.url_env, "[database] url_env")
+        return from_environment(self.url_env, "[database] url_env")
 
 
 class LogsSection(Section):
@@ -144,6 +157,28 @@ class SpendingSection(Section):
     max_per_recipient: dict[Name, Amount] = {}
 
 
+class TokenLimitsSection(Section):
+    """In atoms. What is not named is zero: nothing of the token may leave."""
+
+    floor: Amount = 0
+    cap_per_epoch: Amount = 0
+    auto_per_epoch: Amount = 0
+
+
+class GovernanceSection(Section):
+    """Who may do what with the contracts, and how much: `deploy` makes it so, and `run` refuses anything else."""
+
+    admins: Annotated[list[HexAddress], Field(min_length=1)]
+    approvers: list[HexAddress] = []
+    guardians: Annotated[list[HexAddress], Field(min_length=1)]
+    admin_delay_s: Annotated[int, Field(ge=0)]
+    delay_s: Annotated[int, Field(ge=0)]
+    approval_lifetime_s: Annotated[int, Field(ge=1)] = 604_800
+    epoch_s: Annotated[int, Field(ge=1)]
+    limits: dict[Name, TokenLimitsSection] = {}
+    code: dict[Name, CodeHash] = {}
+
+
 class ChainSection(Section):
     kind: Literal["evm"]
     chain_id: Annotated[int, Field(ge=1)]
@@ -152,16 +187,17 @@ class ChainSection(Section):
     finality: FinalitySection
     poll_interval_ms: Annotated[int, Field(ge=10, le=600_000)] = 1000
     native: NativeSection = NativeSection()
-    contracts: dict[Name, HexAddress]
+    contracts: dict[Name, HexAddress] = {}
     tokens: dict[Name, TokenSection]
+    governance: GovernanceSection
     operator: OperatorSection
     spending: SpendingSection = SpendingSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for needed in ("vault", "distributor"):
-            if needed not in self.contracts:
-                raise ValueError(f"contracts needs `{needed}`: the address of the deployed contract")
+        for token in self.governance.limits:
+            if token not in self.tokens:
+                raise ValueError(f"governance.limits names `{token}`, which is not in tokens")
         for ceiling in ("max_per_transaction", "max_per_day", "max_per_recipient"):
             for token in getattr(self.spending, ceiling):
                 if token not in self.tokens:
@@ -225,7 +261,7 @@ class Config(Section):
         operator = self.chains[chain].operator
         where = f"{self.path}: [chains.{chain}.operator]"
         if operator.password_env is not None:
-            return _from_environment(operator.password_env, f"{where} password_env")
+            return from_environment(operator.password_env, f"{where} password_env")
         assert operator.password_file is not None
         path = self.relative(operator.password_file)
         try:
@@ -238,8 +274,11 @@ class Config(Section):
             ) from None
 
 
-def load_config(path: Path) -> Config:
-    """Raises ConfigError for a file that is missing, is no TOML, or says anything this program does not understand."""
+def load_config(path: Path, *, deployed: bool = True) -> Config:
+    """Raises ConfigError for a file that is missing, is no TOML, or says anything this program does not understand.
+
+    With `deployed` every chain must name its contracts and the hashes of their code.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -260,7 +299,22 @@ def load_config(path: Path) -> Config:
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(item, path, text) for item in error.errors())) from None
     _check_rules(config, path)
+    if deployed:
+        _check_deployed(config, path, text)
     return config
+
+
+def _check_deployed(config: Config, path: Path, text: str) -> None:
+    for chain, section in config.chains.items():
+        for name in DEPLOYED:
+            for table, known in (("contracts", section.contracts), ("governance.code", section.governance.code)):
+                if name not in known:
+                    trail = ("chains", chain, *table.split("."))
+                    raise ConfigError(
+                        f"`{name}` is missing",
+                        where=_where(path, text, trail),
+                        mend="`bridge deploy` makes the contracts and prints these lines",
+                    )
 
 
 def _check_rules(config: Config, path: Path) -> None:
@@ -358,7 +412,8 @@ def _line_of(lines: list[str], trail: tuple[str, ...]) -> int | None:
     return best
 
 
-def _from_environment(name: str, where: str) -> str:
+def from_environment(name: str, where: str) -> str:
+    """Raises ConfigError where the variable is not set."""
     value = os.environ.get(name)
     if not value:
         raise ConfigError(f"the environment variable {name} is not set", where=where, mend=f"export {name}=…")

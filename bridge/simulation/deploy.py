@@ -1,23 +1,25 @@
 """Brings the contracts and the people of a sandbox onto its empty chain.
 
-block  1  tokens, vault, book        what needs nothing
-       2  distributor, pool          what needs those
-       3… roles, limits, money       for everyone, a bounded number of transactions a block
-       …  approvals                  so that the traffic can pay and deposit
+block  1  tokens, book, pool              what is not ours
+       2  timelock, vault, distributor    as `bridge deploy` makes them, with all rights and limits
+       3… money                           for everyone, a bounded number of transactions a block
+       …  approvals                       so that the traffic can pay and deposit
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Artifact, Contract
+from bridge.chains.evm.deployment import Order, make_plan
+from bridge.domain.governance import TokenLimits
 from bridge.domain.units import Address
 from bridge.simulation.anvil import Anvil
 from bridge.simulation.traffic import OUTSIDERS, PAYERS, WORTH_PER_SENDER, Stage, Token
-from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
+from bridge.simulation.wallets import DEPLOYER_KEY, GAS_LIMIT, Wallet
 
 BENEFICIARIES = 2
 ETHER = 10**18
@@ -39,6 +41,7 @@ UINT256_MAX = 2**256 - 1
 # auto-limit does not cover would wait for an approval and this delay, in seconds of block time.
 GATE_DELAY_S = 3_600
 APPROVAL_LIFETIME_S = 86_400
+ADMIN_DELAY_S = 0  # an experiment need not be announced
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,21 @@ class Deployment:
 
     stage: Stage
     distributor: Contract
+    timelock: Contract
+    admin: Wallet  # of the timelock; also the guardian
+    approver: Wallet
     operator: Wallet  # has sent nothing yet: its nonce on the chain is 0
     beneficiaries: tuple[Wallet, ...]  # of fixed shares; they own nothing and send nothing
+    code: Mapping[str, bytes]  # keccak256 of the runtime code of timelock, vault and distributor
     head: int
+
+    def as_admin(self, target: Address, data: bytes) -> list[bytes]:
+        """The transactions, for one block, with which the timelock makes a call: announced and carried out at once."""
+        call = (_hex(target), 0, data, bytes(32), self.admin.nonce.to_bytes(32, "big"))
+        return [
+            self.admin.sign(self.timelock.address, self.timelock.call("schedule", *call, ADMIN_DELAY_S)),
+            self.admin.sign(self.timelock.address, self.timelock.call("execute", *call)),
+        ]
 
 
 class Deployer:
@@ -66,23 +81,19 @@ class Deployer:
 
     async def deploy(self, participants: int) -> Deployment:
         """Raises ConfigError where a contract has not been built, RefusedError where one does not do as it should."""
-        admin = _hex(self.wallet.address)
-        usdx, daix, vault, book = await self._create(
-            *((Artifact.load("TestToken"), token) for token in TOKENS),
-            (Artifact.load("SurplusVault"), (admin, self._epoch_s)),
-            (Artifact.load("ObligationBook"), ()),
+        usdx, daix, book = await self._create(
+            *((Artifact.load("TestToken"), token) for token in TOKENS), (Artifact.load("ObligationBook"), ())
         )
-        distributor, pool = await self._create(
-            (Artifact.load("Distributor"), (admin, _hex(vault.address), GATE_DELAY_S, APPROVAL_LIFETIME_S)),
-            (Artifact.load("DepositPool"), (_hex(usdx.address),)),
-        )
+        (pool,) = await self._create((Artifact.load("DepositPool"), (_hex(usdx.address),)))
         tokens = tuple(
             Token(symbol, decimals, contract)
             for (_, symbol, decimals), contract in zip(TOKENS, (usdx, daix), strict=True)
         )
+        operator, approver = Wallet.derive(self._seed, "operator"), Wallet.derive(self._seed, "approver")
+        ours = await self._govern(tokens, operator, approver)
         stage = Stage(
             tokens=tokens,
-            vault=vault,
+            vault=ours["vault"],
             pool=pool,
             book=book,
             participants=self._wallets("participant", participants),
@@ -90,10 +101,51 @@ class Deployer:
             outsiders=self._wallets("outsider", OUTSIDERS),
             bookkeeper=self.wallet,
         )
-        operator = Wallet.derive(self._seed, "operator")
-        await self._send([*self._rights(stage, distributor, operator), *self._money(stage, operator)])
+        await self._send(self._money(stage, operator, approver))
         await self._send(_approvals(stage))
-        return Deployment(stage, distributor, operator, self._wallets("beneficiary", BENEFICIARIES), self.head)
+        return Deployment(
+            stage,
+            distributor=ours["distributor"],
+            timelock=ours["timelock"],
+            admin=self.wallet,
+            approver=approver,
+            operator=operator,
+            beneficiaries=self._wallets("beneficiary", BENEFICIARIES),
+            code={name: await self._code_hash(contract) for name, contract in ours.items()},
+            head=self.head,
+        )
+
+    async def _govern(self, tokens: Sequence[Token], operator: Wallet, approver: Wallet) -> dict[str, Contract]:
+        """Everything that `bridge deploy` does, in one block."""
+        us = frozenset({self.wallet.address})
+        order = Order(
+            roles={
+                ("timelock", "PROPOSER_ROLE"): us,
+                ("timelock", "EXECUTOR_ROLE"): us,
+                ("timelock", "CANCELLER_ROLE"): us,
+                ("vault", "GUARDIAN_ROLE"): us,
+                ("distributor", "PROPOSER_ROLE"): frozenset({operator.address}),
+                ("distributor", "APPROVER_ROLE"): frozenset({approver.address}),
+                ("distributor", "GUARDIAN_ROLE"): us,
+            },
+            limits={
+                token.contract.address: TokenLimits(
+                    FLOOR * token.unit, CAP_PER_EPOCH * token.unit, CAP_PER_EPOCH * token.unit
+                )
+                for token in tokens
+            },
+            epoch_s=self._epoch_s,
+            delay_s=GATE_DELAY_S,
+            approval_lifetime_s=APPROVAL_LIFETIME_S,
+            admin_delay_s=ADMIN_DELAY_S,
+        )
+        plan = make_plan(order, self.wallet.address, self.wallet.nonce)
+        await self._mine([
+            self.wallet.sign(step.to, step.data, gas=CREATION_GAS_LIMIT if step.to is None else GAS_LIMIT)
+            for step in plan.steps
+        ])  # fmt: skip
+        artifacts = {"timelock": "AdminTimelock", "vault": "SurplusVault", "distributor": "Distributor"}
+        return {name: Contract(plan.contracts[name], Artifact.load(artifact)) for name, artifact in artifacts.items()}
 
     def _wallets(self, role: str, count: int) -> tuple[Wallet, ...]:
         return tuple(Wallet.derive(self._seed, role, index) for index in range(count))
@@ -109,31 +161,7 @@ class Deployer:
             for receipt, (artifact, _) in zip(receipts, creations, strict=True)
         ]
 
-    def _rights(self, stage: Stage, distributor: Contract, operator: Wallet) -> list[bytes]:
-        vault, admin = stage.vault, self.wallet.address
-        grants = [
-            (vault, "DISTRIBUTOR_ROLE", distributor.address),
-            (vault, "GUARDIAN_ROLE", admin),
-            (distributor, "PROPOSER_ROLE", operator.address),
-        ]
-        limits = [
-            vault.call("setLimits", _hex(token.contract.address), FLOOR * token.unit, CAP_PER_EPOCH * token.unit)
-            for token in stage.tokens
-        ]
-        auto_limits = [
-            distributor.call("setAutoLimit", _hex(token.contract.address), CAP_PER_EPOCH * token.unit)
-            for token in stage.tokens
-        ]
-        return [
-            *(
-                self.wallet.sign(contract.address, contract.call("grantRole", keccak(role.encode()), _hex(holder)))
-                for contract, role, holder in grants
-            ),
-            *(self.wallet.sign(vault.address, limit) for limit in limits),
-            *(self.wallet.sign(distributor.address, limit) for limit in auto_limits),
-        ]
-
-    def _money(self, stage: Stage, operator: Wallet) -> list[bytes]:
+    def _money(self, stage: Stage, *officials: Wallet) -> list[bytes]:
         people = [*stage.participants, *stage.payers, *stage.outsiders]
         usdx, worth = stage.tokens[0], WORTH_PER_SENDER
         minted = [
@@ -142,12 +170,15 @@ class Deployer:
             *((token, wallet.address, worth) for token in stage.tokens for wallet in (*stage.payers, *stage.outsiders)),
         ]
         return [
-            *(self.wallet.sign(wallet.address, value=GAS_MONEY_WEI) for wallet in (operator, *people)),
+            *(self.wallet.sign(wallet.address, value=GAS_MONEY_WEI) for wallet in (*officials, *people)),
             *(
                 self.wallet.sign(token.contract.address, token.contract.call("mint", _hex(owner), amount * token.unit))
                 for token, owner, amount in minted
             ),
         ]
+
+    async def _code_hash(self, contract: Contract) -> bytes:
+        return keccak(bytes.fromhex((await self._anvil.call("eth_getCode", _hex(contract.address), "latest"))[2:]))
 
     async def _send(self, transactions: Sequence[bytes]) -> None:
         for start in range(0, len(transactions), TRANSACTIONS_PER_BLOCK):

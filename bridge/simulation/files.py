@@ -14,7 +14,14 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address
 from bridge.runtime.rulefile import parse_rule
 from bridge.simulation.anvil import REPOSITORY
-from bridge.simulation.deploy import CAP_PER_EPOCH, Deployment
+from bridge.simulation.deploy import (
+    ADMIN_DELAY_S,
+    APPROVAL_LIFETIME_S,
+    CAP_PER_EPOCH,
+    FLOOR,
+    GATE_DELAY_S,
+    Deployment,
+)
 from bridge.simulation.traffic import Token
 
 CHAIN = "anvil"
@@ -25,9 +32,10 @@ BATCH_RECIPIENTS = 5  # few, so that a dozen participants already make several b
 
 def write_files(directory: Path, facts: dict[str, Any], deployment: Deployment) -> None:
     """Write all of them. `facts` is what sandbox.json says; it is written last: where it is, the rest is too."""
-    password = secrets.token_urlsafe(24)
-    _write(directory / "operator.json", deployment.operator.keystore(password), mode=0o600)
-    _write(directory / "operator.password", password + "\n", mode=0o600)
+    for name, wallet in (("operator", deployment.operator), ("approver", deployment.approver)):
+        password = secrets.token_urlsafe(24)
+        _write(directory / f"{name}.json", wallet.keystore(password), mode=0o600)
+        _write(directory / f"{name}.password", password + "\n", mode=0o600)
     (directory / "rules").mkdir(exist_ok=True)
     for name, text in _rules(facts, deployment).items():
         _write(directory / "rules" / f"{name}.yaml", text)
@@ -50,6 +58,12 @@ def _configuration(facts: dict[str, Any], deployment: Deployment) -> str:
     tokens = "\n".join(
         f'[chains.{CHAIN}.tokens.{symbol}]\naddress = "{token["address"]}"\ndecimals = {token["decimals"]}\n'
         for symbol, token in facts["tokens"].items()
+    )
+    code = "\n".join(f'{name} = "keccak256:{digest.hex()}"' for name, digest in deployment.code.items())
+    limits = "\n".join(
+        f'{token.symbol} = {{ floor = "{FLOOR * token.unit}", cap_per_epoch = "{CAP_PER_EPOCH * token.unit}", '
+        f'auto_per_epoch = "{CAP_PER_EPOCH * token.unit}" }}'
+        for token in deployment.stage.tokens
     )
     ceilings = ", ".join(f'{token.symbol} = "{CAP_PER_EPOCH * token.unit}"' for token in deployment.stage.tokens)
     return f"""\
@@ -76,6 +90,22 @@ native = {{ symbol = "ETH", decimals = 18 }}
 {contracts}
 
 {tokens}
+# Who may do what with the contracts, and how much; the daemon does not start where the chain says otherwise.
+[chains.{CHAIN}.governance]
+admins = ["{format_address(deployment.admin.address)}"]
+approvers = ["{format_address(deployment.approver.address)}"]
+guardians = ["{format_address(deployment.admin.address)}"]
+admin_delay_s = {ADMIN_DELAY_S}
+delay_s = {GATE_DELAY_S}
+approval_lifetime_s = {APPROVAL_LIFETIME_S}
+epoch_s = {facts["epoch_seconds"]}
+
+[chains.{CHAIN}.governance.limits]
+{limits}
+
+[chains.{CHAIN}.governance.code]
+{code}
+
 [chains.{CHAIN}.operator]
 keystore = "operator.json"
 password_file = "operator.password"

@@ -128,6 +128,7 @@ class Sandbox:
         """What sandbox.json says."""
         stage = self.deployment.stage
         contracts = {
+            "timelock": self.deployment.timelock,
             "vault": stage.vault,
             "distributor": self.deployment.distributor,
             "pool": stage.pool,
@@ -148,6 +149,8 @@ class Sandbox:
                 for token in stage.tokens
             },
             "operator": format_address(self.deployment.operator.address),
+            "approver": format_address(self.deployment.approver.address),
+            "admin": format_address(self.deployment.admin.address),
             "participants": [format_address(wallet.address) for wallet in stage.participants],
             "beneficiaries": [format_address(wallet.address) for wallet in self.deployment.beneficiaries],
         }

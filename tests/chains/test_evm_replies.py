@@ -10,7 +10,7 @@ from bridge.chains.evm.fees import FeeCeilings, FeeMarket, fee_fields
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts, revert_data
 from bridge.chains.evm.rpc import Answer, Endpoint, RpcRefused
 from bridge.domain.errors import ChainUnavailable
-from bridge.domain.payouts import Attempt, Fees, Signed
+from bridge.domain.payouts import Fees, Signed
 from bridge.ports import Broadcast, BroadcastOutcome
 
 ACCEPTED, KNOWN = BroadcastOutcome.ACCEPTED, BroadcastOutcome.KNOWN
@@ -122,8 +122,8 @@ def test_revert_data__wherever_the_node_puts_it__found(data: object):
     assert revert_data(data) == bytes.fromhex("08c3")
 
 
-def attempt(max_fee: int, priority_fee: int) -> Attempt:
-    return Attempt(1, 0, Signed(b"", b"", 1, max_fee, priority_fee), 0, sent=True, inclusion=None)
+def signed(max_fee: int, priority_fee: int) -> Signed:
+    return Signed(b"", b"", 1, max_fee, priority_fee)
 
 
 def test_fees__chain_without_a_base_fee__legacy_price_and_bump():
@@ -131,8 +131,8 @@ def test_fees__chain_without_a_base_fee__legacy_price_and_bump():
     first = market.offer(ceilings, None)
     assert first == Fees(1000, 1000)
     assert fee_fields(first, market) == {"gasPrice": 1000}
-    assert market.offer(ceilings, attempt(1000, 1000)) == Fees(1125, 1125)
-    assert market.offer(ceilings, attempt(1125, 1125)) is None
+    assert market.offer(ceilings, signed(1000, 1000)) == Fees(1125, 1125)
+    assert market.offer(ceilings, signed(1125, 1125)) is None
 
 
 def test_fees__base_fee__twice_it_and_the_tip():
@@ -140,4 +140,4 @@ def test_fees__base_fee__twice_it_and_the_tip():
     first = market.offer(ceilings, None)
     assert first == Fees(205, 5)
     assert fee_fields(first, market) == {"type": 2, "maxFeePerGas": 205, "maxPriorityFeePerGas": 5}
-    assert market.offer(ceilings, attempt(205, 5)) == Fees(231, 6)
+    assert market.offer(ceilings, signed(205, 5)) == Fees(231, 6)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from eth_hash.auto import keccak
 
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
@@ -114,10 +113,15 @@ class AnvilScene:
         self._timestamp += seconds
 
     async def call(self, contract: str, function: str, *arguments: object) -> None:
-        """The deployer, who may do everything, calls a contract in a block of its own."""
+        """The deployer, who is the guardian, calls a contract in a block of its own."""
         stage = self.deployment.stage
         target = {"token": self.token, "vault": stage.vault, "distributor": self.deployment.distributor}[contract]
         await self.mine(self.deployer.wallet.sign(target.address, target.call(function, *arguments)))
+
+    async def as_admin(self, contract: str, function: str, *arguments: object) -> None:
+        """The timelock calls vault or distributor."""
+        target = self.deployment.stage.vault if contract == "vault" else self.deployment.distributor
+        await self.mine(*self.deployment.as_admin(target.address, target.call(function, *arguments)))
 
     @staticmethod
     def _log(stamp: BlockStamp, entry: dict[str, str]) -> Log:
@@ -416,7 +420,7 @@ async def test_evm__vault_is_paused__waits_and_says_so(anvil: AnvilScene):
 async def test_evm__cap_is_used_up__waits_with_the_figures(anvil: AnvilScene):
     _, (propose, batch, _) = plan(anvil)
     await Sender(anvil).land(propose)
-    await anvil.call("vault", "setLimits", format_address(anvil.token.address), 0, 10 * UNIT)
+    await anvil.as_admin("vault", "setLimits", format_address(anvil.token.address), 0, 10 * UNIT)
     refusal = await anvil.payer.preflight(batch, await anvil.head())
     assert isinstance(refusal, Refusal)
     assert refusal.temporary
@@ -425,10 +429,7 @@ async def test_evm__cap_is_used_up__waits_with_the_figures(anvil: AnvilScene):
 
 async def test_evm__over_the_auto_limit__waits_for_the_approval_then_for_the_delay(anvil: AnvilScene):
     distribution, (propose, batch, _) = plan(anvil)
-    await anvil.call("distributor", "setAutoLimit", format_address(anvil.token.address), 0)
-    await anvil.call(
-        "distributor", "grantRole", keccak(b"APPROVER_ROLE"), format_address(anvil.deployer.wallet.address)
-    )
+    await anvil.as_admin("distributor", "setAutoLimit", format_address(anvil.token.address), 0)
     sender = Sender(anvil)
     await sender.land(propose)
     refusal = await anvil.payer.preflight(batch, await anvil.head())
@@ -436,7 +437,9 @@ async def test_evm__over_the_auto_limit__waits_for_the_approval_then_for_the_del
     assert refusal.temporary
     assert refusal.reason.startswith(f"waits for approval of 0x{distribution.distribution_id.hex()}")
 
-    await anvil.call("distributor", "approve", distribution.distribution_id, distribution.content_hash)
+    distributor, approver = anvil.deployment.distributor, anvil.deployment.approver
+    approval = distributor.call("approve", distribution.distribution_id, distribution.content_hash)
+    await anvil.mine(approver.sign(distributor.address, approval))
     refusal = await anvil.payer.preflight(batch, await anvil.head())
     assert isinstance(refusal, Refusal)
     assert refusal.temporary
@@ -451,9 +454,6 @@ async def test_evm__over_the_auto_limit__waits_for_the_approval_then_for_the_del
 
 async def test_evm__vetoed__is_a_permanent_refusal(anvil: AnvilScene):
     distribution, (propose, batch, _) = plan(anvil)
-    await anvil.call(
-        "distributor", "grantRole", keccak(b"GUARDIAN_ROLE"), format_address(anvil.deployer.wallet.address)
-    )
     await Sender(anvil).land(propose)
     await anvil.call("distributor", "veto", distribution.distribution_id)
     refusal = await anvil.payer.preflight(batch, await anvil.head())

@@ -21,6 +21,7 @@ finality = { tag = "finalized" }
 [chains.anvil.contracts]
 vault = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 distributor = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
+timelock = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0513"
 
 [chains.anvil.tokens.USDX]
 address = "0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0"
@@ -32,6 +33,19 @@ password_file = "operator.password"
 
 [chains.anvil.spending]
 max_per_day = { USDX = "100_000_000_000_000_000_000_000" }
+
+[chains.anvil.governance]
+admins = ["0x00000000000000000000000000000000000000a1"]
+guardians = ["0x00000000000000000000000000000000000000a2"]
+admin_delay_s = 172_800
+delay_s = 3600
+epoch_s = 86_400
+limits.USDX = { floor = 1, cap_per_epoch = "7_000_000_000_000_000_000_000_000" }
+
+[chains.anvil.governance.code]
+timelock = "keccak256:1111111111111111111111111111111111111111111111111111111111111111"
+vault = "keccak256:2222222222222222222222222222222222222222222222222222222222222222"
+distributor = "keccak256:3333333333333333333333333333333333333333333333333333333333333333"
 
 [[rules]]
 file = "rule.yaml"
@@ -72,9 +86,14 @@ def test_load_config__good_file__values_are_exact(tmp_path: Path):
         ('tag = "finalized"', 'tag = "latest"', [":9: chains.anvil.finality.tag", "'finalized' or 'safe'"]),
         ('{ tag = "finalized" }', "{ depth = 0 }", [":9: chains.anvil.finality.depth", "greater than or equal to 1"]),
         ('vault = "0x5FbDB2315678afecb367f032d93F642f64180aa3"', 'vault = "0x12"', [":12:", "40 hex digits"]),
-        ("decimals = 6", "decimals = 6.0", [":17: chains.anvil.tokens.USDX.decimals", "valid integer"]),
+        ("decimals = 6", "decimals = 6.0", [":18: chains.anvil.tokens.USDX.decimals", "valid integer"]),
         ('"100_000_000_000_000_000_000_000"', "1.5", ["max_per_day", "whole number of atoms"]),
         ('USDX = "1', 'USDY = "1', ["names `USDY`, which is not in tokens"]),
+        ("limits.USDX = ", "limits.USDY = ", ["names `USDY`, which is not in tokens"]),
+        ("keccak256:2", "sha256:2", ["governance.code.vault", "keccak256: and 64 hex digits"]),
+        ('guardians = ["0x00000000000000000000000000000000000000a2"]', "guardians = []", ["at least 1 item"]),
+        ('timelock = "0x', '# timelock = "0x', [": chains.anvil.contracts: `timelock` is missing", "bridge deploy"]),
+        ('timelock = "keccak', '# timelock = "keccak', ["governance.code: `timelock` is missing", "bridge deploy"]),
         ('rpc = ["http', 'rpc = ["ws', ["is not an http:// or https:// URL"]),
         ('chain = "anvil"', 'chain = "anvill"', ["rules[0].chain", "`anvill` is not one of the chains: anvil"]),
         ('file = "rule.yaml"', 'file = "nowhere.yaml"', ["rules[0].file", "there is no file"]),
@@ -110,7 +129,7 @@ def test_load_config__two_mistakes__both_are_said(tmp_path: Path):
 )
 def test_load_config__private_key_in_plain_text__refused_and_not_repeated(tmp_path: Path, line: str):
     message = refusal(tmp_path, GOOD.replace('keystore = "operator.json"', line))
-    assert ":20: chains.anvil.operator" in message
+    assert ":21: chains.anvil.operator" in message
     assert "private key in plain text" in message
     assert "keystore file" in message
     assert line.split('"')[1] not in message

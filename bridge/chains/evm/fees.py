@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.domain.payouts import Attempt, Fees, bump_fees, first_fees
+from bridge.chains.evm.rpc import EvmRpc, quantity
+from bridge.domain.errors import ChainDisagrees
+from bridge.domain.payouts import Fees, Signed, bump_fees, first_fees
+from bridge.domain.units import BlockStamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class FeeMarket:
     base_fee: int | None
     gas_price: int
 
-    def offer(self, ceilings: FeeCeilings, previous: Attempt | None) -> Fees | None:
+    def offer(self, ceilings: FeeCeilings, previous: Signed | None) -> Fees | None:
         """Fees of the next attempt; None where the ceiling leaves no room over `previous`."""
         if self.base_fee is None:
             price = min(self.gas_price, ceilings.max_fee)
@@ -32,12 +35,23 @@ class FeeMarket:
             wanted = first_fees(self.base_fee, ceilings.priority_fee, ceilings.max_fee)
         if previous is None:
             return wanted
-        before = Fees(previous.signed.max_fee, previous.signed.priority_fee)
+        before = Fees(previous.max_fee, previous.priority_fee)
         return bump_fees(before, wanted, ceilings.max_fee)
 
     def price_now(self, ceilings: FeeCeilings) -> int:
         """The least that a block would take at present."""
         return self.gas_price if self.base_fee is None else self.base_fee + min(1, ceilings.priority_fee)
+
+
+async def read_market(rpc: EvmRpc, at: BlockStamp | None) -> FeeMarket:
+    """As block `at` says, or the newest. Raises ChainDisagrees where the endpoint does not know the block."""
+    method, block = ("eth_getBlockByNumber", "latest") if at is None else ("eth_getBlockByHash", "0x" + at.hash.hex())
+    header = await rpc.call(method, [block, False])
+    if not isinstance(header, dict):
+        raise ChainDisagrees(f"the endpoint does not know block {at or 'latest'}")
+    if header.get("baseFeePerGas") is not None:
+        return FeeMarket(quantity(header["baseFeePerGas"]), 0)
+    return FeeMarket(None, quantity(await rpc.call("eth_gasPrice", [])))
 
 
 def fee_fields(fees: Fees, market: FeeMarket) -> Mapping[str, int]:

@@ -15,9 +15,9 @@ from eth_abi.abi import decode, encode
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
-from bridge.chains.evm.fees import FeeCeilings, FeeMarket, fee_fields
+from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
-from bridge.chains.evm.rpc import EvmRpc, RpcRefused
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError
 from bridge.domain.events import Log
 from bridge.domain.payouts import (
@@ -120,14 +120,14 @@ class EvmPayer:
 
     # ── simulate ──
     async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
-        market = await self._market(at)
+        market = await read_market(self._rpc, at)
         price = market.price_now(self._ceilings)
         if price > self._ceilings.max_fee:
             return Refusal(f"gas costs {price} wei, over max_fee_per_gas {self._ceilings.max_fee}", temporary=True)
         call = {"from": _hex(self.account), "to": _hex(action.target), "data": _hex(action.payload)}
         try:
             await self._rpc.call("eth_call", [call, _at(at)])
-            estimate = _int(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
+            estimate = quantity(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
         except RpcRefused as refused:
             return self._reverts.refusal(refused)
         gas_limit = estimate * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
@@ -137,7 +137,7 @@ class EvmPayer:
             )
         fees = market.offer(self._ceilings, None)
         assert fees is not None, "a first attempt always has fees"
-        balance = _int(await self._rpc.call("eth_getBalance", [_hex(self.account), _at(at)]))
+        balance = quantity(await self._rpc.call("eth_getBalance", [_hex(self.account), _at(at)]))
         if balance < gas_limit * fees.max_fee:
             need = gas_limit * fees.max_fee
             return Refusal(f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}", temporary=True)
@@ -156,8 +156,8 @@ class EvmPayer:
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
     ) -> Signed | None:
         # The newest header, whichever it is: fees are an offer, and nothing is decided by them.
-        market = await self._market(None)
-        fees = market.offer(self._ceilings, previous)
+        market = await read_market(self._rpc, None)
+        fees = market.offer(self._ceilings, None if previous is None else previous.signed)
         if fees is None:
             return None
         # A cancel is nothing sent to oneself. It keeps the gas limit: chains that charge for data ask more than 21,000,
@@ -227,15 +227,6 @@ class EvmPayer:
         return Settlement(executed, frozenset(Address(recipient) for recipient in credited))
 
     # ── the node ──
-    async def _market(self, at: BlockStamp | None) -> FeeMarket:
-        method, block = ("eth_getBlockByNumber", "latest") if at is None else ("eth_getBlockByHash", _hex(at.hash))
-        header = await self._rpc.call(method, [block, False])
-        if not isinstance(header, dict):
-            raise ChainDisagrees(f"the endpoint does not know block {at or 'latest'} of {self._chain}")
-        if header.get("baseFeePerGas") is not None:
-            return FeeMarket(_int(header["baseFeePerGas"]), 0)
-        return FeeMarket(None, _int(await self._rpc.call("eth_gasPrice", [])))
-
     async def _view(self, signature: str, arguments: Sequence[object], at: BlockStamp) -> bytes:
         """A view of the Distributor at block `at`, agreed by two endpoints where there are two.
 
@@ -255,13 +246,13 @@ class EvmPayer:
             if receipt is None or receipt["blockHash"] is None:
                 return None
             block_hash = bytes.fromhex(receipt["blockHash"][2:])
-            gas_used = _int(receipt["gasUsed"])
-            l1_fee = _int(receipt.get("l1Fee") or "0x0")
+            gas_used = quantity(receipt["gasUsed"])
+            l1_fee = quantity(receipt.get("l1Fee") or "0x0")
             inclusion = Inclusion(
-                BlockStamp(self._chain, _int(receipt["blockNumber"]), block_hash),
-                _int(receipt["status"]) == 1,
+                BlockStamp(self._chain, quantity(receipt["blockNumber"]), block_hash),
+                quantity(receipt["status"]) == 1,
                 gas_used,
-                gas_used * _int(receipt["effectiveGasPrice"]) + l1_fee,
+                gas_used * quantity(receipt["effectiveGasPrice"]) + l1_fee,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ChainDisagrees(f"{endpoint} gave something that is no receipt: {error!r}") from None
@@ -309,13 +300,3 @@ def _data(answer: object) -> bytes:
         return bytes.fromhex(str(answer)[2:])
     except ValueError:
         raise ChainDisagrees("the endpoint answered a call with something that is no data") from None
-
-
-def _int(quantity: object) -> int:
-    """A JSON-RPC quantity. Raises ChainDisagrees where the endpoint sent something else."""
-    if not isinstance(quantity, str) or not quantity.startswith("0x"):
-        raise ChainDisagrees(f"the endpoint sent {quantity!r} where a quantity is due")
-    try:
-        return int(quantity, 16)
-    except ValueError:
-        raise ChainDisagrees(f"the endpoint sent {quantity!r} where a quantity is due") from None

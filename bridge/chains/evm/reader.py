@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeVar
 
 from bridge.chains.evm.abi import EventPlan, compile_event, selector
 from bridge.chains.evm.follow import Finality, Follower
 from bridge.chains.evm.ranges import LogReader, Span, headers_on
-from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused
+from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, quantity
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, HoldError
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
 
 _T = TypeVar("_T")
-_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
 
 
 class EvmReader:
@@ -56,7 +54,7 @@ class EvmReader:
             )
         for answer in alive:
             try:
-                chain_id = _quantity(answer.result)
+                chain_id = quantity(answer.result)
             except ChainDisagrees:
                 raise ConfigError(
                     f"{answer.endpoint.name} answers, but not as a node of an EVM chain",
@@ -107,7 +105,7 @@ class EvmReader:
         if self._follower is not None and self._follower.node_head >= 0:
             return self._follower.node_head
         answers = await self._rpc.call_on_each("eth_blockNumber")
-        heads = [_quantity(answer.result) for answer in answers if answer.error is None]
+        heads = [quantity(answer.result) for answer in answers if answer.error is None]
         if not heads:
             raise ChainUnavailable(f"{self.name}: no endpoint answers")
         return max(heads)
@@ -122,7 +120,7 @@ class EvmReader:
         if chain != self.reference:
             raise ValueError(f"{asset} is no asset of {self.reference}")
         if kind.startswith("slip44:"):
-            return await self._pinned("eth_getBalance", ["0x" + account.hex()], at, _quantity)
+            return await self._pinned("eth_getBalance", ["0x" + account.hex()], at, quantity)
         token = Address(bytes.fromhex(kind.removeprefix("erc20:0x")))
         value = await self._view(token, selector("balanceOf(address)") + account.rjust(32, b"\0"), at)
         if value is not None:
@@ -139,7 +137,7 @@ class EvmReader:
         return value
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
-        return await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at, _quantity)
+        return await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at, quantity)
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Raises ChainDisagrees where a block is not there."""
@@ -174,9 +172,3 @@ class EvmReader:
             if refused.kind is Refusal.UNKNOWN_BLOCK:
                 raise ChainDisagrees(f"no endpoint has the state of {at}") from None
             raise
-
-
-def _quantity(answer: Any) -> int:
-    if not isinstance(answer, str) or not _QUANTITY.match(answer):
-        raise ChainDisagrees("a node answered with something that is no number")
-    return int(answer, 16)

@@ -35,6 +35,7 @@ ANSWER_BYTES_MAX = 256 * 1024 * 1024
 COOLDOWN_FIRST_MS = 500  # how long a failing endpoint is asked last; doubles with each failure in a row
 COOLDOWN_MAX_MS = 30_000
 QUORUM = 2  # endpoints that must say the same, where two or more are configured
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
 _T = TypeVar("_T")
 
 
@@ -373,3 +374,10 @@ def _refusal(endpoint: Endpoint, method: str, error: Any) -> RpcRefused:
 
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
+
+
+def quantity(value: object) -> int:
+    """A JSON-RPC quantity. Raises ChainDisagrees where the endpoint sent something else."""
+    if not isinstance(value, str) or not _QUANTITY.match(value):
+        raise ChainDisagrees(f"the endpoint sent {value!r:.100} where a quantity is due")
+    return int(value, 16)
