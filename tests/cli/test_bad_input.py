@@ -223,6 +223,30 @@ def test_address__without_code__named(place: Place, kind: str, name: str):
     assert f"{place.config}: [chains.anvil] {kind}.{name}: there is no contract at {nobody}" in message
 
 
+# ── The contracts ───────────────────────────────────────────────────────────────────────────────────────────────────
+def test_governance__not_as_configured__each_difference_named(place: Place):
+    place.edit("bridge.toml", "^guardians = .*$", f'guardians = ["0x{"ab" * 20}"]')
+    place.edit("bridge.toml", "^delay_s = .*$", "delay_s = 1")
+    message = place.refused()
+    assert f"{place.config}: [chains.anvil] governance: the contracts are not as configured:" in message
+    assert f"vault: {place.facts['admin']} has GUARDIAN_ROLE and should not" in message
+    assert f"distributor: 0x{'ab' * 20} should have GUARDIAN_ROLE and has it not" in message
+    assert "distributor: delay is 3600, not 1" in message
+
+
+def test_deploy__the_operator_itself__refused_before_anything_is_sent(place: Place):
+    arguments = ("deploy", "--keystore", str(place.directory / "operator.json"), "--password-env", "OPERATOR_PASSWORD")
+    password = (place.directory / "operator.password").read_text().strip()
+    message = place.refused(*arguments, OPERATOR_PASSWORD=password)
+    assert "the deployer is the operator" in message
+    assert not (place.directory / "deployment-anvil.json").exists()
+
+
+def test_deploy__password_not_set__says_so(place: Place):
+    arguments = ("deploy", "--keystore", str(place.directory / "operator.json"), "--password-env", "NO_SUCH_VARIABLE")
+    assert "the environment variable NO_SUCH_VARIABLE is not set" in place.refused(*arguments)
+
+
 # ── The database ────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("command", ["run", "migrate"])
 def test_database__nobody_answers__names_field(place: Place, command: str):
