@@ -24,6 +24,9 @@ contract PayoutHandler is ForgeTest {
 
     uint256 public constant ACTORS = 6;
     uint256 private constant AMOUNT_MAX = 1_000;
+    uint64 private constant DELAY = 2 hours;
+    uint64 private constant LIFETIME = 12 hours;
+    address private constant APPROVER = address(0xA99);
 
     SurplusVault public immutable vault;
     Distributor public immutable distributor;
@@ -37,20 +40,27 @@ contract PayoutHandler is ForgeTest {
     mapping(bytes32 id => uint256) public paid;
     mapping(bytes32 id => uint256) public credited;
     mapping(uint256 epoch => uint256) public released;
+    mapping(bytes32 id => IProposalGate.State) public stateOf;
+    mapping(bytes32 id => uint64) public readyAt;
+    mapping(bytes32 id => uint64) public expiresAt;
+    mapping(bytes32 id => uint256) public batchesLeft;
+    mapping(uint256 epoch => uint256) public autoPassed;
     uint256 public totalCredited;
     uint256 public totalWithdrawn;
 
     constructor() {
         vault = new SurplusVault(address(this), 1 days);
-        distributor = new Distributor(address(this), address(vault), 1 hours, 1 days);
+        distributor = new Distributor(address(this), address(vault), DELAY, LIFETIME);
         token = new MisbehavingToken();
         vault.grantRole(vault.DISTRIBUTOR_ROLE(), address(distributor));
         vault.grantRole(vault.GUARDIAN_ROLE(), address(this));
         distributor.grantRole(distributor.PROPOSER_ROLE(), address(this));
+        distributor.grantRole(distributor.GUARDIAN_ROLE(), address(this));
+        distributor.grantRole(distributor.APPROVER_ROLE(), APPROVER);
         // Or a token that calls back would be stopped by its missing role and not by the guard.
         distributor.grantRole(distributor.PROPOSER_ROLE(), address(token));
         vault.setLimits(address(token), 0, 100 * AMOUNT_MAX);
-        distributor.setAutoLimit(address(token), type(uint256).max);
+        distributor.setAutoLimit(address(token), 100 * AMOUNT_MAX);
     }
 
     // ── What may happen ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -76,6 +86,41 @@ contract PayoutHandler is ForgeTest {
         distributor.propose("rule", epochStart, epochStart + 1, address(token), total, recipients, hashes, seed, "");
         ids.push(id);
         committed[id] = total;
+        batchesLeft[id] = hashes.length;
+        _bookGate(id, total);
+    }
+
+    function approve(uint256 which) external {
+        if (ids.length == 0) return;
+        bytes32 id = ids[which % ids.length];
+        (bytes32 content,,,,,) = distributor.proposal(id);
+        IProposalGate.State state = stateOf[id];
+        vm.prank(APPROVER);
+        try distributor.approve(id, content) {
+            vm.assertTrue(state < IProposalGate.State.Vetoed, "approved though it should not be");
+            stateOf[id] = IProposalGate.State.Approved;
+            uint64 expires = uint64(block.timestamp) + LIFETIME;
+            if (expires > expiresAt[id]) expiresAt[id] = expires;
+        } catch (bytes memory reason) {
+            _checkClosed(state, bytes4(reason));
+        }
+    }
+
+    /// @dev Rarer than the rest, so that most distributions are paid.
+    function veto(uint256 which, uint256 chance) external {
+        if (ids.length == 0 || chance % 4 != 0) return;
+        bytes32 id = ids[which % ids.length];
+        IProposalGate.State state = stateOf[id];
+        try distributor.veto(id) {
+            vm.assertTrue(state < IProposalGate.State.Vetoed, "vetoed though it should not be");
+            stateOf[id] = IProposalGate.State.Vetoed;
+        } catch (bytes memory reason) {
+            _checkClosed(state, bytes4(reason));
+        }
+    }
+
+    function setAutoLimit(uint256 limit) external {
+        distributor.setAutoLimit(address(token), bound(limit, 0, 10 * AMOUNT_MAX));
     }
 
     function proposeAgain(uint256 which, bytes32 content) external {
@@ -96,15 +141,19 @@ contract PayoutHandler is ForgeTest {
         _armReentry(_batches[nested % _batches.length]);
         (uint256[] memory balances, uint256[] memory owed) = _accounts(batch);
         uint256 vaultBefore = token.balanceOf(address(vault));
+        bytes4 refusal = _refusalOf(batch, vaultBefore);
 
         try distributor.executeBatch(batch.id, batch.index, batch.recipients, batch.amounts) {
-            vm.assertFalse(vault.paused(), "a batch was executed while paused");
+            vm.assertEq(bytes32(0), refusal, "a batch was executed that should be refused");
             batch.executions += 1;
+            batchesLeft[batch.id] -= 1;
+            if (batchesLeft[batch.id] == 0) stateOf[batch.id] = IProposalGate.State.Done;
             vm.assertEq(batch.executions, 1, "executions of a batch");
             _checkPayments(batch, balances, owed);
             _checkRelease(vaultBefore, _sum(batch.amounts));
         } catch (bytes memory reason) {
-            _checkRefusal(batch, bytes4(reason), vaultBefore);
+            vm.assertEq(bytes4(reason), refusal, "error of a refused batch");
+            vm.assertEq(token.balanceOf(address(vault)), vaultBefore, "vault after a refusal");
         }
     }
 
@@ -186,18 +235,43 @@ contract PayoutHandler is ForgeTest {
         if (sum != 0) vm.assertLe(released[vault.currentEpoch()], cap, "epoch's releases against the cap");
     }
 
-    /// @dev A refusal needs a reason that holds.
-    function _checkRefusal(Batch storage batch, bytes4 actual, uint256 vaultBefore) private view {
+    /// @dev The error that the batch must be refused with; zero where it must be executed.
+    function _refusalOf(Batch storage batch, uint256 vaultBalance) private view returns (bytes4) {
         uint256 sum = _sum(batch.amounts);
         (uint256 floor, uint256 cap) = vault.limits(address(token));
-        bytes4 expected;
-        if (vault.paused()) expected = IProposalGate.VaultPaused.selector;
-        else if (batch.executions != 0) expected = IDistributor.AlreadyExecuted.selector;
-        else if (released[vault.currentEpoch()] + sum > cap) expected = ISurplusVault.CapExceeded.selector;
-        else if (sum > vaultBefore) expected = IERC20Errors.ERC20InsufficientBalance.selector;
-        else if (vaultBefore - sum < floor) expected = ISurplusVault.FloorBreached.selector;
-        vm.assertEq(actual, expected, "error of a refused batch");
-        vm.assertEq(token.balanceOf(address(vault)), vaultBefore, "vault after a refusal");
+        if (vault.paused()) return IProposalGate.VaultPaused.selector;
+        bytes4 refusal = _refusalOfGate(batch.id);
+        if (refusal != 0) return refusal;
+        if (batch.executions != 0) return IDistributor.AlreadyExecuted.selector;
+        uint256 spent = released[vault.currentEpoch()];
+        if (sum > (cap > spent ? cap - spent : 0)) return ISurplusVault.CapExceeded.selector;
+        if (sum > vaultBalance) return IERC20Errors.ERC20InsufficientBalance.selector;
+        return vaultBalance - sum < floor ? ISurplusVault.FloorBreached.selector : bytes4(0);
+    }
+
+    function _refusalOfGate(bytes32 id) private view returns (bytes4) {
+        if (stateOf[id] == IProposalGate.State.Vetoed) return IProposalGate.ProposalVetoed.selector;
+        if (expiresAt[id] == 0) return IProposalGate.NotApproved.selector;
+        if (block.timestamp < readyAt[id]) return IProposalGate.NotReady.selector;
+        return block.timestamp < expiresAt[id] ? bytes4(0) : IProposalGate.ApprovalExpired.selector;
+    }
+
+    function _bookGate(bytes32 id, uint256 total) private {
+        uint256 epoch = vault.currentEpoch();
+        uint256 limit = distributor.autoLimit(address(token));
+        bool passes = autoPassed[epoch] + total <= limit;
+        stateOf[id] = passes ? IProposalGate.State.Approved : IProposalGate.State.Proposed;
+        readyAt[id] = uint64(block.timestamp) + (passes ? 0 : DELAY);
+        expiresAt[id] = passes ? type(uint64).max : 0;
+        if (passes) autoPassed[epoch] += total;
+    }
+
+    function _checkClosed(IProposalGate.State state, bytes4 actual) private pure {
+        bytes4 expected = state == IProposalGate.State.Vetoed
+            ? IProposalGate.ProposalVetoed.selector
+            : IProposalGate.ProposalDone.selector;
+        vm.assertTrue(state >= IProposalGate.State.Vetoed, "refused though it should not be");
+        vm.assertEq(actual, expected, "error of a closed proposal");
     }
 
     /// @dev A recipient that calls back tries to have another batch, or the same, executed within this one.

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Distributor} from "../../src/Distributor.sol";
 import {SurplusVault} from "../../src/SurplusVault.sol";
+import {IProposalGate} from "../../src/interfaces/IProposalGate.sol";
 import {ForgeTest} from "../ForgeTest.sol";
 import {MisbehavingToken} from "../tokens/MisbehavingToken.sol";
 import {PayoutHandler} from "./PayoutHandler.sol";
@@ -56,6 +57,18 @@ contract PayoutInvariants is ForgeTest {
         }
     }
 
+    function invariant_gate__always__as_its_history_says() public view {
+        for (uint256 i = 0; i < handler.idCount(); ++i) {
+            bytes32 id = handler.ids(i);
+            (IProposalGate.State state, uint64 readyAt, uint64 expiresAt) = distributor.gate(id);
+            vm.assertEq(uint256(state), uint256(handler.stateOf(id)), "state");
+            vm.assertEq(readyAt, handler.readyAt(id), "readyAt");
+            vm.assertEq(expiresAt, handler.expiresAt(id), "expiresAt");
+        }
+        uint256 epoch = vault.currentEpoch();
+        vm.assertEq(distributor.autoSpent(address(token), epoch), handler.autoPassed(epoch), "auto-limit's use");
+    }
+
     function invariant_vault__always__counts_what_it_released() public view {
         uint256 epoch = vault.currentEpoch();
         vm.assertEq(vault.spent(address(token), epoch), handler.released(epoch), "spent");
@@ -88,6 +101,7 @@ contract PayoutInvariants is ForgeTest {
             }
             handler.passTime(1 days);
         }
+        _passTheGate();
         handler.pause(0);
         handler.withdraw(0, 2);
         vm.assertGe(distributor.owed(address(token), refused), 1, "owed");
@@ -95,5 +109,30 @@ contract PayoutInvariants is ForgeTest {
         handler.withdraw(0, 2);
         vm.assertEq(distributor.owed(address(token), refused), 0, "withdrawn");
         vm.assertGe(handler.totalWithdrawn(), 1, "withdrawn");
+    }
+
+    /// @dev One distribution waits, is approved, expires, is approved again, is paid; the next is vetoed.
+    function _passTheGate() private {
+        handler.setAutoLimit(0);
+        (uint256 first, uint256 which) = (handler.batchCount(), handler.idCount());
+        handler.propose("waits");
+        bytes32 id = handler.ids(which);
+        handler.execute(first, first);
+        handler.approve(which);
+        handler.execute(first, first);
+        handler.passTime(12 hours - 1);
+        handler.execute(first, first);
+        vm.assertTrue(handler.stateOf(id) == IProposalGate.State.Approved, "approved");
+        handler.approve(which);
+        for (uint256 i = first; i < handler.batchCount(); ++i) {
+            handler.execute(i, i);
+        }
+        vm.assertTrue(handler.stateOf(id) == IProposalGate.State.Done, "done");
+        handler.veto(which, 0);
+        handler.propose("vetoed");
+        handler.veto(which + 1, 0);
+        handler.veto(which + 1, 0);
+        handler.execute(handler.batchCount() - 1, 0);
+        vm.assertTrue(handler.stateOf(handler.ids(which + 1)) == IProposalGate.State.Vetoed, "vetoed");
     }
 }
