@@ -107,16 +107,31 @@ async def open_services(config: Config, *, sending: bool) -> AsyncIterator[Servi
         yield Services(config, database, tuple(chains))
 
 
+@contextlib.asynccontextmanager
+async def open_account(config: Config, name: str, signer: KeystoreSigner) -> AsyncIterator[tuple[EvmReader, EvmPayer]]:
+    """A chain as another account than the operator's uses it, under the same ceilings on fees."""
+    section = config.chains[name]
+    rpc = EvmRpc(section.rpc)
+    try:
+        reader = _reader(name, section, rpc)
+        await reader.check()
+        yield reader, _payer(name, section, rpc, signer)
+    finally:
+        await rpc.close()
+
+
+def _reader(name: str, section: ChainSection, rpc: EvmRpc) -> EvmReader:
+    finality = Finality(tag=section.finality.tag, depth=section.finality.depth)
+    return EvmReader(name, rpc, chain_id=section.chain_id, finality=finality, poll_interval_ms=section.poll_interval_ms)
+
+
 async def _open_chain(
     config: Config, name: str, database: Database, stack: AsyncExitStack, sending: bool
 ) -> ChainServices:
     section = config.chains[name]
     rpc = EvmRpc(section.rpc)
     stack.push_async_callback(rpc.close)
-    finality = Finality(tag=section.finality.tag, depth=section.finality.depth)
-    reader = EvmReader(
-        name, rpc, chain_id=section.chain_id, finality=finality, poll_interval_ms=section.poll_interval_ms
-    )
+    reader = _reader(name, section, rpc)
     await reader.check()
     await _check_contracts(config, name, rpc)
     tokens = {symbol: Token(_erc20(section, token.address), token.address) for symbol, token in section.tokens.items()}

@@ -95,7 +95,7 @@ TEMPORARY: Mapping[str, str] = {
     "CapExceeded": "the vault's cap of this epoch is used up",
     "FloorBreached": "the vault would fall below its floor",
     "ERC20InsufficientBalance": "the vault has too little of the token",
-    "AccessControlUnauthorizedAccount": "the operator, or the distributor, lacks a role",
+    "AccessControlUnauthorizedAccount": "an account lacks a role",
     "NotApproved": "waits for approval of {id}",
     "NotReady": "waits until {readyAt}",
     "ApprovalExpired": "waits for a new approval of {id}, the last one expired at {expiresAt}",
