@@ -12,7 +12,7 @@ import pytest
 
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
-from bridge.chains.evm.rpc import Answer, EvmRpc
+from bridge.chains.evm.rpc import Answer, EvmRpc, RpcRefused
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
@@ -507,6 +507,64 @@ async def test_evm__tampered_batch__is_a_permanent_refusal_by_name(anvil: AnvilS
     assert isinstance(refusal, Refusal)
     assert not refusal.temporary
     assert "BatchHashMismatch(" in refusal.reason
+
+
+def crowd(scene: AnvilScene, *bad: Address) -> tuple[Distribution, list[Action]]:
+    """A batch of eleven, and whom the contract will not pay: something that no rule's check lets through."""
+    recipients = [*(Address(bytes([n]) * 20) for n in range(0xB1, 0xBC)), *bad]
+    payouts = tuple(Payout(recipient, UNIT) for recipient in recipients)
+    order = dataclasses.replace(order_of(scene), payouts=payouts, total=UNIT * len(payouts))
+    distribution, calls = scene.payer.plan(order, pack_batches(payouts, 50))
+    return distribution, [action_of(distribution, call) for call in calls]
+
+
+@pytest.mark.parametrize("approval", [False, True], ids=["under_the_auto_limit", "above_it"])
+async def test_evm__batch_that_some_recipient_makes_revert__held_with_the_name(anvil: AnvilScene, approval: bool):
+    distributor = anvil.deployment.distributor.address
+    distribution, (propose, batch) = crowd(anvil, distributor)
+    if approval:
+        await anvil.as_admin("distributor", "setAutoLimit", format_address(anvil.token.address), 0)
+    await Sender(anvil).land(propose)
+    if approval:
+        approver = anvil.deployment.approver
+        call = anvil.deployment.distributor.call("approve", distribution.distribution_id, distribution.content_hash)
+        await anvil.mine(approver.sign(distributor, call))
+        anvil.pass_time(GATE_DELAY_S)
+        await anvil.mine()
+    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert not refusal.temporary
+    assert refusal.reason == (
+        f"would revert: InvalidRecipient(recipient={format_address(distributor)}); for {format_address(distributor)}"
+    )
+
+
+async def test_evm__endpoint_that_cannot_simulate__held_without_a_name(
+    anvil: AnvilScene, monkeypatch: pytest.MonkeyPatch
+):
+    _, (propose, batch) = crowd(anvil, anvil.deployment.distributor.address)
+    await Sender(anvil).land(propose)
+    ask = anvil.rpc.call
+
+    async def call(method: str, params: Sequence[object] = ()) -> object:
+        if method == "eth_simulateV1":
+            raise RpcRefused("here", method, -32601, "method not found")
+        return await ask(method, params)
+
+    monkeypatch.setattr(anvil.rpc, "call", call)
+    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason.endswith(")")
+
+
+async def test_evm__tampered_batch__nobody_is_blamed(anvil: AnvilScene):
+    """The hash is wrong whoever is paid: under its own id each part would pass."""
+    _, (propose, batch) = crowd(anvil)
+    await Sender(anvil).land(propose)
+    tampered = dataclasses.replace(batch, payload=batch.payload[:-1] + b"\x01")
+    refusal = await anvil.payer.preflight(tampered, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert "; for 0x" not in refusal.reason
 
 
 async def test_evm__no_gas_money__waits_and_names_the_account(anvil: AnvilScene):

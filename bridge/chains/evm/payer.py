@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
+from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
-from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
+from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts, revert_data
 from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity
-from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError
+from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Log
 from bridge.domain.payouts import (
     Action,
@@ -28,6 +30,7 @@ from bridge.domain.payouts import (
     Distribution,
     Inclusion,
     Order,
+    Payout,
     PlannedCall,
     Purpose,
     Refusal,
@@ -42,6 +45,8 @@ GAS_MARGIN_NUMERATOR, GAS_MARGIN_DENOMINATOR = 5, 4
 
 TRANSACTION_GAS_MAX = 2**24
 """EIP-7825: no transaction may have more."""
+
+CULPRITS_SHOWN = 10
 
 PROPOSE = "propose(bytes32,uint64,uint64,address,uint256,uint32,bytes32[],bytes32,string)"
 EXECUTE = "executeBatch(bytes32,uint32,address[],uint256[])"
@@ -129,7 +134,10 @@ class EvmPayer:
             await self._rpc.call("eth_call", [call, _at(at)])
             estimate = quantity(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
         except RpcRefused as refused:
-            return self._reverts.refusal(refused)
+            refusal = self._reverts.refusal(refused)
+            if refusal.temporary or action.kind is not ActionKind.EXECUTE:
+                return refusal
+            return Refusal(refusal.reason + await self._because_of(action, at, refused), temporary=False)
         gas_limit = estimate * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
         if gas_limit > TRANSACTION_GAS_MAX:
             return Refusal(
@@ -142,6 +150,35 @@ class EvmPayer:
             need = gas_limit * fees.max_fee
             return Refusal(f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}", temporary=True)
         return Ready(gas_limit)
+
+    async def _because_of(self, action: Action, at: BlockStamp, refused: RpcRefused) -> str:
+        """Whom the batch would revert for, where that is it; '' where it is not, or nobody can say.
+
+        Only who reads the reason wants to know, so an endpoint that cannot simulate costs the names and nothing else.
+        """
+        selector = revert_data(refused.data)[:4]
+        try:
+            token = Address((await self._view(PROPOSAL, [action.distribution_id], at))[44:64])
+            _, _, recipients, amounts = decode(_types(EXECUTE), action.payload[4:])
+            search = Culprits(
+                self._rpc,
+                self.plan,
+                operator=self.account,
+                distributor=self._distributor,
+                asset=AssetId(f"eip155:{self._chain_id}/erc20:{_hex(token)}"),
+                at=at,
+            )
+            payouts = tuple(
+                Payout(Address(bytes.fromhex(recipient[2:])), amount)
+                for recipient, amount in zip(recipients, amounts, strict=True)
+            )
+            found = await search.find(payouts, selector)
+        except (RetryableError, DecodingError, ValueError, KeyError, TypeError):
+            return ""
+        if not found:
+            return ""
+        more = f" and {len(found) - CULPRITS_SHOWN} more" if len(found) > CULPRITS_SHOWN else ""
+        return f"; for {', '.join(_hex(recipient) for recipient in found[:CULPRITS_SHOWN])}{more}"
 
     async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
         (answer,) = decode(["bool"], await self._view(EXECUTED, [distribution_id, batch_index], at))
