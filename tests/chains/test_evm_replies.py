@@ -87,7 +87,7 @@ def error(signature: str, *arguments: object) -> str:
 @pytest.mark.parametrize(
     ("data", "temporary", "says"),
     [
-        ("0x" + keccak(b"EnforcedPause()")[:4].hex(), True, "the vault is paused"),
+        ("0x" + keccak(b"EnforcedPause()")[:4].hex(), True, "the vault or the token is paused"),
         (error("CapExceeded(address,uint256,uint256,uint256)", "0x" + "aa" * 20, 1, 5, 4), True, "available=4"),
         (error("FloorBreached(address,uint256,uint256)", "0x" + "aa" * 20, 1, 5), True, "below its floor"),
         (error("AlreadyExecuted(bytes32,uint32)", TX_ID, 3), True, "not final yet"),

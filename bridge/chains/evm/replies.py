@@ -90,7 +90,7 @@ def combine_broadcasts(answers: Sequence[Broadcast]) -> Broadcast:
 # Errors that end without a change of what is paid, when somebody or time changes the chain's state: the action waits
 # and is asked again at each head. All others hold it for a person. A name in {} stands for an argument of the error.
 TEMPORARY: Mapping[str, str] = {
-    "EnforcedPause": "the vault is paused",
+    "EnforcedPause": "the vault or the token is paused",
     "VaultPaused": "the vault is paused",
     "CapExceeded": "the vault's cap of this epoch is used up",
     "FloorBreached": "the vault would fall below its floor",
