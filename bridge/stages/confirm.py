@@ -29,6 +29,7 @@ from bridge.stages.guard import OTHER_CONTENT, WORD_WITHOUT_EVENT, Verdict, ask_
 NO_EVENT = (
     "its final transaction succeeded, but ingest has no event of it: check that the contract watched is the one called"
 )
+WITHOUT_PROPOSAL = "its proposal was given up"
 
 SLOTS_MAX = 3
 """How many nonces an action may burn by reverting before only a person can release it."""
@@ -232,13 +233,17 @@ async def _take(transaction: Transaction, action: Action, to: ActionState, reaso
 
 
 async def _given_up(transaction: Transaction, action: Action, order: Intervention | None) -> str | None:
-    """By whom and why: by this order, or by a cancel that the payment (which then failed) outran."""
+    """By whom and why: by this order, with its proposal, or by a cancel that the payment (which then failed) outran."""
+    if order is not None and order.kind is InterventionKind.CANCEL:
+        return order.told("given up")
+    if action.kind is ActionKind.EXECUTE and await transaction.payouts.proposal_void(action.distribution_id):
+        return WITHOUT_PROPOSAL
     if order is not None:
-        return order.told("given up") if order.kind is InterventionKind.CANCEL else None
+        return None
     return await transaction.interventions.cancelled(action.action_id)
 
 
 async def _void_batches(transaction: Transaction, action: Action) -> None:
     """Batches of a proposal that will never be are given up with it, or their amounts would stay promised for ever."""
     if action.kind is ActionKind.PROPOSE:
-        await transaction.payouts.void_planned(action.distribution_id, "its proposal was given up")
+        await transaction.payouts.void_planned(action.distribution_id, WITHOUT_PROPOSAL)

@@ -177,4 +177,4 @@ class SendingWorld:
     def assert_paid_once(self, batches: int) -> None:
         paid = self.payer.paid()
         assert len(paid) == batches
-        assert set(paid.values()) == {1}
+        assert set(paid.values()) <= {1}

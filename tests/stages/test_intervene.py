@@ -285,6 +285,24 @@ async def test_cancel__stranger_spends_the_nonce__given_up_and_not_tried_again(w
     assert world.payer.paid() == {}
 
 
+async def test_cancel__proposal_after_a_reorg_with_batches_in_flight__they_are_void_too(world: SendingWorld):
+    await world.work()
+    await world.advance()
+    assert await world.states() == ["included", "broadcast", "broadcast"]
+    await world.reorg(1, put_back=False)
+    world.payer.pool.clear()
+    world.payer.faults.lose_broadcasts = True
+    await world.work()
+    assert (await world.states())[0] == "broadcast"
+    assert await order_step(world, CANCEL, 0) is None
+    await world.work()
+    world.payer.faults.lose_broadcasts = False
+    await world.advance(12)
+    assert await world.states() == ["void"] * 3
+    assert world.payer.paid() == {}
+    assert await world.rows("SELECT count(*) FROM slots WHERE state = 'live'") == [(0,)]
+
+
 async def test_cancel__held__given_up_with_proof_and_its_batches_too(world: SendingWorld):
     world.payer.faults.refusal = Refusal("would revert", temporary=False)
     await world.work()

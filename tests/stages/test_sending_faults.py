@@ -1,5 +1,6 @@
 """Pay and confirm under random trouble from a seed: reorgs, lost bytes, wrong answers, strangers' nonces, fee spikes,
-deaths at crash points, both stages at once. Whatever came, when the trouble ends each batch was paid exactly once.
+deaths at crash points, both stages at once, and people who hold, release, bump and cancel. Whatever came, when the
+trouble ends each batch was paid exactly once, or not at all and a person gave it up.
 
 Each failure names its seed; run it again with BRIDGE_SEED=n.
 """
@@ -7,17 +8,20 @@ Each failure names its seed; run it again with BRIDGE_SEED=n.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 
 import pytest
 
-from bridge.domain.errors import RetryableError
+from bridge.domain.errors import RefusedError, RetryableError
+from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Refusal
 from bridge.domain.units import Address
 from bridge.ports import Broadcast, BroadcastOutcome
 from bridge.runtime import crashpoints
 from bridge.runtime.crashpoints import CrashPoint
+from bridge.stages.intervene import intervene
 from bridge.store.database import Database
 from tests.stages.sending import FINALITY_DISTANCE, SendingWorld
 
@@ -52,7 +56,7 @@ class Trouble:
 
     async def once(self) -> None:
         faults, payer, chance = self.world.payer.faults, self.world.payer, self.chance
-        match chance.randrange(13):
+        match chance.randrange(14):
             case 0 | 1 | 2 | 3:
                 await self.world.mine()
             case 4 if len(self.decided) < 5:
@@ -80,6 +84,16 @@ class Trouble:
             case 12:
                 faults.refusal = chance.choice([None, None, Refusal("the vault is paused", temporary=True)])
                 faults.credited = {Address(chance.randint(1, 5).to_bytes(20, "big"))}
+            case 13:
+                await self.order(chance.choice([*InterventionKind]))
+
+    async def order(self, kind: InterventionKind) -> None:
+        """Some person wants something of some step, possible or not."""
+        steps = await self.world.rows("SELECT action_id FROM actions")
+        if steps:
+            (step,) = self.chance.choice(steps)
+            with contextlib.suppress(RefusedError):
+                await intervene(self.world.database, kind, str(step), None, reason="a whim", by="somebody")
 
     def end(self) -> None:
         faults, payer = self.world.payer.faults, self.world.payer
@@ -108,9 +122,11 @@ async def work(world: SendingWorld, chance: random.Random) -> None:
 
 
 async def release_all(world: SendingWorld) -> None:
-    """What a person does about actions that reverted too often."""
-    async with world.database.begin() as transaction:
-        await transaction.connection.execute("UPDATE actions SET state = 'planned', reason = NULL WHERE state = 'held'")
+    """What a person does about actions that are held."""
+    for (step,) in await world.rows("SELECT action_id FROM actions WHERE state = 'held'"):
+        await intervene(
+            world.database, InterventionKind.RELEASE, str(step), None, reason="the trouble is over", by="somebody"
+        )
 
 
 @pytest.mark.slow
@@ -136,10 +152,18 @@ async def test_sending__random_trouble__every_batch_is_paid_exactly_once(
     await release_all(world)
     await world.advance(HEALING_BLOCKS)
     states = [tuple(await world.states(window)) for window in range(len(trouble.decided))]
-    assert set(sum(states, ())) <= {"final"}, f"seed {seed}: {states}"
-    world.assert_paid_once(sum(trouble.decided))
+    assert set(sum(states, ())) <= {"final", "void"}, f"seed {seed}: {states}"
+    cancelled = await world.rows("SELECT count(*) FROM interventions WHERE kind = 'cancel' AND answer = 'done'")
+    assert cancelled != [(0,)] or "void" not in sum(states, ()), f"seed {seed}: given up and nobody said so"
+    final = [batch for window in states for batch in window[1:] if batch == "final"]
+    world.assert_paid_once(len(final))
     assert await world.rows("SELECT count(*) FROM slots WHERE state = 'live'") == [(0,)]
-    assert await world.rows("SELECT count(*) FROM payouts WHERE outcome IS NULL") == [(0,)]
+    assert await world.rows("SELECT count(*) FROM interventions WHERE answer IS NULL") == [(0,)]
+    unpaid = await world.rows(
+        "SELECT count(*) FROM payouts p JOIN actions a ON a.distribution_id = p.distribution_id"
+        " AND a.ordinal = p.batch_index + 1 WHERE (p.outcome IS NULL) <> (a.state = 'void')"
+    )
+    assert unpaid == [(0,)]
     # Every nonce that the chain has spent has a row, and there is none that it has not.
     [(slots,)] = await world.rows("SELECT count(*) FROM slots")
     [(free,)] = await world.rows("SELECT COALESCE(max(next_nonce), 0) FROM senders")
