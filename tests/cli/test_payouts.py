@@ -42,7 +42,18 @@ finality = {{ tag = "finalized" }}
 [chains.fake.contracts]
 vault = "0x{one}"
 distributor = "0x{two}"
+timelock = "0x{two}"
 [chains.fake.tokens]
+[chains.fake.governance]
+admins = ["0x{one}"]
+guardians = ["0x{one}"]
+admin_delay_s = 0
+delay_s = 0
+epoch_s = 1
+[chains.fake.governance.code]
+vault = "keccak256:{code}"
+distributor = "keccak256:{code}"
+timelock = "keccak256:{code}"
 [chains.fake.operator]
 keystore = "operator.json"
 password_env = "NONE"
@@ -56,7 +67,7 @@ async def place(database: Database, database_url: str, tmp_path: Path) -> Place:
     await world.decide([5, 6, 7])
     await world.work()
     config = tmp_path / "bridge.toml"
-    config.write_text(CONFIG.format(url=database_url, one="11" * 20, two="22" * 20))
+    config.write_text(CONFIG.format(url=database_url, one="11" * 20, two="22" * 20, code="33" * 32))
     async with database.begin() as transaction:
         await transaction.connection.execute(
             "INSERT INTO assets SELECT asset, chain, NULL, 'T', 6 FROM decisions LIMIT 1"
