@@ -26,6 +26,7 @@ from bridge.domain.payouts import (
     Distribution,
     Inclusion,
     InFlight,
+    Landed,
     Order,
     PlannedCall,
     Purpose,
@@ -193,6 +194,9 @@ class Payer(Protocol):
     async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
         """True only where every endpoint knows block `at` and answers that it has no receipt for any of `tx_ids`."""
 
+    async def landed(self, tx_id: bytes) -> Landed | None:
+        """The transaction and where it was included; None where the endpoints do not know it, or not yet."""
+
     async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool: ...
 
     async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
@@ -353,10 +357,28 @@ class PayoutStore(Protocol):
     async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
         """What the account holds for gas, and what it should at least."""
 
+    async def forgotten(self, chain: str, account: Address, since: int, sequence: int) -> list[tuple[int, bool]]:
+        """Nonces from `since` to below `sequence` that no slot accounts for, and whether a person took up the break."""
+
+    async def settled_by_word(self, chain: str) -> list[Action]:
+        """Actions that the chain's word made final, and whose transaction is not known."""
+
+    async def adopt(self, action: Action, landed: Landed, chain_time: int) -> bool:
+        """Give a final transaction of ours that no row remembers its slot and attempt, so that nonce and gas are
+        accounted for. False where its nonce is still live for another action: ask again when that has let go of it."""
+
     async def reserve(
-        self, action: Action, account: Address, gas_limit: int, finalized_sequence: int, chain_time: int
+        self,
+        action: Action,
+        account: Address,
+        gas_limit: int,
+        finalized_sequence: int,
+        chain_time: int,
+        *,
+        foreign: Sequence[int] = (),
     ) -> bool:
-        """planned → reserved with the account's next nonce, in one transaction."""
+        """planned → reserved with the account's next nonce, in one transaction; `foreign` nonces, spent by others, get
+        slots too, so that every nonce of the account has a row."""
 
     async def wait(self, action: Action, reason: str | None) -> None:
         """Note what an action waits for; its state stays."""

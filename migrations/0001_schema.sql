@@ -354,6 +354,8 @@ CREATE TABLE confirmations (
 );
 CREATE INDEX confirmations_in_order ON confirmations (transaction, confirmation_id);
 CREATE INDEX confirmations_by_action ON confirmations (action_id, confirmation_id);
+-- What the chain's word alone made final: few, and their transactions are to be found.
+CREATE INDEX confirmations_by_word ON confirmations (action_id) WHERE to_state = 'final' AND from_state <> 'included';
 
 -- How far each subscriber has been told; moved only after its callback returned.
 CREATE TABLE subscribers (
@@ -691,6 +693,7 @@ INSERT INTO state_arrows (machine, from_state, to_state) VALUES
     ('action', 'held', 'void'),
     ('slot', 'live', 'settled'),
     ('slot', 'live', 'foreign'),
+    ('slot', 'foreign', 'settled'),
     ('break', 'open', 'assigned'),
     ('break', 'open', 'explained'),
     ('break', 'open', 'resolved'),

@@ -175,9 +175,15 @@ class Spent:
     """What the payout tables know of the operator's nonces, through one finalized block."""
 
     first_nonce: int
+    next_nonce: int  # the first that was never given out
+    gaps: Collection[int]  # nonces before it that no slot accounts for
     settled: int  # slots whose included attempt is final at or below the block
     live: Mapping[int, bool]  # nonce of each unsettled slot → still within its allowance of time
     foreign: Collection[int]  # nonces spent by a transaction nobody here signed, as the confirm stage proved
+
+
+NONCES_MAX = 1_000
+"""Breaks of one run. A key that others use all the time is one finding, many times."""
 
 
 def judge_nonce(at: BlockStamp, code: str, sequence: int, spent: Spent) -> Check:
@@ -185,10 +191,12 @@ def judge_nonce(at: BlockStamp, code: str, sequence: int, spent: Spent) -> Check
     foreign = sorted(nonce for nonce in spent.foreign if nonce < sequence)
     books = spent.first_nonce + spent.settled + len(foreign)
     waiting = {nonce: fresh for nonce, fresh in spent.live.items() if nonce < sequence}
-    stray = sequence - books - len(waiting)
+    # What no slot accounts for is the subject that it will be as a foreign slot: a person takes it up once.
+    forgotten = sorted(nonce for nonce in {*spent.gaps, *range(spent.next_nonce, sequence)} if nonce < sequence)
+    stray = sequence - books - len(waiting) - len(forgotten)
     differences = [
         Difference(BreakKind.UNEXPECTED_OUT, f"{code} nonce {nonce}", {"nonce": nonce}, lasting=True)
-        for nonce in foreign
+        for nonce in [*foreign, *forgotten][:NONCES_MAX]
     ]
     evidence = {"books": books, "chain": sequence}
     if stray > 0:

@@ -154,6 +154,16 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
+class Landed:
+    """A transaction that is in a block, as the chain tells it, whoever signed it. `signed.raw` is empty."""
+
+    account: Address
+    nonce: int
+    signed: Signed
+    inclusion: Inclusion
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A signed transaction that is saved. All attempts of a slot have its nonce and its action's payload."""
 
@@ -330,8 +340,8 @@ class Sender:
 def check_nonces(sender: Sender, finalized_sequence: int) -> str | None:
     """Why the chain's finalized nonce contradicts the books, or None.
 
-    More spent than there are slots is no contradiction: a restored database is older than the chain, and every nonce
-    it does not know becomes a foreign slot. Less spent is: final slots cannot become unspent.
+    More spent than there are slots is no contradiction: a restored database is older than the chain, and what it forgot
+    is found again (check_forgotten). Less spent is: final slots cannot become unspent.
     """
     if finalized_sequence < sender.first_nonce + sender.over:
         return (
@@ -339,3 +349,18 @@ def check_nonces(sender: Sender, finalized_sequence: int) -> str | None:
             f"{sender.first_nonce + sender.over} as final: the node is behind, or this is another chain"
         )
     return None
+
+
+def check_forgotten(account: Address, nonces: Sequence[int]) -> Refusal | None:
+    """Nothing new is sent while a nonce is spent and neither a slot, nor an event of ours, nor a person says for what.
+
+    `nonces`: the first of those. A restored database finds its own again, from the chain's events, within some blocks.
+    """
+    if not nonces:
+        return None
+    named = ", ".join(map(str, nonces))
+    return Refusal(
+        f"nonce {named} of 0x{account.hex()} was spent by a transaction that this database does not know, and no event "
+        "of a payout explains it yet; if this stays, take up its break (README: a database restored from a backup)",
+        temporary=True,
+    )

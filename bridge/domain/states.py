@@ -91,7 +91,7 @@ ACTION_ARROWS: Mapping[ActionState, frozenset[ActionState]] = {
 SLOT_ARROWS: Mapping[SlotState, frozenset[SlotState]] = {
     _S.LIVE: frozenset({_S.SETTLED, _S.FOREIGN}),
     _S.SETTLED: frozenset(),
-    _S.FOREIGN: frozenset(),
+    _S.FOREIGN: frozenset({_S.SETTLED}),  # the stranger was ourselves, before the database was restored
 }
 
 BREAK_ARROWS: Mapping[BreakState, frozenset[BreakState]] = {

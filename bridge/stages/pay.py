@@ -32,6 +32,7 @@ from bridge.domain.payouts import (
     Refusal,
     bump_is_due,
     check_ceilings,
+    check_forgotten,
     check_nonces,
     check_recipients,
     pack_batches,
@@ -55,6 +56,8 @@ IN_FLIGHT_MAX = 16
 """Nodes keep a bounded queue for an account (geth: 64), and one stuck nonce strands all behind it."""
 PLANNED_MAX = 1000
 """Planned actions that one step reads."""
+FORGOTTEN_NAMED = 5
+"""Nonces that a reason names."""
 PREFLIGHTS_MAX = 32
 """Pre-flights of one step, so that sending never waits long for asking."""
 
@@ -102,6 +105,7 @@ class Pay:
         self._in_flight_max = in_flight_max
         self._gas_floor = gas_floor
         self._nonces_checked = False
+        self._accounted = 0  # every nonce below it has a slot
         # Asked or sent at this head already. Memory only: forgetting it repeats what is harmless.
         self._at_head = b""
         self._gas_noted = b""
@@ -295,16 +299,23 @@ class Pay:
         return await self._reserve(action, ready, view)
 
     async def _reserve(self, action: Action, ready: Ready, view: _View) -> bool:
-        sequence = await self._chain.sequence(self._payer.account, view.finalized)
+        account = self._payer.account
+        sequence = await self._chain.sequence(account, view.finalized)
         async with self._database.begin(self._lease) as transaction:
-            refusal = await self._over_limits(transaction, action, view.head)
+            spent = await transaction.payouts.forgotten(action.chain, account, self._accounted, sequence)
+            unseen = [nonce for nonce, taken_up in spent if not taken_up]
+            refusal = check_forgotten(account, unseen[:FORGOTTEN_NAMED])
+            refusal = refusal or await self._over_limits(transaction, action, view.head)
             reserved = False
             if refusal is None:
+                foreign = [nonce for nonce, _ in spent]
                 reserved = await transaction.payouts.reserve(
-                    action, self._payer.account, ready.gas_limit, sequence, view.head.timestamp
+                    action, account, ready.gas_limit, sequence, view.head.timestamp, foreign=foreign
                 )
         if refusal is not None:
             return await self._refuse(action, refusal)
+        if reserved:
+            self._accounted = sequence
         reach(CrashPoint.SLOT_RESERVED)
         return reserved
 

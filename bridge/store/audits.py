@@ -122,11 +122,21 @@ UNMATCHED = """
 """
 
 SETTLED = """
-    SELECT s.first_nonce,
+    SELECT s.first_nonce, s.next_nonce,
            (SELECT count(*) FROM slots l JOIN attempts a USING (slot_id)
              WHERE l.chain = $1 AND l.account = $2 AND l.state = 'settled' AND a.final
                AND a.block_number <= $3) AS settled
       FROM senders s WHERE s.chain = $1 AND s.account = $2
+"""
+NONCE_GAPS = """
+    WITH given AS (
+        SELECT x.*, (SELECT count(*) FROM slots s WHERE s.chain = x.chain AND s.account = x.account) AS slots
+          FROM senders x WHERE x.chain = $1 AND x.account = $2
+    )
+    SELECT n AS nonce FROM given, generate_series(first_nonce, next_nonce - 1) AS n
+     WHERE slots < next_nonce - first_nonce
+       AND NOT EXISTS (SELECT FROM slots s WHERE (s.chain, s.account, s.nonce) = ($1, $2, n))
+     ORDER BY n
 """
 FOREIGN = "SELECT nonce FROM slots WHERE chain = $1 AND account = $2 AND state = 'foreign'"
 LIVE = """
@@ -258,6 +268,8 @@ class Audits:
         live = await self._connection.fetch(LIVE, chain, operator, allowance_s)
         return Spent(
             first_nonce=row["first_nonce"],
+            next_nonce=row["next_nonce"],
+            gaps=[gap["nonce"] for gap in await self._connection.fetch(NONCE_GAPS, chain, operator)],
             settled=row["settled"],
             live={slot["nonce"]: slot["fresh"] for slot in live},
             foreign=[slot["nonce"] for slot in await self._connection.fetch(FOREIGN, chain, operator)],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.domain.confirmations import Transition
 from bridge.domain.errors import RefusedError
+from bridge.domain.ledger import gas_code
 from bridge.domain.payouts import (
     Action,
     ActionKind,
@@ -21,6 +22,7 @@ from bridge.domain.payouts import (
     Distribution,
     Inclusion,
     InFlight,
+    Landed,
     Order,
     Payout,
     PlannedCall,
@@ -149,7 +151,42 @@ NOTE_GAS = """
            gas_low_since = CASE WHEN $3 < $4 THEN COALESCE(gas_low_since, now()) END
      WHERE chain = $1 AND account = $2 AND (gas_balance, gas_wanted) IS DISTINCT FROM ($3, $4)
 """
-LOCK_SENDER = "SELECT next_nonce FROM senders WHERE chain = $1 AND account = $2 FOR UPDATE"
+FORGOTTEN = """
+    -- A break is taken up by its subject, as judge_nonce names it
+    SELECT n AS nonce, EXISTS (
+               SELECT FROM breaks b
+                WHERE b.chain = x.chain AND b.kind = 'unexpected_out' AND b.subject = $5 || n AND b.state <> 'open'
+           ) AS taken_up
+      FROM senders x, generate_series(greatest(x.first_nonce, $3), $4::BIGINT - 1) AS n
+     WHERE x.chain = $1 AND x.account = $2
+       AND NOT EXISTS (SELECT FROM slots s WHERE (s.chain, s.account, s.nonce) = (x.chain, x.account, n))
+     ORDER BY n
+"""
+SETTLED_BY_WORD = f"""
+    SELECT {_ACTION}
+      FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
+     WHERE a.chain = $1
+       AND a.action_id IN (SELECT action_id FROM confirmations WHERE to_state = 'final' AND from_state <> 'included')
+       AND NOT EXISTS (SELECT FROM slots s JOIN attempts t USING (slot_id)
+                        WHERE s.action_id = a.action_id AND t.final AND t.succeeded)
+     ORDER BY a.action_id
+"""  # noqa: S608
+SLOT_OF = "SELECT slot_id, state FROM slots WHERE chain = $1 AND account = $2 AND nonce = $3 FOR UPDATE"
+ADOPT_SLOT = "UPDATE slots SET action_id = $2, state = 'settled' WHERE slot_id = $1"
+ADOPT_ATTEMPT = """
+    -- Known already where every endpoint denied its receipt: then only what became of it is new
+    INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, gas_limit, max_fee, priority_fee, signed_head, sent_at,
+                          block_number, block_hash, succeeded, gas_used, fee_paid, final)
+    SELECT $1, COALESCE(max(ordinal) + 1, 0), $2, $3, $4, $5, $6, $7, $8, now(), $8, $9, $10, $11, $12, TRUE
+      FROM attempts WHERE slot_id = $1
+    ON CONFLICT (chain, tx_id) DO UPDATE
+       SET block_number = excluded.block_number, block_hash = excluded.block_hash, succeeded = excluded.succeeded,
+           gas_used = excluded.gas_used, fee_paid = excluded.fee_paid, final = TRUE
+"""
+SPENT_THROUGH = """
+    UPDATE senders SET next_nonce = greatest(next_nonce, $3 + 1) WHERE chain = $1 AND account = $2
+"""
+LOCK_SENDER = "SELECT first_nonce, next_nonce FROM senders WHERE chain = $1 AND account = $2 FOR UPDATE"
 TAKE_NONCE = "UPDATE senders SET next_nonce = $3 WHERE chain = $1 AND account = $2"
 INSERT_SLOT = """
     INSERT INTO slots (chain, account, nonce, action_id, gas_limit, reserved_at, state)
@@ -391,16 +428,69 @@ class Payouts:
     async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
         await self._connection.execute(NOTE_GAS, chain, account, balance, wanted)
 
+    async def forgotten(self, chain: str, account: Address, since: int, sequence: int) -> list[tuple[int, bool]]:
+        subject = f"{gas_code(account)} nonce "
+        rows = await self._connection.fetch(FORGOTTEN, chain, account, since, sequence, subject)
+        return [(row["nonce"], row["taken_up"]) for row in rows]
+
+    async def settled_by_word(self, chain: str) -> list[Action]:
+        return [_action(row) for row in await self._connection.fetch(SETTLED_BY_WORD, chain)]
+
+    async def adopt(self, action: Action, landed: Landed, chain_time: int) -> bool:
+        chain, account, nonce, signed, seen = (
+            action.chain,
+            landed.account,
+            landed.nonce,
+            landed.signed,
+            landed.inclusion,
+        )
+        sender = await self._connection.fetchrow(LOCK_SENDER, chain, account)
+        if sender is None or nonce < sender["first_nonce"]:
+            return True  # another's account, or from before the books
+        slot = await self._connection.fetchrow(SLOT_OF, chain, account, nonce)
+        if slot is None:
+            values = (action.action_id, signed.gas_limit, chain_time, SlotState.SETTLED)
+            await self._connection.execute(INSERT_SLOT, chain, account, nonce, *values)
+            slot = await self._connection.fetchrow(SLOT_OF, chain, account, nonce)
+            assert slot is not None
+        elif slot["state"] == SlotState.FOREIGN:
+            await self._connection.execute(ADOPT_SLOT, slot["slot_id"], action.action_id)
+        else:
+            return bool(slot["state"] == SlotState.SETTLED)
+        await self._connection.execute(
+            ADOPT_ATTEMPT,
+            slot["slot_id"],
+            chain,
+            signed.tx_id,
+            signed.raw,
+            signed.gas_limit,
+            signed.max_fee,
+            signed.priority_fee,
+            seen.block.number,
+            seen.block.hash,
+            seen.succeeded,
+            seen.gas_used,
+            seen.fee_paid,
+        )
+        await self._connection.execute(SPENT_THROUGH, chain, account, nonce)
+        return True
+
     async def reserve(
-        self, action: Action, account: Address, gas_limit: int, finalized_sequence: int, chain_time: int
+        self,
+        action: Action,
+        account: Address,
+        gas_limit: int,
+        finalized_sequence: int,
+        chain_time: int,
+        *,
+        foreign: Sequence[int] = (),
     ) -> bool:
         if not await self.move(action, ActionState.RESERVED):
             return False
-        next_nonce = await self._connection.fetchval(LOCK_SENDER, action.chain, account)
-        # Final nonces that this database never gave out (it was restored, or the key is used elsewhere) get slots too:
-        # every nonce of the account has a row, and no slot waits for what is spent.
-        nonce = max(next_nonce, finalized_sequence)
-        states = [(at, SlotState.FOREIGN) for at in range(next_nonce, nonce)] + [(nonce, SlotState.LIVE)]
+        sender = await self._connection.fetchrow(LOCK_SENDER, action.chain, account)
+        assert sender is not None, "the account is opened before anything of it is reserved"
+        nonce = max(sender["next_nonce"], finalized_sequence)
+        states = [(at, SlotState.FOREIGN) for at in foreign] + [(nonce, SlotState.LIVE)]
         await self._connection.executemany(
             INSERT_SLOT,
             [(action.chain, account, at, action.action_id, gas_limit, chain_time, state) for at, state in states],

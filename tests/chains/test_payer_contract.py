@@ -320,6 +320,21 @@ async def test_inclusions__not_mined__nothing_and_disowned(scene: Scene):
     assert not await scene.payer.disowned([b"\x01" * 32, attempt.signed.tx_id], await scene.head())
 
 
+async def test_landed__mined_transaction__its_account_nonce_fees_and_receipt(scene: Scene):
+    _, (propose, *_) = plan(scene)
+    attempt = await Sender(scene).sign(propose)
+    tx_id = attempt.signed.tx_id
+    await scene.payer.broadcast(attempt.signed.raw)
+    assert await scene.payer.landed(tx_id) is None
+    await scene.mine()
+    landed = await scene.payer.landed(tx_id)
+    assert landed is not None
+    assert (landed.account, landed.nonce) == (scene.payer.account, 0)
+    assert landed.signed == dataclasses.replace(attempt.signed, raw=b"")
+    assert (landed.inclusion,) == await scene.payer.inclusions(tx_id)
+    assert await scene.payer.landed(b"\x01" * 32) is None
+
+
 async def test_sign__replacement__an_eighth_more_same_nonce_and_one_of_the_two_lands(scene: Scene):
     _, (propose, *_) = plan(scene)
     first = await Sender(scene).sign(propose)

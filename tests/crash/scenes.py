@@ -70,8 +70,23 @@ async def undisturbed_run(directory: Path) -> Result:
     async with staged(directory, kind=Scene) as scene:
         async with scene.daemon_running():
             await scene.traffic()
-            await scene.settle()
+            await settle(scene)
         return await check_outcome(scene)
+
+
+async def settle(scene: Scene) -> None:
+    """Until nothing is left to do; also of windows beyond those that were ordered, for a long run closes more."""
+
+    async def decided() -> bool:
+        final = await scene.sandbox.anvil.call("eth_getBlockByNumber", "finalized", False)
+        closed = int(final["timestamp"], 16) // EPOCH_S * EPOCH_S
+        async with scene.database.snapshot() as transaction:
+            rules = (await transaction.status.read()).rules
+        return all(rule.decided_until >= closed for rule in rules)
+
+    await scene.settle()
+    await until(decided, "decided")
+    await scene.settle()
 
 
 async def until(done: Callable[[], Awaitable[object]], what: str, within_s: float = PATIENCE_S) -> None:
@@ -93,7 +108,7 @@ class Result:
 async def check_outcome(scene: Scene) -> Result:
     """Every payout once, every unit explained, every finalized log there."""
     outcome = await judge(scene, await reconcile(scene.config), 0)
-    assert outcome.reasons == ()
+    assert outcome.reasons == (), "\n".join(outcome.reasons)
     assert outcome.figures["payouts"] > 0
     assert await stored_logs(scene) == await logs_of_the_chain(scene)
     return await result_of(scene)

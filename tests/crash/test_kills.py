@@ -10,7 +10,7 @@ import pytest
 from bridge.runtime.crashpoints import VARIABLE, CrashPoint
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.simulate import Scene
-from tests.crash.scenes import Result, check_outcome, staged
+from tests.crash.scenes import Result, check_outcome, settle, staged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -68,5 +68,5 @@ async def test_kill__at_every_crash_point_in_turn__same_payouts_and_books_as_und
             await scene.traffic()
             await scene.live_until(dying)
         async with scene.daemon_running():
-            await scene.settle()
+            await settle(scene)
         assert await check_outcome(scene) == undisturbed

@@ -15,7 +15,7 @@ import pytest
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.simulate import Scene
 from tests.crash.proxy import Fault, Proxy
-from tests.crash.scenes import DAEMON, EPOCH_S, PATIENCE_S, check_outcome, staged, until
+from tests.crash.scenes import DAEMON, EPOCH_S, PATIENCE_S, check_outcome, settle, staged, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -51,7 +51,7 @@ async def test_rpc__refuses_hangs_and_loses_answers_for_a_while__nothing_is_lost
         async with scene.daemon_running(), asyncio.TaskGroup() as group:
             group.create_task(trouble(scene))
             await scene.traffic()
-            await scene.settle()
+            await settle(scene)
         await check_outcome(scene)
 
 
@@ -81,7 +81,7 @@ async def test_database__connections_cut_again_and_again__nothing_is_lost_or_pai
         async with scene.daemon_running(), asyncio.TaskGroup() as group:
             group.create_task(trouble())
             await scene.traffic()
-            await scene.settle()
+            await settle(scene)
         await check_outcome(scene)
 
 
@@ -123,7 +123,7 @@ async def test_daemons__two_at_once_asleep_and_stopped__one_works_at_a_time_and_
             async with asyncio.TaskGroup() as group:
                 group.create_task(trouble(*daemons))
                 await scene.traffic()
-                await scene.settle()
+                await settle(scene)
             assert await daemons[0].stop() == 0
         finally:
             for daemon in daemons:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
 from bridge.chains.fake.reader import FakeReader
+from bridge.domain.ledger import gas_code
 from bridge.domain.payouts import NO_CEILINGS, Ceilings, GasFloor
 from bridge.domain.units import Address, AssetId
 from bridge.ports import Lease
@@ -157,6 +158,27 @@ class SendingWorld:
                     WHERE number = $5 AND status = 'finalized'""",
                 *(CHAIN, block.number, block.hash, block.timestamp, final),
             )
+
+    async def take_up_nonces(self) -> None:
+        """What the reconciler finds of nonces that no slot accounts for, and a person explains."""
+        async with self.database.begin() as transaction:
+            await transaction.connection.execute(
+                """INSERT INTO breaks (kind, chain, level, check_subject, subject, state, evidence, block_number,
+                                       block_hash)
+                   SELECT 'unexpected_out', $1, 'nonce', $2, $2 || ' nonce ' || n, 'explained', '{}', 0, ''
+                     FROM senders, generate_series(first_nonce, $3) AS n
+                   ON CONFLICT DO NOTHING""",
+                *(CHAIN, gas_code(OPERATOR), self.chain.state["sequence", OPERATOR]),
+            )
+
+    async def forget_payouts(self) -> None:
+        """As in a backup from before the first payout: the operator is known, and nothing that it sent."""
+        async with self.database.begin() as transaction:
+            for table in ("confirmations", "attempts", "slots", "actions", "payouts", "distributions"):
+                await transaction.connection.execute(f"DELETE FROM {table}")
+            await transaction.connection.execute("DELETE FROM unbooked WHERE source = 'attempt'")
+            await transaction.connection.execute("UPDATE senders SET next_nonce = first_nonce")
+        self.start()
 
     # ── what came of it ──
     async def summary(self, window: int = 0) -> Summary:

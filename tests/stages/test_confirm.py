@@ -117,6 +117,7 @@ async def test_confirm__reverts_once_behind_nonces_of_strangers__tried_again(dat
         world.payer.spend_nonce()
         await world.mine()
     await world.mine(3)
+    await world.take_up_nonces()
     await world.decide([6], window=1)
     world.payer.faults.reverts = True
     await world.advance()

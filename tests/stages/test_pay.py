@@ -246,7 +246,26 @@ async def test_pay__chain_executed_it_already__final_without_a_nonce(world: Send
     world.assert_paid_once(2)
 
 
-async def test_pay__nonces_spent_that_the_database_does_not_know__become_foreign_slots(world: SendingWorld):
+async def test_pay__restored_backup__own_transactions_are_found_again_with_nonce_and_gas(world: SendingWorld):
+    spent = (
+        "SELECT nonce, s.state, tx_id, final, succeeded, fee_paid FROM slots s JOIN attempts USING (slot_id) ORDER BY 1"
+    )
+    await world.decide([5, 6, 7])
+    await world.advance(8)
+    before = await world.rows(spent)
+    await world.forget_payouts()
+    await world.work()
+    assert await world.states() == FINAL
+    assert await world.rows(spent) == before
+    assert len(before) == 3
+    assert await world.rows("SELECT count(*) FROM unbooked WHERE source = 'attempt'") == [(3,)]
+    await world.decide([8], window=1)
+    await world.advance(8)
+    assert await world.states(1) == ["final"] * 2
+    world.assert_paid_once(3)
+
+
+async def test_pay__nonces_spent_that_nothing_explains__nothing_new_until_a_person_took_them_up(world: SendingWorld):
     await world.decide([5])
     await world.advance(8)
     for _ in range(2):
@@ -254,6 +273,11 @@ async def test_pay__nonces_spent_that_the_database_does_not_know__become_foreign
         await world.mine()
     await world.mine(3)
     await world.decide([6], window=1)
+    await world.advance(8)
+    assert await world.states(1) == ["planned"] * 2
+    assert "nonce 2, 3 of 0x0303" in str((await world.reasons(1))[0])
+    assert await world.rows("SELECT count(*) FROM slots") == [(2,)]
+    await world.take_up_nonces()
     await world.advance(8)
     assert (await world.summary(1)).state == "final"
     assert await world.rows("SELECT nonce, state FROM slots ORDER BY nonce") == [

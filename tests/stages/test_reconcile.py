@@ -364,7 +364,7 @@ async def test_nonce_used_outside__unexpected_out_and_its_gas_unexplained(chain:
     await chain.mine(gas=8)
     await run(await bookkeeper(chain))
     assert found(await reconcile(chain)) == [
-        ("unexpected_out", OPERATOR_CODE, 1),
+        ("unexpected_out", f"{OPERATOR_CODE} nonce 1", None),
         ("unexplained_balance", OPERATOR_CODE, -8),
     ]
 

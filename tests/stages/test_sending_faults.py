@@ -122,7 +122,9 @@ async def work(world: SendingWorld, chance: random.Random) -> None:
 
 
 async def release_all(world: SendingWorld) -> None:
-    """What a person does about actions that are held."""
+    """What a person does about actions that are held, and about nonces that strangers spent."""
+    await world.mine(FINALITY_DISTANCE)
+    await world.take_up_nonces()
     for (step,) in await world.rows("SELECT action_id FROM actions WHERE state = 'held'"):
         await intervene(
             world.database, InterventionKind.RELEASE, str(step), None, reason="the trouble is over", by="somebody"

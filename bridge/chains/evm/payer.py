@@ -29,6 +29,7 @@ from bridge.domain.payouts import (
     Batch,
     Distribution,
     Inclusion,
+    Landed,
     Order,
     Payout,
     PlannedCall,
@@ -251,6 +252,25 @@ class EvmPayer:
             if any(answer.error is not None or answer.result is not None for answer in answers):
                 return False
         return True
+
+    async def landed(self, tx_id: bytes) -> Landed | None:
+        def read(found: Any) -> tuple[Address, int, Signed, bytes] | None:
+            try:
+                if found is None or found["blockHash"] is None:
+                    return None
+                price = found.get("maxFeePerGas") or found["gasPrice"]
+                tip = found.get("maxPriorityFeePerGas") or price
+                signed = Signed(tx_id, b"", quantity(found["gas"]), quantity(price), quantity(tip))
+                account, block_hash = (bytes.fromhex(found[key][2:]) for key in ("from", "blockHash"))
+                return Address(account), quantity(found["nonce"]), signed, block_hash
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ChainDisagrees(f"an endpoint gave something that is no transaction: {error!r}") from None
+
+        found = await self._rpc.agreed("eth_getTransactionByHash", [_hex(tx_id)], read)
+        inclusion = await self.settled(tx_id)
+        if found is None or inclusion is None or inclusion.block.hash != found[3]:
+            return None
+        return Landed(found[0], found[1], found[2], inclusion)
 
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]

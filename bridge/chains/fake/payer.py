@@ -26,6 +26,7 @@ from bridge.domain.payouts import (
     Distribution,
     Fees,
     Inclusion,
+    Landed,
     Order,
     PlannedCall,
     Purpose,
@@ -221,6 +222,15 @@ class FakePayer:
 
     async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
         return _state(self._through(at))[0].get(distribution_id)
+
+    async def landed(self, tx_id: bytes) -> Landed | None:
+        for one in self._canonical():
+            inclusion = self._inclusion(tx_id)
+            if one.transaction.tx_id == tx_id and inclusion is not None:
+                fees = one.transaction.fees
+                signed = Signed(tx_id, b"", GAS_LIMIT, fees.max_fee, fees.priority_fee)
+                return Landed(one.transaction.account, one.transaction.nonce, signed, inclusion)
+        return None
 
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
