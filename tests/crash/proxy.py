@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum
+from random import Random
 
 import aiohttp
 from aiohttp import web
+
+WHIMS_SHARE = 0.08
+"""Of all requests."""
 
 
 class Fault(Enum):
@@ -20,12 +25,27 @@ class Fault(Enum):
     LOSE_SENT = "lose sent"  # CUT for transactions, everything else passes
 
 
+class Whim(Enum):
+    """What an unreliable provider does to a request, by chance. It may fail and repeat, but it invents nothing."""
+
+    END_BEFORE = "end before"  # the connection ends before the node has heard of it
+    END_AFTER = "end after"  # the node answers, and the answer is lost
+    SLOW = "slow"
+    TWICE = "twice"  # the node gets the request twice; the second answer counts
+    BUSY = "busy"  # 429
+    BUSY_FOR = "busy for"  # 429 with Retry-After
+    TRUNCATED = "truncated"  # the first half of the answer
+    OTHER_TYPE = "other type"  # JSON, but no JSON-RPC
+
+
 class Proxy:
     """Passes requests on to `node`."""
 
     def __init__(self, node: str) -> None:
         self.url = ""
         self.node = node
+        self.chance: Random | None = None  # where whims come from; None: there are none
+        self.whims: Counter[Whim] = Counter()  # those that were had
         self._fault: Fault | None = None
         self._over = asyncio.Event()  # set when the present fault ends
         self._felt: asyncio.Queue[None] = asyncio.Queue()  # an item for each request that met the present fault
@@ -58,15 +78,42 @@ class Proxy:
         fault = self._fault
         if fault is Fault.LOSE_SENT and b"eth_sendRawTransaction" not in body:
             fault = None
+        if fault is None and self.chance is not None and self.chance.random() < WHIMS_SHARE:
+            return await self._on_a_whim(request, body, self.chance)
         if fault is not None:
             self._felt.put_nowait(None)
         if fault is Fault.HANG:
             await self._over.wait()
         if fault in (Fault.REFUSE, Fault.HANG):
             return _end(request)
-        async with self._client.post(self.node, data=body, headers={"content-type": "application/json"}) as answer:
-            answered = await answer.read()
+        answered = await self._ask(body)
         return _end(request) if fault is not None else web.Response(body=answered, content_type="application/json")
+
+    async def _on_a_whim(self, request: web.Request, body: bytes, chance: Random) -> web.StreamResponse:
+        whim = chance.choice(list(Whim))
+        self.whims[whim] += 1
+        if whim is Whim.BUSY:
+            return web.Response(status=429)
+        if whim is Whim.BUSY_FOR:
+            return web.Response(status=429, headers={"retry-after": "1"})
+        if whim is Whim.END_BEFORE:
+            return _end(request)
+        if whim is Whim.SLOW:
+            await asyncio.sleep(chance.uniform(0.05, 0.5))
+        if whim is Whim.TWICE:
+            await self._ask(body)
+        answered = await self._ask(body)
+        if whim is Whim.END_AFTER:
+            return _end(request)
+        if whim is Whim.TRUNCATED:
+            answered = answered[: len(answered) // 2]
+        if whim is Whim.OTHER_TYPE:
+            answered = chance.choice([b"null", b"[]", b"7", b'"busy"', b"{}"])
+        return web.Response(body=answered, content_type="application/json")
+
+    async def _ask(self, body: bytes) -> bytes:
+        async with self._client.post(self.node, data=body, headers={"content-type": "application/json"}) as answer:
+            return await answer.read()
 
 
 def _end(request: web.Request) -> web.StreamResponse:

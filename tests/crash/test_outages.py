@@ -4,6 +4,8 @@ Each scene is a simulation with the real daemon in a process of its own, on a ch
 """
 
 import asyncio
+import os
+import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -14,8 +16,8 @@ import pytest
 
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.simulate import Scene
-from tests.crash.proxy import Fault, Proxy
-from tests.crash.scenes import DAEMON, EPOCH_S, PATIENCE_S, check_outcome, settle, staged, until
+from tests.crash.proxy import Fault, Proxy, Whim
+from tests.crash.scenes import DAEMON, EPOCH_S, PATIENCE_S, Result, check_outcome, settle, staged, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -53,6 +55,35 @@ async def test_rpc__refuses_hangs_and_loses_answers_for_a_while__nothing_is_lost
             await scene.traffic()
             await settle(scene)
         await check_outcome(scene)
+
+
+async def test_rpc__unreliable_by_chance_all_the_time__same_payouts_and_books_as_undisturbed(
+    tmp_path: Path, undisturbed: Result
+):
+    seed = int(os.environ.get("BRIDGE_SEED", random.randrange(2**32)))
+    print(f"BRIDGE_SEED={seed}")
+    proxy = Proxy("")
+
+    def through_proxy(url: str) -> list[str]:
+        proxy.node = url
+        return [proxy.url]
+
+    async def registered() -> bool:  # a daemon that finds no node at its start says so and ends
+        async with scene.database.snapshot() as transaction:
+            return bool((await transaction.status.read()).chains)
+
+    async def trouble() -> None:
+        await until(registered, "started")
+        proxy.chance = random.Random(seed)
+
+    async with proxy.running(), staged(tmp_path, kind=Scene, rpc=through_proxy) as scene:
+        async with scene.daemon_running(), asyncio.TaskGroup() as group:
+            group.create_task(trouble())
+            await scene.traffic()
+            await settle(scene)
+        proxy.chance = None
+        assert set(proxy.whims) == set(Whim)
+        assert await check_outcome(scene) == undisturbed
 
 
 async def test_database__connections_cut_again_and_again__nothing_is_lost_or_paid_twice(tmp_path: Path):
