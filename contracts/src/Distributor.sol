@@ -17,9 +17,8 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
 
     struct Proposal {
         bytes32 contentHash;
-        uint256 total;
-        // At most `total`, and equal to it once every batch has executed.
-        uint256 disbursed;
+        // What batches not yet executed must pay: all of it at first, zero once every batch has executed.
+        uint256 left;
         // One slot. `batchCount` is zero exactly where nothing was proposed.
         address token;
         uint32 batchCount;
@@ -83,7 +82,8 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
         onlyRole(PROPOSER_ROLE)
     {
         _requirePassable(id);
-        _consume(id, index, keccak256(abi.encode(id, index, recipients, amounts)));
+        // The arguments as they came, which are abi.encode(id, index, recipients, amounts) or match no hash.
+        _consume(id, index, keccak256(msg.data[4:]));
         uint256 sum = _check(recipients, amounts);
         address token = _disburse(id, index, sum, recipients.length);
 
@@ -118,17 +118,10 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
     function proposal(bytes32 id)
         external
         view
-        returns (
-            bytes32 contentHash,
-            address token,
-            uint256 total,
-            uint256 disbursed,
-            uint32 batchCount,
-            uint32 executedCount
-        )
+        returns (bytes32 contentHash, address token, uint256 left, uint32 batchCount, uint32 executedCount)
     {
         Proposal storage p = _proposals[id];
-        return (p.contentHash, p.token, p.total, p.disbursed, p.batchCount, p.executedCount);
+        return (p.contentHash, p.token, p.left, p.batchCount, p.executedCount);
     }
 
     function _contentHash(bytes32 id) internal view override returns (bytes32) {
@@ -154,8 +147,7 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
         }
         _proposals[id] = Proposal({
             contentHash: keccak256(abi.encode(total, recipientCount, batchHashes, artifactHash)),
-            total: total,
-            disbursed: 0,
+            left: total,
             token: token,
             batchCount: batchCount.toUint32(),
             executedCount: 0,
@@ -184,7 +176,7 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
             p.token,
             epochStart,
             epochEnd,
-            p.total,
+            p.left,
             p.recipientsLeft,
             p.batchCount,
             p.contentHash,
@@ -222,14 +214,16 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
         Proposal storage p = _proposals[id];
         bool last = p.executedCount + 1 == p.batchCount;
 
-        uint256 disbursed = p.disbursed + sum;
-        if (disbursed > p.total || (last && disbursed != p.total)) revert TotalMismatch(id, p.total, disbursed);
-        uint256 left = p.recipientsLeft;
-        if (recipients > left || (last && recipients != left)) revert RecipientCountMismatch(id, index);
+        uint256 left = p.left;
+        if (sum > left || (last && sum != left)) revert TotalMismatch(id, index, left, sum);
+        uint256 recipientsLeft = p.recipientsLeft;
+        if (recipients > recipientsLeft || (last && recipients != recipientsLeft)) {
+            revert RecipientCountMismatch(id, index);
+        }
 
-        p.disbursed = disbursed;
+        p.left = left - sum;
         p.executedCount += 1;
-        p.recipientsLeft = (left - recipients).toUint32();
+        p.recipientsLeft = (recipientsLeft - recipients).toUint32();
         return p.token;
     }
 

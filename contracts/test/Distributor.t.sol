@@ -48,12 +48,10 @@ contract DistributorTest is DistributorFixture {
         emit IDistributor.Proposed(id, RULE, address(token), START, END, plan.total, 5, 2, content, ARTIFACT, URI);
         vm.assertEq(propose(plan), id, "id");
 
-        (bytes32 contentHash, address paidIn, uint256 total, uint256 disbursed, uint32 batches, uint32 done) =
-            distributor.proposal(id);
+        (bytes32 contentHash, address paidIn, uint256 left, uint32 batches, uint32 done) = distributor.proposal(id);
         vm.assertEq(contentHash, content, "content");
         vm.assertEq(paidIn, address(token), "token");
-        vm.assertEq(total, plan.total, "total");
-        vm.assertEq(disbursed, 0, "disbursed");
+        vm.assertEq(left, plan.total, "left");
         vm.assertEq(batches, 2, "batches");
         vm.assertEq(done, 0, "done");
         vm.assertFalse(distributor.executed(id, 0), "executed");
@@ -129,8 +127,8 @@ contract DistributorTest is DistributorFixture {
         bytes32 id = propose(plan);
         execute(plan, id, 1);
         execute(plan, id, 0);
-        (,, uint256 total, uint256 disbursed, uint32 batches, uint32 done) = distributor.proposal(id);
-        vm.assertEq(disbursed, total, "disbursed");
+        (,, uint256 left, uint32 batches, uint32 done) = distributor.proposal(id);
+        vm.assertEq(left, 0, "left");
         vm.assertEq(done, batches, "done");
     }
 

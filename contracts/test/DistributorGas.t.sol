@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 import {DistributorFixture} from "./DistributorFixture.sol";
-
-/// @dev Nothing but OpenZeppelin's ERC-20.
-contract PlainToken is ERC20("Plain", "PLAIN") {
-    function mint(address to, uint256 amount) external {
-        _mint(to, amount);
-    }
-}
+import {PlainToken} from "./gas/Baselines.sol";
 
 /// @dev What a recipient of a batch of 200 costs, everything included: 1/200 of the whole transaction.
 contract DistributorGasTest is DistributorFixture {

@@ -301,7 +301,7 @@ contract ProposalGateTest is DistributorFixture {
     }
 
     function _content(bytes32 id) private view returns (bytes32 content) {
-        (content,,,,,) = distributor.proposal(id);
+        (content,,,,) = distributor.proposal(id);
     }
 
     function _now() private view returns (uint64) {

@@ -47,8 +47,8 @@ interface IDistributor is IProposalGate {
     error RecipientsNotAscending(address previous, address recipient);
     /// @dev Tokens sent here for this recipient could never leave again.
     error InvalidRecipient(address recipient);
-    /// @dev The batches add up to more than the total, or to less when none is left.
-    error TotalMismatch(bytes32 id, uint256 total, uint256 disbursed);
+    /// @dev The batch pays more than is left of the total, or is the last one and pays less.
+    error TotalMismatch(bytes32 id, uint32 index, uint256 left, uint256 sum);
     /// @dev The batches have more recipients than were proposed, or fewer when none is left.
     error RecipientCountMismatch(bytes32 id, uint32 index);
 
@@ -91,17 +91,14 @@ interface IDistributor is IProposalGate {
 
     /// @notice What was proposed under `id` and how far it is; all zero where nothing was.
     /// @return contentHash keccak256(abi.encode(total, recipientCount, batchHashes, artifactHash)).
+    /// @return token What it pays in.
+    /// @return left What batches not yet executed must pay.
+    /// @return batchCount How many batches there are.
+    /// @return executedCount How many have been executed.
     function proposal(bytes32 id)
         external
         view
-        returns (
-            bytes32 contentHash,
-            address token,
-            uint256 total,
-            uint256 disbursed,
-            uint32 batchCount,
-            uint32 executedCount
-        );
+        returns (bytes32 contentHash, address token, uint256 left, uint32 batchCount, uint32 executedCount);
 
     function owed(address token, address account) external view returns (uint256);
 

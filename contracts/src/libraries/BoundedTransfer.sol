@@ -14,12 +14,17 @@ library BoundedTransfer {
     ///
     /// The caller must hold at least 64/63 of `gasLimit`: with less, the EVM quietly gives the token less (EIP-150).
     function tryTransfer(address token, address to, uint256 amount, uint256 gasLimit) internal returns (bool success) {
-        bytes memory data = abi.encodeCall(IERC20.transfer, (to, amount));
+        bytes4 selector = IERC20.transfer.selector;
         assembly ("memory-safe") {
-            success := call(gasLimit, token, 0, add(data, 0x20), mload(data), 0x00, 0x20)
-            let saidTrue := and(gt(returndatasize(), 0x1f), eq(mload(0x00), 1))
-            let saidNothing := and(iszero(returndatasize()), gt(extcodesize(token), 0))
-            success := and(success, or(saidTrue, saidNothing))
+            // Behind all that is allocated, and not allocated either: the next call writes over it.
+            let data := mload(0x40)
+            mstore(data, selector)
+            mstore(add(data, 0x04), and(to, 0xffffffffffffffffffffffffffffffffffffffff))
+            mstore(add(data, 0x24), amount)
+            success := call(gasLimit, token, 0, data, 0x44, 0x00, 0x20)
+            switch returndatasize()
+            case 0 { success := and(success, gt(extcodesize(token), 0)) }
+            default { success := and(success, and(gt(returndatasize(), 0x1f), eq(mload(0x00), 1))) }
         }
     }
 }

@@ -93,7 +93,7 @@ contract PayoutHandler is ForgeTest {
     function approve(uint256 which) external {
         if (ids.length == 0) return;
         bytes32 id = ids[which % ids.length];
-        (bytes32 content,,,,,) = distributor.proposal(id);
+        (bytes32 content,,,,) = distributor.proposal(id);
         IProposalGate.State state = stateOf[id];
         vm.prank(APPROVER);
         try distributor.approve(id, content) {
