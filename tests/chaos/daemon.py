@@ -66,6 +66,11 @@ split: {{pro_rata: stake}}
 _here: ContextVar[Process] = ContextVar("process")
 
 
+def here() -> Process:
+    """The process that the caller runs in."""
+    return _here.get()
+
+
 class Reaching:
     """Stands where the environment's crash point would: asks the process that came there."""
 

@@ -29,9 +29,7 @@ class Process:
         """Somewhere before or after something that takes time. Raises Died when the process dies here, or has died."""
         self.check()
         if not self.loop.talking:
-            if self.trouble.strikes(Fault.FREEZE):
-                self._frozen_until_s = self.loop.time() + self.trouble.chance.uniform(1, FREEZE_MAX_S)
-                self.loop.call_at(self._frozen_until_s, lambda: None)  # so that there is such a moment
+            self.perhaps_freeze(Fault.FREEZE)
             await self.loop.turn(f"{self.name} {label}", self._awake)
         self.perhaps_die(label)
 
@@ -39,11 +37,18 @@ class Process:
         self.check()
         if self.trouble.strikes(Fault.CRASH_POINT):
             self._die(point.name)
+        self.perhaps_freeze(Fault.FREEZE_POINT)
 
     def perhaps_die(self, where: str) -> None:
         self.check()
         if self.trouble.strikes(Fault.CRASH):
             self._die(where)
+
+    def perhaps_freeze(self, fault: Fault) -> None:
+        """As when a machine stands still: the leases run out, and later we go on as if nothing had happened."""
+        if self.trouble.strikes(fault):
+            self._frozen_until_s = self.loop.time() + self.trouble.chance.uniform(1, FREEZE_MAX_S)
+            self.loop.call_at(self._frozen_until_s, lambda: None)  # so that there is such a moment
 
     def check(self) -> None:
         if self.dead:

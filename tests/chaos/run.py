@@ -28,9 +28,10 @@ from tests.chaos.trouble import Fault, Trouble
 BLOCK_S = 1.0
 CHAIN_SECONDS = 12
 TROUBLED_BLOCKS = 20
-HEALING_BLOCKS_MAX = 80
+HEALING_BLOCKS_MAX = 60
 PERSON_EVERY_BLOCKS = 10
 START_DELAY_MAX_S = 2
+USUAL_FEE = 10
 EMPTY = """
     -- The ledger refuses to be emptied; a session in this role runs no triggers.
     DO $$
@@ -69,18 +70,23 @@ class Track:
     """What runs share, one after the other: an event loop, and a connection whose statements stay prepared."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
+        self._open()
+
+    def _open(self) -> None:
         self._loop = SeededLoop()
         self._loop.set_exception_handler(lambda *_: None)  # the tasks of the dead leave errors behind
         self._runner = asyncio.Runner(loop_factory=lambda: self._loop)
-        self._connection = self._runner.run(_connect(self._loop, url))
+        self._connection = self._runner.run(_connect(self._loop, self._url))
 
     def close(self) -> None:
         self._loop.talking = True
         self._runner.run(self._connection.close())
         self._runner.close()
 
-    def run(self, seed: int, *, kinds: frozenset[Fault] | None = None) -> Outcome:
-        """One run in a database that is emptied first. `kinds`: which faults it has; the seed draws them where None."""
+    def run(self, seed: int, *, kinds: frozenset[Fault] | None = None, instances: int | None = None) -> Outcome:
+        """One run in a database that is emptied first. `kinds`: which faults it has, `instances`: how many daemons; the
+        seed draws either where None."""
         outcome = Outcome(seed)
         chance = random.Random(seed)
         random.seed(seed)  # the supervisor spreads its retries by the module's own generator
@@ -88,28 +94,32 @@ class Track:
         self._loop.begin(chance, slowness=chance.choice([0, 0.01, 0.05]))
         before, crashpoints._armed = crashpoints._armed, Reaching()  # type: ignore[assignment]
         try:
-            self._runner.run(self._run(trouble, outcome))
+            drawn = 1 + (chance.random() < 0.4)
+            self._runner.run(self._run(trouble, outcome, instances or drawn))
+        except Restless as error:
+            outcome.problems.append(f"restless: {error}")
+            self._connection.terminate()
+            outcome.trace = self._loop.trace
+            self._open()  # in the old loop somebody still works without end
+        else:
+            outcome.trace = self._loop.trace
         finally:
             crashpoints._armed = before
         outcome.counts = dict(trouble.counts)
-        outcome.trace = self._loop.trace
         return outcome
 
-    async def _run(self, trouble: Trouble, outcome: Outcome) -> None:
+    async def _run(self, trouble: Trouble, outcome: Outcome, instances: int) -> None:
         self._loop.talking = True
         await self._connection.execute(EMPTY)
         self._loop.talking = False
-        world = World(self._loop, self._connection, trouble, instances=1 + (trouble.chance.random() < 0.4))
-        try:
-            await world.troubled(TROUBLED_BLOCKS)
-            waits = await world.healed()
-            if waits is not None:
-                outcome.problems.append(f"not settled in {HEALING_BLOCKS_MAX} quiet blocks: {waits}")
-            await world.stop()
-            if not world.failures:
-                outcome.problems += await world.judged()
-        except Restless as error:
-            outcome.problems.append(f"restless: {error}")
+        world = World(self._loop, self._connection, trouble, instances=instances)
+        await world.troubled(TROUBLED_BLOCKS)
+        waits = await world.healed()
+        if waits is not None:
+            outcome.problems.append(f"not settled in {HEALING_BLOCKS_MAX} quiet blocks: {waits}")
+        await world.stop()
+        if not world.failures:
+            outcome.problems += await world.judged()
         outcome.problems = world.failures + outcome.problems
         outcome.blocks = world.network.chain.head.number
         outcome.batches = len(world.network.paid())
@@ -143,6 +153,7 @@ class World:
         self._traffic = Traffic(self.network, trouble.chance)
         self._running: dict[int, tuple[Daemon, asyncio.Event]] = {}
         self._started = 0
+        self._over = False
         self._hosts = [asyncio.create_task(self._host(place)) for place in range(instances)]
         quiet = Trouble(random.Random(0), frozenset())
         self._person = Daemon(self._shared, Process("person", loop, quiet), ACCOUNTS[0])  # never served: only asks
@@ -161,7 +172,7 @@ class World:
         self._trouble.end()
         self._loop.slowness = 0
         self.network.faults.reverts = False
-        self.network.base_fee = 10
+        self.network.base_fee = USUAL_FEE
         closed = self.network.chain.head.timestamp
         self._use_key(0)
         waits: str | None = None
@@ -177,6 +188,7 @@ class World:
         return waits
 
     async def stop(self) -> None:
+        self._over = True  # a daemon that is on its way out takes the cancellation for the order that it has already
         for host in self._hosts:
             host.cancel()
         await asyncio.gather(*self._hosts, return_exceptions=True)
@@ -200,7 +212,10 @@ class World:
                 self.network.reorg(depth, put_back=self._chance.random() < 0.5)
                 for _ in range(depth - 1):
                     self._mine(traffic=True)
-        self.network.base_fee = self._chance.choice([30, 90, 400, 5000]) if strikes(Fault.FEE_SPIKE) else 10
+        if strikes(Fault.FEE_SPIKE):
+            self.network.base_fee = self._chance.choice([30, 90, 400, 5000])  # the last one is over our ceiling
+        elif self._chance.random() < 0.3:
+            self.network.base_fee = USUAL_FEE
         self.network.faults.reverts = strikes(Fault.REVERT)
         if strikes(Fault.RESTART) and self._running:
             self._restart(self._chance.choice(sorted(self._running)))
@@ -213,7 +228,7 @@ class World:
     # ── the processes ──
     async def _host(self, place: int) -> None:
         """Starts a daemon again whenever it has ended, as an init system does."""
-        while True:
+        while not self._over:
             await asyncio.sleep(self._chance.uniform(0, START_DELAY_MAX_S))
             self._started += 1
             process = Process(f"daemon {place}.{self._started}", self._loop, self._trouble)

@@ -37,6 +37,7 @@ class Fault(StrEnum):
     CRASH = "crashes at an await"
     CRASH_POINT = "crashes at a crash point"
     FREEZE = "frozen processes"
+    FREEZE_POINT = "frozen at a crash point"
     RESTART = "restarts"
     KEY_ROTATION = "key rotations"
 
@@ -62,6 +63,7 @@ RATES: Mapping[Fault, float] = {
     Fault.CRASH: 0.004,
     Fault.CRASH_POINT: 0.04,
     Fault.FREEZE: 0.002,
+    Fault.FREEZE_POINT: 0.03,
     Fault.RESTART: 0.04,
     Fault.KEY_ROTATION: 0.04,
 }

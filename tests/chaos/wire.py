@@ -15,7 +15,9 @@ import asyncpg
 from tests.chaos.process import Process
 from tests.chaos.trouble import Fault
 
-SPOKEN = frozenset({"execute", "executemany", "fetch", "fetchrow", "fetchval", "copy_records_to_table"})
+SPOKEN = frozenset(
+    {"execute", "executemany", "fetch", "fetchrow", "fetchval", "copy_records_to_table", "copy_to_table"}
+)
 
 
 class Wire:

@@ -1,0 +1,76 @@
+"""That the simulation can find bugs: with one safeguard switched off it must, and with all of them it must not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from bridge.domain.units import BlockStamp
+from bridge.ports import Lease
+from bridge.stages.decide import Decide
+from bridge.store.database import Database, Transaction
+from tests.chaos import trouble
+from tests.chaos.daemon import here
+from tests.chaos.network import Network
+from tests.chaos.nodes import Payer
+from tests.chaos.process import Process
+from tests.chaos.run import Track
+from tests.chaos.trouble import Fault
+
+SEEDS_MAX = 30
+
+pytestmark = pytest.mark.slow
+
+
+def first_caught(track: Track, word: str, kinds: set[Fault], *, first: int = 0, instances: int = 1) -> int | None:
+    """The first seed, from `first` on, in which a problem names `word`."""
+    for seed in range(first, first + SEEDS_MAX):
+        outcome = track.run(seed, kinds=frozenset(kinds), instances=instances)
+        if any(word in problem for problem in outcome.problems):
+            return seed
+    return None
+
+
+def test_fence__switched_off__two_daemons_decide(track: Track, monkeypatch: pytest.MonkeyPatch):
+    """A daemon stands still just before it commits what it counted; another takes over, and then it goes on."""
+    kinds = {Fault.FREEZE_POINT}
+    monkeypatch.setattr(trouble, "RATES", {**trouble.RATES, Fault.FREEZE_POINT: 0.5})
+    monkeypatch.setattr(Process, "reach", lambda self, point: None)  # there and nowhere else
+    begin: Callable[..., AbstractAsyncContextManager[Transaction]] = Database.begin
+    commit: Callable[..., Awaitable[None]] = Decide._commit
+
+    async def freeze_and_commit(self: Decide, *found: object) -> None:
+        here().perhaps_freeze(Fault.FREEZE_POINT)
+        await commit(self, *found)
+
+    def begin_unfenced(self: Database, lease: Lease | None = None) -> AbstractAsyncContextManager[Transaction]:
+        return begin(self)
+
+    monkeypatch.setattr(Decide, "_commit", freeze_and_commit)
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "begin", begin_unfenced)
+        seed = first_caught(track, "", kinds, first=9, instances=2)
+    assert seed is not None
+    assert track.run(seed, kinds=frozenset(kinds), instances=2).problems == []
+
+
+def test_guard_on_chain__switched_off__paid_twice(track: Track, monkeypatch: pytest.MonkeyPatch):
+    """Every node denies every receipt, so only the contract still knows what was paid."""
+    kinds = {Fault.NULL_RECEIPT}
+
+    async def deny(self: Payer, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
+        return self._process.trouble.strikes(Fault.NULL_RECEIPT)
+
+    async def never(self: Payer, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
+        return False
+
+    monkeypatch.setattr(Payer, "disowned", deny)
+    monkeypatch.setattr(trouble, "RATES", {**trouble.RATES, Fault.NULL_RECEIPT: 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "_executable", staticmethod(lambda transaction, before: True))
+        patch.setattr(Payer, "executed", never)
+        seed = first_caught(track, "was paid 2 times", kinds, first=11)
+    assert seed is not None
+    assert not any("was paid" in problem for problem in track.run(seed, kinds=frozenset(kinds), instances=1).problems)
