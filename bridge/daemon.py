@@ -236,6 +236,9 @@ async def serve(config: Config, stop: asyncio.Event, subscribers: Mapping[str, S
     `subscribers` are told every transition of every payout; the log is always one of them.
     """
     async with open_services(config, sending=True) as services:
+        async with services.database.begin() as transaction:
+            if await transaction.confirmations.adopt():
+                _log.warning("restored into another Postgres cluster", action="daemon.adopted")
         _log.info("daemon started", action="daemon.started", chains=[chain.name for chain in services.chains])
         wake = Wake()
         jobs = [services.database.listen(wake)]

@@ -424,6 +424,10 @@ class InterventionStore(Protocol):
 
 
 class ConfirmationStore(Protocol):
+    async def adopt(self) -> bool:
+        """Make the rows of a database that was restored into another Postgres cluster readable there; returns whether
+        they needed it. To be called before any stage writes. Subscribers may be told again of what they were told."""
+
     async def untold(self, subscriber: str, limit: int) -> list[Confirmation]:
         """What `subscriber` has not been told, in order for each action; nothing is ever left out."""
 

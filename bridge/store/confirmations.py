@@ -55,10 +55,37 @@ TOLD = """
        SET transaction = excluded.transaction, confirmation_id = excluded.confirmation_id
 """
 
+# Transaction ids belong to one Postgres cluster. A database that was restored into another holds ids that mean nothing
+# there: those in the future would be waited for, and new rows would look as if they had been told. All old rows become
+# one transaction, long over. Whom a subscriber may have been told of is then judged by confirmation_id alone, which the
+# restore keeps: rather told twice than never.
+OF_ANOTHER_CLUSTER = """
+    SELECT EXISTS (SELECT FROM confirmations WHERE transaction >= pg_snapshot_xmax(pg_current_snapshot()))
+        OR EXISTS (SELECT FROM subscribers WHERE transaction >= pg_snapshot_xmax(pg_current_snapshot()))
+"""
+ADOPT_PLACES = """
+    UPDATE subscribers s
+       SET transaction = '0',
+           confirmation_id = COALESCE(
+               (SELECT min(c.confirmation_id) - 1 FROM confirmations c
+                 WHERE (c.transaction, c.confirmation_id) > (s.transaction, s.confirmation_id)
+                    OR c.confirmation_id > s.confirmation_id),
+               s.confirmation_id)
+"""
+ADOPT_ROWS = "UPDATE confirmations SET transaction = '0' WHERE transaction <> '0'"
+
 
 class Confirmations:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    async def adopt(self) -> bool:
+        """See ports.ConfirmationStore."""
+        if not await self._connection.fetchval(OF_ANOTHER_CLUSTER):
+            return False
+        await self._connection.execute(ADOPT_PLACES)
+        await self._connection.execute(ADOPT_ROWS)
+        return True
 
     async def untold(self, subscriber: str, limit: int) -> list[Confirmation]:
         rows = await self._connection.fetch(UNTOLD, subscriber, limit)

@@ -218,3 +218,29 @@ async def test_notify__more_than_a_page__everything_once(world: SendingWorld):
     ids = [one.confirmation_id for one in ear.heard]
     assert ids == sorted(set(ids))
     assert len(ids) == 3 + PAGE + 10
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+async def test_notify__restored_into_another_cluster__nothing_is_lost_and_order_holds(
+    database: Database, told_before: bool
+):
+    world, ear, clock = await SendingWorld.create(database), Ear(), ManualClock()
+    await world.decide([5])
+    await world.advance(2)
+    notify = stage(database, clock, ear=ear)
+    if told_before:
+        await tell_all(notify)
+    # As a backup of a cluster that was far ahead leaves it.
+    async with database.begin() as transaction:
+        for table in ("confirmations", "subscribers"):
+            await transaction.connection.execute(
+                f"UPDATE {table} SET transaction = (transaction::text::bigint + 1000000)::text::xid8"  # noqa: S608
+            )
+    async with database.begin() as transaction:
+        assert await transaction.confirmations.adopt()
+    async with database.begin() as transaction:
+        assert not await transaction.confirmations.adopt()
+    await world.advance(6)
+    await tell_all(stage(database, clock, ear=ear))
+    assert list(dict.fromkeys(ear.arrows(0))) == PAID
+    assert len(ear.arrows(0)) == len(PAID), "here nothing had to be told twice"
