@@ -234,7 +234,7 @@ async def test_notify__restored_into_another_cluster__nothing_is_lost_and_order_
     async with database.begin() as transaction:
         for table in ("confirmations", "subscribers"):
             await transaction.connection.execute(
-                f"UPDATE {table} SET transaction = (transaction::text::bigint + 1000000)::text::xid8"  # noqa: S608
+                f"UPDATE {table} SET transaction = (transaction::text::bigint + 1000000)::text::xid8"
             )
     async with database.begin() as transaction:
         assert await transaction.confirmations.adopt()
