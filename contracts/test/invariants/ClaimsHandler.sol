@@ -67,6 +67,8 @@ contract ClaimsHandler is ForgeTest {
     function propose(bytes32 seed) external {
         Tree storage tree = _trees.push();
         uint64 epoch = uint64(_trees.length);
+        // Else a seed that comes twice gives one root to two trees, of which only one may be claimed against.
+        seed = keccak256(abi.encode(seed, epoch));
         for (uint256 i = 0; i < ACTORS; ++i) {
             uint256 more = pick(seed, i, i == 0 ? 1 : 0, AMOUNT_MAX);
             tree.leaves.push((_newest == 0 ? 0 : _trees[_newest - 1].leaves[i]) + more);
