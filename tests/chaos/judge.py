@@ -4,12 +4,13 @@ no double payment    the chain executed each batch once, and nobody got more tha
 no lost payout       nobody got less, and what was decided is what the chain's own fees were
 books                debits = credits, nothing pending, a full reconciliation finds nothing
 rows                 final or given up, every nonce of the chain has its slot, every transition was told in order
+transactions         what a node was sent was saved, and what the chain executed is what the attempts say
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.states import ACTION_ARROWS, ActionState
@@ -46,6 +47,7 @@ SLOTS = """
     SELECT n.account, n.first_nonce, n.next_nonce, count(*) AS slots
       FROM senders n JOIN slots s USING (chain, account) GROUP BY 1, 2, 3
 """
+ATTEMPTS = "SELECT tx_id, final FROM attempts"
 ARROWS = "SELECT action_id, from_state, to_state FROM confirmations ORDER BY confirmation_id"
 
 
@@ -86,6 +88,8 @@ async def judge(
         assert row is not None
         problems += [f"{count} {name}" for name, count in row.items() if count]
         problems += _nonces(network, [tuple(one) for one in await sql.fetch(SLOTS)])
+        attempts = {one["tx_id"]: one["final"] for one in await sql.fetch(ATTEMPTS)}
+        problems += _transactions(network, attempts)
         problems += _arrows([tuple(one) for one in await sql.fetch(ARROWS)])
     problems += _payments(network, owed, batches)
     if network.own_reverts() and not reverts:
@@ -108,6 +112,15 @@ def _payments(network: Network, owed: dict[Address, int], batches: Counter[tuple
         f"0x{who.hex()[:8]} got {received[who]}, was owed {owed.get(who, 0)}"
         for who in sorted(owed.keys() | received.keys())
         if received[who] != owed.get(who, 0)
+    ]
+
+
+def _transactions(network: Network, attempts: Mapping[bytes, bool]) -> list[str]:
+    final, mined = {tx_id for tx_id, is_final in attempts.items() if is_final}, set(network.mined())
+    return [
+        *(f"0x{one.hex()[:8]} was sent and never saved" for one in sorted(network.offered - attempts.keys())),
+        *(f"0x{one.hex()[:8]} was executed and is no final attempt" for one in sorted(mined - final)),
+        *(f"0x{one.hex()[:8]} is a final attempt and was not executed" for one in sorted(final - mined)),
     ]
 
 

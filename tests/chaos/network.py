@@ -54,6 +54,7 @@ class Network(FakePayer):
     def __init__(self, chain: FakeChain, account: Address) -> None:
         super().__init__(chain, account=account, distributor=DISTRIBUTOR)
         self.chain = chain
+        self.offered: set[bytes] = set()  # every transaction whose bytes any node was ever sent
 
     @classmethod
     def start(cls) -> Network:
@@ -77,6 +78,10 @@ class Network(FakePayer):
         paid = Declaration(FEE_PAID)
         logs = [log for entry in self.chain.blocks if start <= entry.block.timestamp < end for log in entry.logs]
         return sum(_int(paid.decode(log)["amount"]) for log in logs if log.topics[0] == paid.topic0)
+
+    def mined(self) -> Counter[bytes]:
+        """Our transactions on the canonical chain, by id."""
+        return Counter(one.transaction.tx_id for one in self._canonical())
 
     def own_reverts(self) -> int:
         """Transactions of ours on the canonical chain that did nothing."""

@@ -109,6 +109,7 @@ class Payer(Network):
 
     async def _send(self, raw: bytes) -> Broadcast:
         strikes, said = self._process.trouble.strikes, BroadcastOutcome
+        self._network.offered.add(FakeTransaction.parse(raw).tx_id)
         if strikes(Fault.LOST):
             return Broadcast(said.UNKNOWN, "time-out")
         if strikes(Fault.ALREADY_KNOWN):

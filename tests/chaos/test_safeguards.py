@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from bridge.domain.payouts import Action, Attempt, Purpose, Signed, Slot
 from bridge.domain.units import BlockStamp
 from bridge.ports import Lease
 from bridge.stages.decide import Decide
@@ -54,6 +55,27 @@ def test_fence__switched_off__two_daemons_decide(track: Track, monkeypatch: pyte
         seed = first_caught(track, "", kinds, first=9, instances=2)
     assert seed is not None
     assert track.run(seed, kinds=frozenset(kinds), instances=2).problems == []
+
+
+def test_save_before_send__switched_off__sent_and_forgotten(track: Track, monkeypatch: pytest.MonkeyPatch):
+    """It dies between sending and saving; when it signs again, the fees are others, and so are the bytes."""
+    kinds = {Fault.CRASH_POINT, Fault.FEE_SPIKE}
+    monkeypatch.setattr(trouble, "RATES", {**trouble.RATES, Fault.CRASH_POINT: 0.3, Fault.FEE_SPIKE: 0.5})
+    sign = Payer.sign
+
+    async def sign_and_send(
+        self: Payer, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
+    ) -> Signed | None:
+        signed = await sign(self, action, slot, previous, purpose)
+        if signed is not None:
+            await self.broadcast(signed.raw)
+        return signed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Payer, "sign", sign_and_send)
+        seed = first_caught(track, "was sent and never saved", kinds)
+    assert seed is not None
+    assert track.run(seed, kinds=frozenset(kinds), instances=1).problems == []
 
 
 def test_guard_on_chain__switched_off__paid_twice(track: Track, monkeypatch: pytest.MonkeyPatch):
