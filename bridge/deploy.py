@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.chains.evm.deployment import Deployer, Journal, Order, Plan
 from bridge.chains.evm.fees import FeeCeilings
-from bridge.chains.evm.governance import GOVERNED, latest_block_hash, read_governance
+from bridge.chains.evm.governance import GOVERNED, all_roles, latest_block_hash, read_governance
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.errors import ConfigError
 from bridge.domain.governance import Governance, TokenLimits, differences
@@ -47,17 +47,10 @@ def order_of(section: ChainSection, operator: Address) -> Order:
 
 
 def wanted_governance(section: ChainSection, operator: Address) -> Governance:
-    governance, contracts = section.governance, section.contracts
-    timelock = frozenset({contracts["timelock"]})
+    governance = section.governance
     return Governance(
         code=governance.code,
-        roles={
-            **_people(section, operator),
-            ("timelock", "DEFAULT_ADMIN_ROLE"): timelock,
-            ("vault", "DEFAULT_ADMIN_ROLE"): timelock,
-            ("vault", "DISTRIBUTOR_ROLE"): frozenset({contracts["distributor"]}),
-            ("distributor", "DEFAULT_ADMIN_ROLE"): timelock,
-        },
+        roles=all_roles(_people(section, operator), section.contracts),
         limits=_limits(section),
         settings={
             ("timelock", "getMinDelay"): governance.admin_delay_s,
@@ -72,8 +65,7 @@ async def check_governance(config: Config, chain: str, rpc: EvmRpc, operator: Ad
     """Raises ConfigError, naming every difference, unless roles, limits and code are as the configuration says."""
     section, where = config.chains[chain], f"{config.path}: [chains.{chain}]"
     check_operator(section, operator, where)
-    tokens = {symbol: token.address for symbol, token in section.tokens.items()}
-    found = await read_governance(rpc, section.contracts, tokens, await latest_block_hash(rpc))
+    found = await _read(section, section.contracts, rpc)
     different = differences(wanted_governance(section, operator), found)
     if different:
         raise ConfigError(
@@ -101,8 +93,7 @@ async def deploy(
     journal = Journal(journal_path(config, chain))
     deployer = Deployer(rpc, signer, journal, chain_id=section.chain_id, ceilings=ceilings)
     deployed = await deployer.deploy(order_of(section, operator), tell)
-    tokens = {symbol: token.address for symbol, token in section.tokens.items()}
-    found = await read_governance(rpc, deployed.plan.contracts, tokens, await latest_block_hash(rpc))
+    found = await _read(section, deployed.plan.contracts, rpc)
     return configuration_lines(chain, deployed.plan, found.code, deployed.last_block)
 
 
@@ -117,6 +108,11 @@ def configuration_lines(chain: str, plan: Plan, code: Mapping[str, bytes], last_
         f"# start_block: {last_block + 1} or later, when the operator has its first coins\n"
         f"[chains.{chain}.contracts]\n{addresses}\n\n[chains.{chain}.governance.code]\n{hashes}"
     )
+
+
+async def _read(section: ChainSection, contracts: Mapping[str, Address], rpc: EvmRpc) -> Governance:
+    tokens = {symbol: token.address for symbol, token in section.tokens.items()}
+    return await read_governance(rpc, contracts, tokens, await latest_block_hash(rpc))
 
 
 def _people(section: ChainSection, operator: Address) -> Roles:

@@ -59,12 +59,6 @@ def _configuration(facts: dict[str, Any], deployment: Deployment) -> str:
         f'[chains.{CHAIN}.tokens.{symbol}]\naddress = "{token["address"]}"\ndecimals = {token["decimals"]}\n'
         for symbol, token in facts["tokens"].items()
     )
-    code = "\n".join(f'{name} = "keccak256:{digest.hex()}"' for name, digest in deployment.code.items())
-    limits = "\n".join(
-        f'{token.symbol} = {{ floor = "{FLOOR * token.unit}", cap_per_epoch = "{CAP_PER_EPOCH * token.unit}", '
-        f'auto_per_epoch = "{CAP_PER_EPOCH * token.unit}" }}'
-        for token in deployment.stage.tokens
-    )
     ceilings = ", ".join(f'{token.symbol} = "{CAP_PER_EPOCH * token.unit}"' for token in deployment.stage.tokens)
     return f"""\
 # Written by the sandbox, which must be running for this to work.
@@ -90,23 +84,7 @@ native = {{ symbol = "ETH", decimals = 18 }}
 {contracts}
 
 {tokens}
-# Who may do what with the contracts, and how much; the daemon does not start where the chain says otherwise.
-[chains.{CHAIN}.governance]
-admins = ["{format_address(deployment.admin.address)}"]
-approvers = ["{format_address(deployment.approver.address)}"]
-guardians = ["{format_address(deployment.admin.address)}"]
-admin_delay_s = {ADMIN_DELAY_S}
-delay_s = {GATE_DELAY_S}
-approval_lifetime_s = {APPROVAL_LIFETIME_S}
-epoch_s = {facts["epoch_seconds"]}
-
-[chains.{CHAIN}.governance.limits]
-{limits}
-
-[chains.{CHAIN}.governance.code]
-{code}
-
-[chains.{CHAIN}.operator]
+{_governance(facts, deployment)}[chains.{CHAIN}.operator]
 keystore = "operator.json"
 password_file = "operator.password"
 
@@ -124,6 +102,33 @@ chain = "{CHAIN}"
 [[rules]]
 file = "rules/reserve_buffer.yaml"
 chain = "{CHAIN}"
+"""
+
+
+def _governance(facts: dict[str, Any], deployment: Deployment) -> str:
+    code = "\n".join(f'{name} = "keccak256:{digest.hex()}"' for name, digest in deployment.code.items())
+    limits = "\n".join(
+        f'{token.symbol} = {{ floor = "{FLOOR * token.unit}", cap_per_epoch = "{CAP_PER_EPOCH * token.unit}", '
+        f'auto_per_epoch = "{CAP_PER_EPOCH * token.unit}" }}'
+        for token in deployment.stage.tokens
+    )
+    return f"""\
+# Who may do what with the contracts, and how much; the daemon does not start where the chain says otherwise.
+[chains.{CHAIN}.governance]
+admins = ["{format_address(deployment.admin.address)}"]
+approvers = ["{format_address(deployment.approver.address)}"]
+guardians = ["{format_address(deployment.admin.address)}"]
+admin_delay_s = {ADMIN_DELAY_S}
+delay_s = {GATE_DELAY_S}
+approval_lifetime_s = {APPROVAL_LIFETIME_S}
+epoch_s = {facts["epoch_seconds"]}
+
+[chains.{CHAIN}.governance.limits]
+{limits}
+
+[chains.{CHAIN}.governance.code]
+{code}
+
 """
 
 

@@ -25,7 +25,8 @@ from eth_utils.address import to_checksum_address
 
 from bridge.chains.evm.contracts import Artifact
 from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
-from bridge.chains.evm.governance import ROLES, role_id
+from bridge.chains.evm.governance import ROLES, all_roles, role_id
+from bridge.chains.evm.payer import GAS_MARGIN_DENOMINATOR, GAS_MARGIN_NUMERATOR
 from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.governance import TokenLimits
@@ -33,7 +34,6 @@ from bridge.domain.payouts import Signed
 from bridge.domain.units import Address
 from bridge.ports import Signer
 
-GAS_MARGIN_NUMERATOR, GAS_MARGIN_DENOMINATOR = 5, 4
 BUMP_AFTER_BLOCKS = 5
 
 
@@ -83,13 +83,7 @@ def make_plan(order: Order, deployer: Address, first_nonce: int) -> Plan:
             _hex(deployer), _hex(contracts["vault"]), order.delay_s, order.approval_lifetime_s
         ),
     }
-    roles = {
-        **order.roles,
-        ("timelock", "DEFAULT_ADMIN_ROLE"): frozenset({contracts["timelock"]}),
-        ("vault", "DISTRIBUTOR_ROLE"): frozenset({contracts["distributor"]}),
-        ("vault", "DEFAULT_ADMIN_ROLE"): frozenset({contracts["timelock"]}),
-        ("distributor", "DEFAULT_ADMIN_ROLE"): frozenset({contracts["timelock"]}),
-    }
+    roles = all_roles(order.roles, contracts)
     artifacts = {"vault": vault, "distributor": distributor}
     steps = [Step(f"make {name}", None, data) for name, data in made.items()]
     for token, limits in sorted(order.limits.items()):

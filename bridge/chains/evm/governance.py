@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
+from bridge.chains.evm.abi import decode_values, encode_call
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.governance import Governance, TokenLimits
@@ -42,6 +41,20 @@ GOVERNED = ("timelock", "vault", "distributor")
 def role_id(role: str) -> bytes:
     """OpenZeppelin's convention: the hash of the name; zero is the admin of all others."""
     return bytes(32) if role == "DEFAULT_ADMIN_ROLE" else keccak(role.encode())
+
+
+def all_roles(
+    people: Mapping[tuple[str, str], frozenset[Address]], contracts: Mapping[str, Address]
+) -> dict[tuple[str, str], frozenset[Address]]:
+    """Every holder of every role: those of `people`, and those that our contracts hold of each other."""
+    timelock, distributor = frozenset({contracts["timelock"]}), frozenset({contracts["distributor"]})
+    return {
+        **people,
+        ("timelock", "DEFAULT_ADMIN_ROLE"): timelock,
+        ("vault", "DEFAULT_ADMIN_ROLE"): timelock,
+        ("vault", "DISTRIBUTOR_ROLE"): distributor,
+        ("distributor", "DEFAULT_ADMIN_ROLE"): timelock,
+    }
 
 
 async def read_governance(
@@ -98,13 +111,12 @@ class _Views:
         (value,) = await self._view(contract, signature, ["uint256"], *arguments)
         return int(value)
 
-    async def _view(self, contract: str, signature: str, returned: Collection[str], *arguments: object) -> Any:
-        types = signature[signature.index("(") + 1 : -1]
-        data = keccak(signature.encode())[:4] + encode(types.split(",") if types else [], arguments)
+    async def _view(self, contract: str, signature: str, returned: Sequence[str], *arguments: object) -> Any:
+        data = encode_call(signature, *arguments)
         answer = await self._rpc.call("eth_call", [{"to": self._hex(contract), "data": "0x" + data.hex()}, self._at])
         try:
-            return decode(list(returned), bytes.fromhex(str(answer)[2:]))
-        except (DecodingError, ValueError):
+            return decode_values(returned, bytes.fromhex(str(answer)[2:]))
+        except ValueError:
             raise ChainDisagrees(f"{self._hex(contract)} has no {signature}: it is not our {contract}") from None
 
     def _hex(self, contract: str) -> str:

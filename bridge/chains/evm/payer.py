@@ -16,6 +16,7 @@ from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
+from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts, revert_data
@@ -117,9 +118,9 @@ class EvmPayer:
                 uri,
             ],
         )
-        calls = [PlannedCall(0, ActionKind.PROPOSE, self._distributor, _selector(PROPOSE) + proposal)]
+        calls = [PlannedCall(0, ActionKind.PROPOSE, self._distributor, selector(PROPOSE) + proposal)]
         calls += [
-            PlannedCall(batch.index + 1, ActionKind.EXECUTE, self._distributor, _selector(EXECUTE) + payload)
+            PlannedCall(batch.index + 1, ActionKind.EXECUTE, self._distributor, selector(EXECUTE) + payload)
             for batch, payload in zip(batches, payloads, strict=True)
         ]
         return Distribution(distribution_id, order, content_hash, tuple(batches)), tuple(calls)
@@ -289,7 +290,7 @@ class EvmPayer:
 
         Raises ChainDisagrees where they differ, or no Distributor stands there in that block.
         """
-        data = _selector(signature) + encode(_types(signature), arguments)
+        data = encode_call(signature, *arguments)
         call = {"to": _hex(self._distributor), "data": _hex(data)}
         answer = await self._rpc.agreed("eth_call", [call, _at(at)], _data)
         if len(answer) < 32:
@@ -332,10 +333,6 @@ def _batch_arguments(distribution_id: bytes, batch: Batch) -> bytes:
     recipients = [payout.recipient for payout in batch.payouts]
     amounts = [payout.amount for payout in batch.payouts]
     return encode(_types(EXECUTE), [distribution_id, batch.index, recipients, amounts])
-
-
-def _selector(signature: str) -> bytes:
-    return keccak(signature.encode())[:4]
 
 
 def _types(signature: str) -> list[str]:
