@@ -22,6 +22,7 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.follow import Finality
 from bridge.chains.evm.payer import EvmPayer
@@ -48,6 +49,7 @@ from bridge.stages.ingest import Ingest
 from bridge.stages.notify import Notify, Subscriber
 from bridge.stages.pay import Pay
 from bridge.stages.post import Post
+from bridge.stages.publish import Publish
 from bridge.stages.reconcile import Books, Reconcile
 from bridge.store.database import Database
 from bridge.store.leases import Leases
@@ -72,6 +74,7 @@ class ChainServices:
     rules: tuple[BoundRule, ...]
     watched: Watched
     filters: tuple[LogFilter, ...]
+    files: ClaimFolder | None  # None where everything is pushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,16 @@ async def _open_chain(
         rules=rules,
         watched=watched,
         filters=(*decide.log_filters(rules), *post.log_filters(reader, watched)),
+        files=_files(config, name),
     )
+
+
+def _files(config: Config, name: str) -> ClaimFolder | None:
+    section = config.chains[name]
+    if section.claims is None:
+        return None
+    folder = config.relative(section.claims.folder) / name
+    return ClaimFolder(folder, chain_id=section.chain_id, contract=section.contracts["claims"])
 
 
 async def _check_contracts(config: Config, name: str, rpc: EvmRpc) -> None:
@@ -196,6 +208,8 @@ def _payer(name: str, section: ChainSection, rpc: EvmRpc, signer: KeystoreSigner
         signer=signer,
         vault=section.contracts["vault"],
         distributor=section.contracts["distributor"],
+        claims=section.claims_contract,
+        claims_uri=None if section.claims is None else section.claims.uri,
         ceilings=FeeCeilings(section.spending.max_fee_per_gas, section.spending.priority_fee_per_gas),
     )
 
@@ -213,6 +227,7 @@ def _watched(name: str, section: ChainSection, operator: Address) -> Watched:
         native=Asset(
             AssetId(f"{section.reference}/slip44:60"), name, None, section.native.symbol, section.native.decimals
         ),
+        claims=section.claims_contract,
     )
 
 
@@ -254,7 +269,7 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
     assert chain.payer is not None
     payer, database, reader, section = chain.payer, services.database, chain.reader, chain.section
     run = _supervisor(services, chain.name, wake, section.poll_interval_ms).run
-    return [
+    jobs = [
         run("ingest", lambda lease: Ingest(database=database, chain=reader, filters=chain.filters, lease=lease)),
         run(
             "decide",
@@ -263,7 +278,7 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 chain=reader,
                 rules=chain.rules,
                 lease=lease,
-                always_read=(chain.watched.vault, chain.watched.distributor),  # for the books
+                always_read=tuple(chain.watched.contracts.values()),  # for the books
             ),
         ),
         run(
@@ -275,6 +290,7 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 lease=lease,
                 ceilings=_ceilings(section),
                 batch_recipients=section.spending.batch_recipients,
+                claims_above=None if section.claims is None else section.claims.above,
                 bump_after_blocks=section.spending.bump_after_blocks,
                 gas_floor=GasFloor(chain.watched.native.id, section.low_balance),
             ),
@@ -282,6 +298,11 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
         run("confirm", lambda lease: Confirm(database=database, chain=reader, payer=payer, lease=lease)),
         run("post", lambda lease: _post(database, chain, lease)),
     ]
+    if (files := chain.files) is not None:
+        jobs.append(
+            run("publish", lambda lease: Publish(database=database, chain=chain.name, files=files, lease=lease))
+        )
+    return jobs
 
 
 def _post(database: Database, chain: ChainServices, lease: Lease) -> Post:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.chains.evm.deployment import Deployer, Journal, Order, Plan
 from bridge.chains.evm.fees import FeeCeilings
-from bridge.chains.evm.governance import GOVERNED, all_roles, latest_block_hash, read_governance
+from bridge.chains.evm.governance import GATES, all_roles, latest_block_hash, read_governance
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.errors import ConfigError
 from bridge.domain.governance import Governance, TokenLimits, differences
@@ -35,7 +35,7 @@ def check_operator(section: ChainSection, operator: Address, where: str) -> None
 
 
 def order_of(section: ChainSection, operator: Address) -> Order:
-    governance = section.governance
+    governance, claims = section.governance, section.claims
     return Order(
         roles=_people(section, operator),
         limits={section.tokens[symbol].address: limits for symbol, limits in _limits(section).items()},
@@ -43,21 +43,23 @@ def order_of(section: ChainSection, operator: Address) -> Order:
         delay_s=governance.delay_s,
         approval_lifetime_s=governance.approval_lifetime_s,
         admin_delay_s=governance.admin_delay_s,
+        activation_delay_s=None if claims is None else claims.activation_delay_s,
     )
 
 
 def wanted_governance(section: ChainSection, operator: Address) -> Governance:
     governance = section.governance
+    settings = {("timelock", "getMinDelay"): governance.admin_delay_s, ("vault", "epochLength"): governance.epoch_s}
+    for gate in _gates(section):
+        settings[gate, "delay"] = governance.delay_s
+        settings[gate, "approvalLifetime"] = governance.approval_lifetime_s
+    if section.claims is not None:
+        settings["claims", "activationDelay"] = section.claims.activation_delay_s
     return Governance(
-        code=governance.code,
-        roles=all_roles(_people(section, operator), section.contracts),
+        code={name: governance.code[name] for name in section.governed},
+        roles=all_roles(_people(section, operator), _governed(section)),
         limits=_limits(section),
-        settings={
-            ("timelock", "getMinDelay"): governance.admin_delay_s,
-            ("vault", "epochLength"): governance.epoch_s,
-            ("distributor", "delay"): governance.delay_s,
-            ("distributor", "approvalLifetime"): governance.approval_lifetime_s,
-        },
+        settings=settings,
     )
 
 
@@ -65,7 +67,7 @@ async def check_governance(config: Config, chain: str, rpc: EvmRpc, operator: Ad
     """Raises ConfigError, naming every difference, unless roles, limits and code are as the configuration says."""
     section, where = config.chains[chain], f"{config.path}: [chains.{chain}]"
     check_operator(section, operator, where)
-    found = await _read(section, section.contracts, rpc)
+    found = await _read(section, _governed(section), rpc)
     different = differences(wanted_governance(section, operator), found)
     if different:
         raise ConfigError(
@@ -102,8 +104,8 @@ def journal_path(config: Config, chain: str) -> Path:
 
 
 def configuration_lines(chain: str, plan: Plan, code: Mapping[str, bytes], last_block: int) -> str:
-    addresses = "\n".join(f'{name} = "{format_address(plan.contracts[name])}"' for name in GOVERNED)
-    hashes = "\n".join(f'{name} = "keccak256:{code[name].hex()}"' for name in GOVERNED)
+    addresses = "\n".join(f'{name} = "{format_address(address)}"' for name, address in plan.contracts.items())
+    hashes = "\n".join(f'{name} = "keccak256:{code[name].hex()}"' for name in plan.contracts)
     return (
         f"# start_block: {last_block + 1} or later, when the operator has its first coins\n"
         f"[chains.{chain}.contracts]\n{addresses}\n\n[chains.{chain}.governance.code]\n{hashes}"
@@ -123,17 +125,25 @@ def _people(section: ChainSection, operator: Address) -> Roles:
         ("timelock", "EXECUTOR_ROLE"): admins,
         ("timelock", "CANCELLER_ROLE"): admins,
         ("vault", "GUARDIAN_ROLE"): guardians,
-        ("distributor", "PROPOSER_ROLE"): frozenset({operator}),
-        ("distributor", "APPROVER_ROLE"): frozenset(governance.approvers),
-        ("distributor", "GUARDIAN_ROLE"): guardians,
+        **{(gate, "PROPOSER_ROLE"): frozenset({operator}) for gate in _gates(section)},
+        **{(gate, "APPROVER_ROLE"): frozenset(governance.approvers) for gate in _gates(section)},
+        **{(gate, "GUARDIAN_ROLE"): guardians for gate in _gates(section)},
     }
+
+
+def _gates(section: ChainSection) -> tuple[str, ...]:
+    return tuple(gate for gate in GATES if gate in section.governed)
+
+
+def _governed(section: ChainSection) -> dict[str, Address]:
+    return {name: section.contracts[name] for name in section.governed}
 
 
 def _limits(section: ChainSection) -> dict[str, TokenLimits]:
     """Of every token: what the configuration does not name may not leave."""
     named = section.governance.limits
     return {
-        symbol: TokenLimits(limits.floor, limits.cap_per_epoch, limits.auto_per_epoch)
+        symbol: TokenLimits(limits.floor, limits.cap_per_epoch, limits.auto_per_epoch, limits.claims_auto_per_epoch)
         if (limits := named.get(symbol))
         else TokenLimits(0, 0, 0)
         for symbol in section.tokens

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
@@ -28,6 +29,7 @@ from bridge.domain.payouts import (
     InFlight,
     Landed,
     Order,
+    Payout,
     PlannedCall,
     Purpose,
     Refusal,
@@ -159,12 +161,20 @@ class Payer(Protocol):
     """
 
     account: Address  # the sending account
+    claims: Address | None  # the contract that accounts claim from; None where everything is pushed
 
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""
+
+    def plan_claims(self, order: Order, leaves: Sequence[Payout]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
+        """The same for a set that is claimed: its proposal, and the step that lets `leaves` be claimed.
+
+        `leaves`: what each account was given in all, this order included. May take seconds of one processor. Raises
+        HoldError where such a tree cannot be made.
+        """
 
     async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
         """Simulate the action from the sending account on top of block `at`."""
@@ -197,13 +207,38 @@ class Payer(Protocol):
     async def landed(self, tx_id: bytes) -> Landed | None:
         """The transaction and where it was included; None where the endpoints do not know it, or not yet."""
 
-    async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool: ...
+    async def executed(self, action: Action, at: BlockStamp) -> bool:
+        """Whether the chain has executed what `action` executes."""
 
-    async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
-        """The content hash that the chain has bound to the id, or None before the proposal."""
+    async def proposed(self, action: Action, at: BlockStamp) -> bytes | None:
+        """The content hash that the chain has bound to the distribution's id, or None before the proposal."""
+
+    async def proposed_otherwise(self, proposal: Action, at: BlockStamp) -> bool:
+        """Whether what `proposal` would pay by one leg is already bound to the other leg's contract."""
 
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         """Read the action's own events out of `logs`; those of other actions do not count."""
+
+
+class ClaimFiles(Protocol):
+    """Where claimants, and whoever checks, find the proofs of one chain: files, by the id of the distribution."""
+
+    def publish(self, distribution: Distribution, leaves: Sequence[Payout]) -> None:
+        """Write the tree of `leaves` down, whole or not at all; nothing happens where it is there. Takes as long as
+        `plan_claims`, and the disk.
+
+        Raises HoldError where the tree is not the one that `distribution` was planned with, RetryableError where its
+        place is taken or cannot be written.
+        """
+
+    def is_published(self, distribution_id: bytes) -> bool: ...
+
+    def find(self, distribution_id: bytes) -> Path | None:
+        """The folder with the files of a published distribution."""
+
+    def claim(self, distribution_id: bytes, account: str) -> Mapping[str, object]:
+        """What `account` needs to claim, as JSON values. Raises RefusedError for what is no account or has nothing to
+        claim, ConfigError where the files are missing or damaged."""
 
 
 class Signer(Protocol):
@@ -331,8 +366,9 @@ class PayoutStore(Protocol):
     """Distributions, actions, slots, attempts. Every change of state names the state it expects to find; a method that
     returns bool returns False, and has changed nothing, where another transaction was faster."""
 
-    async def next_order(self, chain: str) -> Order | None:
-        """The oldest decision to pay that has no distribution."""
+    async def next_order(self, chain: str, claims_above: int | None) -> Order | None:
+        """The oldest decision to pay that has no distribution and may have one: sets of more than `claims_above`
+        recipients wait until the claim distribution before, of the same asset, is over."""
 
     async def plan(self, distribution: Distribution, calls: Sequence[PlannedCall]) -> None: ...
     async def planned(self, chain: str, limit: int) -> list[Action]:
@@ -405,6 +441,27 @@ class PayoutStore(Protocol):
 
     async def void_planned(self, distribution_id: bytes, reason: str) -> None:
         """Give up what is still planned of a distribution whose proposal was given up."""
+
+
+class ClaimStore(Protocol):
+    """Distributions that are claimed, and what their accounts were given in all."""
+
+    async def entitled(self, chain: str, contract: Address, asset: AssetId) -> dict[Address, int]:
+        """What the activated trees of `contract` give each account. Atoms."""
+
+    async def unpublished(self, chain: str) -> bytes | None:
+        """The oldest claim distribution whose proofs are not published and that is not given up."""
+
+    async def newest(self, chain: str) -> list[bytes]:
+        """Of each asset, the newest claim distribution that is published and not given up."""
+
+    async def leaves(self, distribution_id: bytes) -> tuple[Payout, ...]:
+        """Ascending leaves of its tree. Raises RefusedError unless it is the newest of its asset: an older tree is only
+        in its files."""
+
+    async def mark_published(self, distribution_id: bytes) -> None: ...
+    async def activated(self, action: Action) -> None:
+        """The tree that `action` activates counts from now on. Safe to repeat."""
 
 
 class InterventionStore(Protocol):
@@ -596,6 +653,8 @@ class Transaction(Protocol):
     def decisions(self) -> DecisionStore: ...
     @property
     def payouts(self) -> PayoutStore: ...
+    @property
+    def claims(self) -> ClaimStore: ...
     @property
     def interventions(self) -> InterventionStore: ...
     @property

@@ -23,7 +23,7 @@ def deploy_contracts(
     config: ConfigPath = DEFAULT_CONFIG,
     chain: Annotated[str | None, typer.Option(help="Which chain, where there are several.", metavar="NAME")] = None,
 ) -> None:
-    """Deploy vault, distributor and timelock, and hand every role over; again goes on where it was cut off."""
+    """Deploy the contracts, and hand every role over; again goes on where it was cut off."""
     run(_deploy(config, keystore, password_env, chain))
 
 

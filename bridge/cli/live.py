@@ -106,7 +106,7 @@ def _surplus(status: Status) -> str:
 
 
 def _payouts(status: Status) -> str:
-    final = status.payouts.get("paid", 0) + status.payouts.get("credited", 0)
+    final = sum(count for outcome, count in status.payouts.items() if outcome != "in_flight")
     return f"{status.payouts.get('in_flight', 0)} in flight, {final} final"
 
 

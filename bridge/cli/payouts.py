@@ -14,7 +14,7 @@ from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.cli.person import user
 from bridge.daemon import open_database
 from bridge.domain.interventions import InterventionKind
-from bridge.domain.payouts import Action, ActionKind
+from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.stories import SignedAttempt
 from bridge.domain.stories import Step as Told
 from bridge.runtime.config import load_config
@@ -91,15 +91,15 @@ async def _show(path: Path, asked: str, as_json: bool) -> int:
 
 
 def _print_summary(summary: Summary, orders: Sequence[Ordered], told: dict[int, Told] | None = None) -> None:
+    how = ", who claim it" if summary.leg == Leg.CLAIM else ""
     print(
         f"0x{summary.distribution_id.hex()}  {summary.state}  {summary.rule} on {summary.chain}: "
-        f"{summary.total:,} atoms to {summary.recipients:,} recipients"
+        f"{summary.total:,} atoms to {summary.recipients:,} recipients{how}"
     )
     for step in summary.steps:
         nonce = "" if step.nonce is None else f", nonce {step.nonce}, attempts {step.attempts}"
-        print(
-            f"  step {step.action_id} ({_name(step)}): {step.state}{nonce}, since {step.updated_at:%Y-%m-%d %H:%M:%S}"
-        )
+        since = f"{step.updated_at:%Y-%m-%d %H:%M:%S}"
+        print(f"  step {step.action_id} ({_name(step, summary.leg)}): {step.state}{nonce}, since {since}")
         if step.reason is not None:
             print(f"    {step.reason}")
         for nonce_of, attempt in _attempts(told[step.ordinal]) if told is not None else ():
@@ -128,8 +128,10 @@ def _order_line(order: Ordered) -> str:
     return f"{order.kind} ordered by {order.ordered_by} ({order.reason}): {answer}{reason}"
 
 
-def _name(step: Step) -> str:
-    return "proposal" if step.kind == ActionKind.PROPOSE else f"batch {step.ordinal - 1}"
+def _name(step: Step, leg: str) -> str:
+    if step.kind == ActionKind.PROPOSE:
+        return "proposal"
+    return "activation" if leg == Leg.CLAIM else f"batch {step.ordinal - 1}"
 
 
 def _summary_json(summary: Summary, open_orders: Sequence[Ordered]) -> dict[str, Any]:
@@ -144,6 +146,7 @@ def _summary_json(summary: Summary, open_orders: Sequence[Ordered]) -> dict[str,
         "total": str(summary.total),
         "recipients": summary.recipients,
         "batches": summary.batches,
+        "leg": summary.leg,
         "steps": [
             {
                 "step": step.action_id,

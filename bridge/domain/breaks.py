@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from bridge.domain.events import Log
 from bridge.domain.ledger import SUSPENSE_IN, IntendedBatch
+from bridge.domain.payouts import Leg
 from bridge.domain.states import BreakState
 from bridge.domain.units import Address, AssetId, BlockStamp
 
@@ -170,6 +171,16 @@ def judge_suspense(at: BlockStamp, code: str, asset: AssetId, held: int, unmatch
     return Check(Level.SUSPENSE, code, at, asset, expected=0, actual=-held, differences=(difference,))
 
 
+def judge_claims(at: BlockStamp, held: Mapping[tuple[str, AssetId], int]) -> Check:
+    """No account has claimed more than it was given. `held`: debits − credits of the claimable accounts."""
+    differences = tuple(
+        Difference(BreakKind.UNEXPECTED_OUT, code, {"overdrawn": str(amount)}, asset, amount)
+        for (code, asset), amount in sorted(held.items())
+        if amount > 0
+    )
+    return Check(Level.PAYOUT, "claims", at, expected=len(held), actual=len(held), differences=differences)
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What the payout tables know of the operator's nonces, through one finalized block."""
@@ -245,14 +256,15 @@ def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadlin
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A batch as the Distributor's finalized event tells it."""
+    """A batch as the contract's finalized event tells it."""
 
     distribution_id: bytes
     index: int
     token: AssetId | None
     moved: int  # paid + credited, atoms
     ref: str  # of the log
-    received: Mapping[Address, int]  # by recipient: what transfers brought it, and what was credited to it
+    # by recipient: what transfers brought it, and what was credited to it; None for a tree, from which none has got any
+    received: Mapping[Address, int] | None
     log: Log
     credited: frozenset[Address]
 
@@ -280,7 +292,8 @@ class Batches:
                 continue
             dues = {due.recipient: due.amount for due in planned.dues}
             total = sum(dues.values())
-            if (batch.token, batch.moved, batch.received) != (planned.asset, total, dues):
+            received = dues if planned.leg is Leg.CLAIM and batch.received is None else batch.received
+            if (batch.token, batch.moved, received) != (planned.asset, total, dues):
                 differences.append(self._difference(BreakKind.AMOUNT_MISMATCH, batch, batch.moved - total))
         known = sum(key in intended for key in self.executed)
         return Check(

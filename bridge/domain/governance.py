@@ -14,12 +14,13 @@ class TokenLimits:
 
     floor: int  # the vault never goes below
     cap_per_epoch: int  # leaves in one epoch of the vault at most
-    auto_per_epoch: int  # of that, what needs neither approval nor delay
+    auto_per_epoch: int  # of that, what needs neither approval nor delay to be pushed
+    claims_auto_per_epoch: int = 0  # and to be claimed; counts all that a new tree could give away, old claims included
 
 
 @dataclass(frozen=True, slots=True)
 class Governance:
-    """`contract` is a name of the configuration: vault, distributor, timelock."""
+    """`contract` is a name of the configuration: timelock, vault, distributor, claims."""
 
     code: Mapping[str, bytes]  # contract → keccak256 of its runtime code, immutable values included; 32 bytes
     roles: Mapping[tuple[str, str], frozenset[Address]]  # (contract, role) → everyone who holds it
@@ -51,7 +52,7 @@ def _roles(wanted: Governance, found: Governance) -> Iterable[str]:
 def _limits(wanted: Governance, found: Governance) -> Iterable[str]:
     for symbol, expected in wanted.limits.items():
         actual = found.limits[symbol]
-        for name in ("floor", "cap_per_epoch", "auto_per_epoch"):
+        for name in ("floor", "cap_per_epoch", "auto_per_epoch", "claims_auto_per_epoch"):
             if getattr(actual, name) != getattr(expected, name):
                 yield f"{name} of {symbol} is {getattr(actual, name)} atoms, not {getattr(expected, name)}"
 

@@ -7,14 +7,17 @@
 A journal is a set of transfers; each moves one amount of one asset from its credit account to its debit account, so the
 sum over all accounts is zero by construction. Accounts are codes:
 
-    vault:0x…  distributor:0x…  operator:gas:0x…     debits − credits = what the chain says the account holds
-    surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…     whose that is
+    vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
+    surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
     expense:gas                                      what it cost
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
 How an outflow is explained: the token's Transfer log books what left against suspense:out, whoever caused it. Only a
 batch that we intended, and that the Distributor says it executed, books payable:0x… against suspense:out. So a theft
 has nothing that takes it out of suspense. Inflows likewise: only FeePaid takes a Transfer out of suspense:in.
+
+A set that is claimed: when its tree is activated the money goes from vault to claims, both ours, and payable:0x… turns
+into claimable:0x… for each account. What it then claims leaves as above, and Claimed books it against claimable:0x….
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.domain.events import Event, Log
+from bridge.domain.payouts import Leg
 from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
@@ -118,6 +122,13 @@ class Watched:
     operator: Address
     tokens: tuple[Asset, ...]
     native: Asset
+    claims: Address | None = None  # where sets are claimed
+
+    @property
+    def contracts(self) -> dict[str, Address]:
+        """Those of ours that hold tokens, by name."""
+        ours = {"vault": self.vault, "distributor": self.distributor}
+        return ours if self.claims is None else ours | {"claims": self.claims}
 
     @property
     def assets(self) -> tuple[Asset, ...]:
@@ -125,20 +136,19 @@ class Watched:
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        """Every token in the vault and the distributor, and the operator's native coin."""
-        codes = ((f"vault:{format_address(self.vault)}", self.vault), (self._distributor, self.distributor))
-        held = [Mirror(code, address, token) for code, address in codes for token in self.tokens]
+        """Every token in each contract of ours, and the operator's native coin."""
+        held = [
+            Mirror(f"{name}:{format_address(address)}", address, token)
+            for name, address in self.contracts.items()
+            for token in self.tokens
+        ]
         return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
-
-    @property
-    def _distributor(self) -> str:
-        return f"distributor:{format_address(self.distributor)}"
 
     def code_of(self, address: Address) -> str | None:
         """The account of the books for a holder of tokens, or None for one that is not ours."""
-        if address == self.vault:
-            return f"vault:{format_address(address)}"
-        return self._distributor if address == self.distributor else None
+        return next(
+            (f"{name}:{format_address(ours)}" for name, ours in self.contracts.items() if ours == address), None
+        )
 
     def token(self, address: object) -> AssetId | None:
         """The asset of a token contract, or None for one that is not watched."""
@@ -165,6 +175,13 @@ def payable_code(recipient: Address) -> str:
 
 def owed_code(recipient: Address) -> str:
     return f"owed_on_chain:{format_address(recipient)}"
+
+
+CLAIMABLE = "claimable:"
+
+
+def claimable_code(account: Address) -> str:
+    return f"{CLAIMABLE}{format_address(account)}"
 
 
 # ── Opening ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -209,8 +226,9 @@ def _movement(event: Event, watched: Watched) -> Transfer | None:
     # token.Transfer         between ours and the world, or between two of ours
     # vault.FeePaid          explains the Transfer into the vault in the same transaction
     # distributor.Withdrawn  explains the Transfer out of the distributor in the same transaction
-    # everything else        moves nothing: what BatchExecuted and Credited explain is booked by the batch's settlement,
-    #                        for only with our intent at hand do they explain anything
+    # claims.Claimed         explains the Transfer out of the claims contract in the same transaction
+    # everything else        moves nothing: what BatchExecuted, Credited and RootActivated explain is booked by the
+    #                        batch's settlement, for only with our intent at hand do they explain anything
     fields = event.fields
     match event.source:
         case "token.Transfer":
@@ -221,6 +239,9 @@ def _movement(event: Event, watched: Watched) -> Transfer | None:
         case "distributor.Withdrawn":
             owed = owed_code(_address(fields["account"]))
             return _move(owed, SUSPENSE_OUT, watched.token(fields["token"]), fields["amount"])
+        case "claims.Claimed":
+            claimable = claimable_code(_address(fields["account"]))
+            return _move(claimable, SUSPENSE_OUT, watched.token(fields["token"]), fields["amount"])
         case _:
             return None
 
@@ -318,6 +339,7 @@ class Intent:
     at: BlockStamp
     valid_at: int
     dues: tuple[Due, ...]
+    leg: Leg = Leg.PUSH
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +350,7 @@ class IntendedBatch:
     index: int
     asset: AssetId
     dues: tuple[Due, ...]
+    leg: Leg = Leg.PUSH
 
 
 def batch_ref(distribution_id: bytes, index: int) -> str:
@@ -343,23 +366,23 @@ def book_intent(intent: Intent) -> Journal:
         ref=intent.distribution_id.hex(),
         at=intent.at,
         valid_at=intent.valid_at,
-        transfers=tuple(_due(due, intent.asset, Phase.PENDING) for due in intent.dues),
+        transfers=tuple(_due(due, intent, Phase.PENDING) for due in intent.dues),
     )
 
 
 def book_settlement(batch: IntendedBatch, executed: Log, credited: Collection[Address]) -> Journal:
     """The batch as the finalized log `executed` says it happened.
 
-    A paid recipient's pending is posted; that of a `credited` one is voided, for the Distributor kept the amount and
-    now owes it on chain.
+    A paid recipient's pending is posted, and so is that of one who may claim from now on; that of a `credited` one is
+    voided, for the Distributor kept the amount and now owes it on chain.
     """
     transfers: list[Transfer] = []
     for due in batch.dues:
         if due.recipient in credited:
             payable, owed = payable_code(due.recipient), owed_code(due.recipient)
-            transfers += [_due(due, batch.asset, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
+            transfers += [_due(due, batch, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
         else:
-            transfers.append(_due(due, batch.asset, Phase.POST))
+            transfers.append(_due(due, batch, Phase.POST))
     reason = f"executed by log {executed.log_index} of transaction 0x{executed.tx_hash.hex()}"
     ref = batch_ref(batch.distribution_id, batch.index)
     return Journal("settlement", reason, "batch", ref, executed.block, executed.timestamp, tuple(transfers))
@@ -370,13 +393,15 @@ def book_void(batch: IntendedBatch, at: BlockStamp, valid_at: int) -> Journal:
 
     Shares source and ref with the settlement: a batch can be closed once.
     """
-    transfers = tuple(_due(due, batch.asset, Phase.VOID) for due in batch.dues)
+    transfers = tuple(_due(due, batch, Phase.VOID) for due in batch.dues)
     ref = batch_ref(batch.distribution_id, batch.index)
     return Journal("void", "given up", "batch", ref, at, valid_at, transfers)
 
 
-def _due(due: Due, asset: AssetId, phase: Phase) -> Transfer:
-    return Transfer(payable_code(due.recipient), SUSPENSE_OUT, asset, due.amount, phase)
+def _due(due: Due, of: Intent | IntendedBatch, phase: Phase) -> Transfer:
+    """What is pushed leaves; what is claimed stays with us, and is the account's to take."""
+    to = claimable_code(due.recipient) if of.leg is Leg.CLAIM else SUSPENSE_OUT
+    return Transfer(payable_code(due.recipient), to, of.asset, due.amount, phase)
 
 
 # ── Gas ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

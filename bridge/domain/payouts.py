@@ -3,6 +3,8 @@
     order ──pack──► batches ──plan──► actions ──reserve──► slot ──sign──► attempt, attempt (bump), …
     (decided)       ≤ n recipients    propose, execute…    one nonce      same nonce, same payload
 
+A set that is too large to push is one batch, whose execution lets each account claim its part with a Merkle proof.
+
 Everything here is pure: what the chain said and what the database holds come in as values.
 """
 
@@ -82,6 +84,13 @@ class ActionKind(StrEnum):
     EXECUTE = "execute"  # pays one batch
 
 
+class Leg(StrEnum):
+    """How recipients come by their money."""
+
+    PUSH = "push"  # each batch transfers to its recipients
+    CLAIM = "claim"  # one tree; each account transfers to itself, when it likes, with its proof
+
+
 @dataclass(frozen=True, slots=True)
 class Distribution:
     """An order with its on-chain identity."""
@@ -90,6 +99,23 @@ class Distribution:
     order: Order
     content_hash: bytes  # 32 bytes; what the chain binds to the id
     batches: tuple[Batch, ...]
+    leg: Leg = Leg.PUSH
+
+
+def leg_of(recipients: int, claims_above: int | None) -> Leg:
+    """By the size of the set; `claims_above` is None where everything is pushed."""
+    return Leg.PUSH if claims_above is None or recipients <= claims_above else Leg.CLAIM
+
+
+def cumulate(entitled: Mapping[Address, int], payouts: Sequence[Payout]) -> tuple[Payout, ...]:
+    """What each account was given in all, once `payouts` are added to what it was `entitled` to before; ascending.
+
+    Raises ValueError where a sum is no uint256.
+    """
+    sums = dict(entitled)
+    for payout in payouts:
+        sums[payout.recipient] = check_amount(sums.get(payout.recipient, 0) + payout.amount)
+    return tuple(Payout(account, sums[account]) for account in sorted(sums))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +143,7 @@ class Action:
     payload: bytes
     content_hash: bytes  # of its distribution
     decided_at: int  # number of its decision's block; nothing of it can be on chain before
+    leg: Leg = Leg.PUSH  # of its distribution
 
     @property
     def batch_index(self) -> int:

@@ -148,6 +148,7 @@ class DistributionFact:
     recipients: int
     paid: int  # recipients whose transfer arrived
     credited: int  # recipients for whom the contract keeps the amount
+    claimable: int  # recipients that may claim, or have claimed
     batches: int
     state: str
     tx_ids: tuple[bytes, ...]  # included attempts in the order of the steps
@@ -230,7 +231,7 @@ class Waterfall:
     """Where an asset's surplus came from and where it is.
 
     opening + earned + adjustments = allocated + carried + unallocated
-                                     └─ = paid + credited + in_flight
+                                     └─ = paid + credited + claimable + in_flight
     """
 
     asset: Asset
@@ -240,6 +241,7 @@ class Waterfall:
     allocated: Amount
     paid: Amount
     credited: Amount  # refused by the recipient, kept for it by the contract
+    claimable: Amount  # in a tree that its accounts claim from, whether they have or not
     in_flight: Amount  # decided, not yet final on chain
     carried: Amount  # too small to pay yet, or more than a guardrail lets through
     unallocated: Amount
@@ -248,8 +250,8 @@ class Waterfall:
     def __post_init__(self) -> None:
         sources = self.opening.atoms + self.earned.atoms + self.adjustments.atoms
         assert sources == self.allocated.atoms + self.carried.atoms + self.unallocated.atoms, "the waterfall leaks"
-        landed = self.paid.atoms + self.credited.atoms + self.in_flight.atoms
-        assert self.allocated.atoms == landed, "what was allocated is not what was paid, credited or is in flight"
+        landed = self.paid.atoms + self.credited.atoms + self.claimable.atoms + self.in_flight.atoms
+        assert self.allocated.atoms == landed, "what was allocated is not what was paid, kept for others or in flight"
 
     @property
     def undecided(self) -> Amount:
@@ -259,12 +261,12 @@ class Waterfall:
 
 @dataclass(frozen=True, slots=True)
 class PendingBridge:
-    """What the custody accounts (vault and distributor) hold, by whom it is for: free + in_flight + owed = ledger."""
+    """What the custody accounts (our contracts) hold, by whom it is for: free + in_flight + owed = ledger."""
 
     asset: Asset
     free: Amount
     in_flight: Amount  # promised to recipients, not yet final on chain
-    owed: Amount  # credited, waiting to be withdrawn
+    owed: Amount  # credited or claimable, waiting to be withdrawn or claimed
     ledger: Amount
     chain: Amount | None
     difference: Amount | None  # chain − ledger
@@ -292,6 +294,7 @@ class Distribution:
     recipients: int
     paid: int
     credited: int
+    claimable: int
     batches: int
     state: str
     tx_hashes: tuple[bytes, ...]
@@ -368,9 +371,9 @@ class Report:
 
 
 # ── Assembling ──────────────────────────────────────────────────────────────────────────────────────────────────────
-CUSTODY = ("vault:", "distributor:")
+CUSTODY = ("vault:", "distributor:", "claims:")
 WATCHED = (*CUSTODY, "operator:")
-PAYABLE, OWED = "payable", "owed_on_chain"
+PAYABLE, OWED, CLAIMABLE = "payable", "owed_on_chain", "claimable"
 
 
 def assemble(facts: Facts) -> Report:
@@ -482,7 +485,7 @@ def _waterfall(asset: Asset, flows: Sequence[Flow], decided: int) -> Waterfall:
     balance = _balances(own)
     named = {
         name: Amount(sums[name], asset)
-        for name in ("opening", "earned", "adjustments", "allocated", "paid", "credited")
+        for name in ("opening", "earned", "adjustments", "allocated", "paid", "credited", "claimable")
     }
     return Waterfall(
         asset=asset,
@@ -502,6 +505,7 @@ def _steps(flow: Flow) -> list[tuple[str, int]]:
     surplus ─► payable          allocated              payable ─► surplus      allocated, back
     payable ─► suspense:out     paid                   suspense:out ─► payable paid, back
     payable ─► owed_on_chain    credited               owed_on_chain ─► payable credited, back
+    payable ─► claimable        claimable              claimable ─► payable     claimable, back
     outside ─► payable          an adjustment that is allocated at once; and back
     inside surplus, or outside only: no step
     """
@@ -512,7 +516,9 @@ def _steps(flow: Flow) -> list[tuple[str, int]]:
         return [("allocated", 1 if gains == "payable" else -1)]
     if "payable" in (gains, loses):
         sign = 1 if loses == "payable" else -1
-        step = {OWED: "credited", SUSPENSE_OUT: "paid"}.get(flow.credit if sign == 1 else flow.debit)
+        step = {OWED: "credited", CLAIMABLE: "claimable", SUSPENSE_OUT: "paid"}.get(
+            flow.credit if sign == 1 else flow.debit
+        )
         return [(step, sign)] if step else [("allocated", -sign), ("adjustments", -sign)]
     if loses == "surplus":
         return [("adjustments", -1)]
@@ -548,9 +554,9 @@ def _pending(flows: Sequence[Flow], rows: Sequence[RollForward]) -> tuple[Pendin
         bridges.append(
             PendingBridge(
                 asset=asset,
-                free=Amount(ledger - balance[PAYABLE] - balance[OWED], asset),
+                free=Amount(ledger - balance[PAYABLE] - balance[OWED] - balance[CLAIMABLE], asset),
                 in_flight=Amount(balance[PAYABLE], asset),
-                owed=Amount(balance[OWED], asset),
+                owed=Amount(balance[OWED] + balance[CLAIMABLE], asset),
                 ledger=Amount(ledger, asset),
                 chain=None if chain is None else Amount(chain, asset),
                 difference=None if chain is None else Amount(chain - ledger, asset),
@@ -611,6 +617,7 @@ def _distribution(fact: DistributionFact, assets: Mapping[AssetId, Asset]) -> Di
         recipients=fact.recipients,
         paid=fact.paid,
         credited=fact.credited,
+        claimable=fact.claimable,
         batches=fact.batches,
         state=fact.state,
         tx_hashes=fact.tx_ids,

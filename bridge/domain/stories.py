@@ -48,7 +48,7 @@ class ShareFact:
     amount: int
     carried_in: int
     batch_index: int | None  # None before it is planned
-    outcome: str | None  # paid, credited; None before its batch is final
+    outcome: str | None  # paid, credited, claimable; None before its batch is final
 
 
 @dataclass(frozen=True, slots=True)

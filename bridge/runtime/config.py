@@ -34,6 +34,8 @@ _CODE_HASH = re.compile(r"keccak256:[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}\Z")
 DEPLOYED = ("timelock", "vault", "distributor")
 """The contracts that `bridge deploy` makes."""
+CLAIMS = "claims"
+"""And this one, where sets can be claimed."""
 KEY_MEND = (
     "remove the key from the file (and treat it as stolen: it may be in backups and version control); "
     'keep it in a keystore file and name that: operator = { keystore = "operator.json", password_env = "…" }'
@@ -157,12 +159,46 @@ class SpendingSection(Section):
     max_per_recipient: dict[Name, Amount] = {}
 
 
+class ClaimsSection(Section):
+    """Sets that are too large to push: each is a tree that its accounts claim from, with proofs for all to read."""
+
+    above: Annotated[int, Field(ge=1)]  # recipients; larger sets are claimed
+    folder: str = "claims"  # static files, a folder for each distribution
+    uri: str | None = None  # where people find that folder; told on chain with each proposal
+    activation_delay_s: Annotated[int, Field(ge=0)] = 3600  # a new tree can be looked at for so long, and disabled
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.uri is not None and not re.match(r"(https?|ipfs|ipns|ar)://", self.uri):
+            raise ValueError(f"uri `{self.uri}` is no http, ipfs or arweave URL")
+        return self
+
+
+class HttpSection(Section):
+    """What the daemon serves over HTTP: proofs of claims."""
+
+    listen: str  # HOST:PORT
+
+    @model_validator(mode="after")
+    def _host_and_port(self) -> Self:
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+            raise ValueError(f"listen `{self.listen}` is not HOST:PORT, for example 127.0.0.1:8080")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 class TokenLimitsSection(Section):
     """In atoms. What is not named is zero: nothing of the token may leave."""
 
     floor: Amount = 0
     cap_per_epoch: Amount = 0
     auto_per_epoch: Amount = 0
+    claims_auto_per_epoch: Amount = 0
 
 
 class GovernanceSection(Section):
@@ -192,12 +228,15 @@ class ChainSection(Section):
     governance: GovernanceSection
     operator: OperatorSection
     spending: SpendingSection = SpendingSection()
+    claims: ClaimsSection | None = None  # everything is pushed
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for token in self.governance.limits:
+        for token, limits in self.governance.limits.items():
             if token not in self.tokens:
                 raise ValueError(f"governance.limits names `{token}`, which is not in tokens")
+            if limits.claims_auto_per_epoch and self.claims is None:
+                raise ValueError(f"governance.limits.{token} has claims_auto_per_epoch, but there is no claims section")
         for ceiling in ("max_per_transaction", "max_per_day", "max_per_recipient"):
             for token in getattr(self.spending, ceiling):
                 if token not in self.tokens:
@@ -206,6 +245,15 @@ class ChainSection(Section):
             if not re.match(r"https?://", url):
                 raise ValueError(f"rpc `{url}` is not an http:// or https:// URL")
         return self
+
+    @property
+    def governed(self) -> tuple[str, ...]:
+        """The contracts that `bridge deploy` makes for this chain, in that order."""
+        return DEPLOYED if self.claims is None else (*DEPLOYED, CLAIMS)
+
+    @property
+    def claims_contract(self) -> Address | None:
+        return None if self.claims is None else self.contracts[CLAIMS]
 
     @property
     def reference(self) -> str:
@@ -233,6 +281,7 @@ class Config(Section):
     logs: LogsSection = LogsSection()
     chains: Annotated[dict[Name, ChainSection], Field(min_length=1)]
     rules: list[RuleSection] = []
+    http: HttpSection | None = None  # nothing is served
     reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
     # How long a dead instance keeps others from taking over; a clean stop hands over at once.
     lease_duration_ms: Annotated[int, Field(ge=1000)] = 10_000
@@ -306,7 +355,7 @@ def load_config(path: Path, *, deployed: bool = True) -> Config:
 
 def _check_deployed(config: Config, path: Path, text: str) -> None:
     for chain, section in config.chains.items():
-        for name in DEPLOYED:
+        for name in section.governed:
             for table, known in (("contracts", section.contracts), ("governance.code", section.governance.code)):
                 if name not in known:
                     trail = ("chains", chain, *table.split("."))

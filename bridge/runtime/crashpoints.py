@@ -22,6 +22,7 @@ class CrashPoint(Enum):
     EVENT_SAVED = "ingest goes on from the head and cursor that it committed together with the event"
     DECISION_SAVED = "decide goes on after the decision: decision, accumulators and cursor are one commit"
     DISTRIBUTION_PLANNED = "pay finds the planned actions; the decision has a distribution, so it is not planned again"
+    PROOFS_WRITTEN_NOT_RECORDED = "the files are found as they are, and recorded; nothing was proposed without them"
     PREFLIGHT_PASSED = "nothing was written: the pre-flight is made again"
     SLOT_RESERVED = "the action owns its nonce: it is signed on that nonce, and no other is taken"
     ATTEMPT_SIGNED_NOT_SAVED = "no byte left the process: it is signed again on the same nonce, so one can land"

@@ -26,7 +26,7 @@ from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import ChainReader, Database, Lease, Payer, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
-from bridge.stages.guard import OTHER_CONTENT, WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_transaction, settle_word
+from bridge.stages.guard import WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_transaction, settle_word
 
 NO_EVENT = (
     "its final transaction succeeded, but ingest has no event of it: check that the contract watched is the one called"
@@ -213,7 +213,7 @@ class Confirm:
         executed, with its event      → final
         executed, without             waits: an endpoint's word alone pays nobody
         not executed, given up        → void
-        other content under its id    waits for a person: it can never be paid
+        other content, or other leg   waits for a person: it can never be paid
         not executed                  → planned
         """
         payouts = transaction.payouts
@@ -228,9 +228,9 @@ class Confirm:
             if late is None:
                 await _void_batches(transaction, action)
             return late
-        if verdict is Verdict.OTHER_CONTENT:
-            await payouts.wait(action, OTHER_CONTENT)
-            return OTHER_CONTENT
+        if verdict.never:
+            await payouts.wait(action, verdict)
+            return verdict
         reason = None if order is None else order.told("released")
         return await _take(transaction, action, ActionState.PLANNED, reason)
 

@@ -41,7 +41,7 @@ from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
-_OURS = ("vault", "distributor")
+_OURS = ("vault", "distributor", "claims")
 _ZERO = Address(bytes(20))
 PROBES = 16  # block headers asked for at once when looking for the last block of a window
 
@@ -115,7 +115,7 @@ def _check_recipients(rule: Rule, binding: Binding) -> None:
     for recipient in fixed_recipients(rule.split):
         if recipient in binding.never_paid:
             raise ConfigError(
-                f"{format_address(recipient)} cannot be a recipient: it is the vault, the distributor or the token",
+                f"{format_address(recipient)} cannot be a recipient: it is the token, or a contract of ours",
                 where=f"rule {rule.name}: split",
                 mend="name the account that is to have the money",
             )

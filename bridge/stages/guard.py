@@ -7,10 +7,10 @@ a lost database, an unknown transaction or another instance left open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 
 from bridge.domain.events import Log
-from bridge.domain.payouts import Action, ActionKind
+from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import Payer, Transaction
 
@@ -18,23 +18,32 @@ WORD_WITHOUT_EVENT = (
     "the chain says it was executed, but ingest has no event of it: check the endpoints against each other, and that "
     "start_block is not after it"
 )
-OTHER_CONTENT = "the chain binds other content to this distribution's id: nothing can be paid under it"
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     OPEN = "not executed"
     DONE = "executed"
-    OTHER_CONTENT = OTHER_CONTENT
+    OTHER_CONTENT = "the chain binds other content to this distribution's id: nothing can be paid under it"
+    OTHER_LEG = (
+        "the chain has a proposal for this window by the other leg (push or claim): set claims.above back to what it "
+        "was, or give this one up"
+    )
+
+    @property
+    def never(self) -> bool:
+        """Whether the step can never be executed."""
+        return self in (Verdict.OTHER_CONTENT, Verdict.OTHER_LEG)
 
 
 async def ask_chain(payer: Payer, action: Action, at: BlockStamp) -> Verdict:
     """What block `at`, which must be final, says of `action`. Raises RetryableError where no endpoint can say."""
     if action.kind is ActionKind.EXECUTE:
-        done = await payer.executed(action.distribution_id, action.batch_index, at)
-        return Verdict.DONE if done else Verdict.OPEN
-    bound = await payer.proposed(action.distribution_id, at)
+        return Verdict.DONE if await payer.executed(action, at) else Verdict.OPEN
+    bound = await payer.proposed(action, at)
     if bound is None:
-        return Verdict.OPEN
+        # Ids are each contract's own, so neither would refuse what the other has: a database that was lost, and a
+        # limit that was changed since, must not pay a window twice.
+        return Verdict.OTHER_LEG if await payer.proposed_otherwise(action, at) else Verdict.OPEN
     return Verdict.DONE if bound == action.content_hash else Verdict.OTHER_CONTENT
 
 
@@ -58,5 +67,8 @@ async def settle_word(transaction: Transaction, payer: Payer, action: Action, at
 async def _settle(transaction: Transaction, payer: Payer, action: Action, logs: Sequence[Log]) -> bool:
     settlement = payer.settlement(action, logs)
     if settlement.executed and action.kind is ActionKind.EXECUTE:
-        await transaction.payouts.settle_batch(action.distribution_id, action.batch_index, settlement.credited)
+        if action.leg is Leg.CLAIM:
+            await transaction.claims.activated(action)
+        else:
+            await transaction.payouts.settle_batch(action.distribution_id, action.batch_index, settlement.credited)
     return settlement.executed

@@ -14,6 +14,8 @@ saved before a byte of it leaves, a bump likewise. No answer of a node to the by
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError
@@ -28,6 +30,7 @@ from bridge.domain.payouts import (
     Ceilings,
     GasFloor,
     InFlight,
+    Leg,
     Purpose,
     Refusal,
     bump_is_due,
@@ -35,10 +38,12 @@ from bridge.domain.payouts import (
     check_forgotten,
     check_nonces,
     check_recipients,
+    cumulate,
+    leg_of,
     pack_batches,
 )
 from bridge.domain.states import ActionState
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import Address, BlockStamp
 from bridge.ports import (
     Broadcast,
     BroadcastOutcome,
@@ -91,6 +96,7 @@ class Pay:
         lease: Lease,
         ceilings: Ceilings = NO_CEILINGS,
         batch_recipients: int = 200,
+        claims_above: int | None = None,
         bump_after_blocks: int = 5,
         in_flight_max: int = IN_FLIGHT_MAX,
         gas_floor: GasFloor | None = None,
@@ -101,6 +107,7 @@ class Pay:
         self._lease = lease
         self._ceilings = ceilings
         self._batch_recipients = batch_recipients
+        self._claims_above = claims_above
         self._bump_after_blocks = bump_after_blocks
         self._in_flight_max = in_flight_max
         self._gas_floor = gas_floor
@@ -134,13 +141,24 @@ class Pay:
 
     # ── plan ──
     async def _plan(self) -> bool:
-        """One decision becomes a distribution with all its steps, in one commit."""
-        async with self._database.begin(self._lease) as transaction:
-            order = await transaction.payouts.next_order(self._chain.name)
+        """One decision becomes a distribution with all its steps, in one commit. Nobody else plans for this chain, so
+        what was read before is still so then."""
+        entitled: Mapping[Address, int] = {}
+        async with self._database.snapshot() as transaction:
+            order = await transaction.payouts.next_order(self._chain.name, self._claims_above)
             if order is None:
                 return False
-            batches = pack_batches(order.payouts, self._batch_recipients)
-            distribution, calls = self._payer.plan(order, batches)
+            leg = leg_of(len(order.payouts), self._claims_above)
+            if leg is Leg.CLAIM:
+                assert self._payer.claims is not None, "sets are claimed only where there is a contract for it"
+                entitled = await transaction.claims.entitled(order.chain, self._payer.claims, order.asset)
+        if leg is Leg.CLAIM:
+            # A large tree takes seconds, in which the lease must be renewed.
+            leaves = cumulate(entitled, order.payouts)
+            distribution, calls = await asyncio.to_thread(self._payer.plan_claims, order, leaves)
+        else:
+            distribution, calls = self._payer.plan(order, pack_batches(order.payouts, self._batch_recipients))
+        async with self._database.begin(self._lease) as transaction:
             await transaction.payouts.plan(distribution, calls)
         reach(CrashPoint.DISTRIBUTION_PLANNED)
         return True
@@ -284,8 +302,8 @@ class Pay:
     async def _start_one(self, action: Action, view: _View) -> bool:
         """planned → reserved | held | final, or a reason to wait. Returns whether the state changed."""
         verdict = await ask_chain(self._payer, action, view.finalized)
-        if verdict is Verdict.OTHER_CONTENT:
-            return await self._refuse(action, Refusal(verdict.value, temporary=False))
+        if verdict.never:
+            return await self._refuse(action, Refusal(verdict, temporary=False))
         if verdict is Verdict.DONE:
             async with self._database.begin(self._lease) as transaction:
                 if await settle_word(transaction, self._payer, action, view.finalized):

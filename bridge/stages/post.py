@@ -4,8 +4,8 @@
     ───●──────────────●─────────────●───   one step: first everything other stages committed for blocks ≤ through,
        └─ these logs ─┘                    then exactly one journal for each covered log, then the cursor: one commit
 
-A batch is settled by its own journal as soon as both its intent and its BatchExecuted log are there, in whichever order
-they come: with a database that was lost and is rebuilt from the chain, the log comes first.
+A batch is settled by its own journal as soon as both its intent and its log (BatchExecuted, RootActivated) are there,
+in whichever order they come: with a database that was lost and is rebuilt from the chain, the log comes first.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bridge.domain.ledger import (
     book_settlement,
     book_void,
 )
+from bridge.domain.payouts import Leg
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import ChainReader, Database, EventDecoder, Lease, LogFilter, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
@@ -43,25 +44,37 @@ OF_DISTRIBUTOR = (
     "Credited(bytes32 indexed id, address indexed token, address indexed to, uint32 index, uint256 amount)",
     "Withdrawn(address indexed token, address indexed account, address indexed to, uint256 amount)",
 )
+OF_CLAIMS = (
+    (
+        "RootActivated(bytes32 indexed id, address indexed token, bytes32 indexed root, uint256 total, "
+        "uint256 cumulativeTotal, uint64 claimableAt)"
+    ),
+    (
+        "Claimed(address indexed token, address indexed account, address indexed recipient, uint256 amount, "
+        "uint256 cumulative)"
+    ),
+)
+DECLARATIONS = {"vault": OF_VAULT, "distributor": OF_DISTRIBUTOR, "claims": OF_CLAIMS}
 TRANSFERRED, EXECUTED, CREDITED = "token.Transfer", "distributor.BatchExecuted", "distributor.Credited"
+ACTIVATED = "claims.RootActivated"
 
 
 class EventReader:
     """Reads the logs that the books cover."""
 
     def __init__(self, chain: ChainReader, watched: Watched) -> None:
-        transfer = chain.decoder(TRANSFER)
+        transfer, contracts = chain.decoder(TRANSFER), watched.contracts
         self.coverage = Coverage(
-            contracts=(watched.vault, watched.distributor),
+            contracts=tuple(contracts.values()),
             tokens=tuple(token.address for token in watched.tokens if token.address is not None),
             transfer=transfer.topic0,
-            holders=tuple(holder.rjust(32, b"\0") for holder in (watched.vault, watched.distributor)),
+            holders=tuple(holder.rjust(32, b"\0") for holder in contracts.values()),
         )
-        self._names = {watched.vault: "vault", watched.distributor: "distributor"}
+        self._names = {address: name for name, address in contracts.items()}
         self._decoders: dict[tuple[Address, bytes], EventDecoder] = {
-            (contract, decoder.topic0): decoder
-            for contract, declarations in ((watched.vault, OF_VAULT), (watched.distributor, OF_DISTRIBUTOR))
-            for decoder in map(chain.decoder, declarations)
+            (address, decoder.topic0): decoder
+            for name, address in contracts.items()
+            for decoder in map(chain.decoder, DECLARATIONS[name])
         }
         self._decoders |= {(token, transfer.topic0): transfer for token in self.coverage.tokens}
 
@@ -113,6 +126,9 @@ class Post:
         self._lease = lease
         self._logs_per_step = logs_per_step
         self._reader = EventReader(chain, watched)
+        self._contracts = {Leg.PUSH: watched.distributor}
+        if watched.claims is not None:
+            self._contracts[Leg.CLAIM] = watched.claims
 
     async def step(self) -> bool:
         async with self._database.snapshot() as tx:
@@ -172,9 +188,10 @@ class Post:
                 *map(book_intent, facts.intents),
                 *(book_gas(paid, self._watched.native.id) for paid in facts.gas),
             ])  # fmt: skip
-            if facts.intents:  # the chain may have been faster: a database that is rebuilt
-                decided = {intent.distribution_id: intent.at.number for intent in facts.intents}
-                await self._settle(tx, await tx.events.logs_about(at.chain, self._watched.distributor, decided, cursor))
+            for leg, contract in self._contracts.items():  # the chain may have been faster: a database that is rebuilt
+                decided = {each.distribution_id: each.at.number for each in facts.intents if each.leg is leg}
+                if decided:
+                    await self._settle(tx, await tx.events.logs_about(at.chain, contract, decided, cursor))
             if facts.voids:
                 given_up = await tx.bookings.open_batches(facts.voids)
                 await tx.ledger.post([book_void(batch, at, time) for batch in given_up])
@@ -193,7 +210,7 @@ class Post:
         executed: dict[tuple[bytes, int], Log] = {}
         credited: defaultdict[tuple[bytes, int], set[Address]] = defaultdict(set)
         for event in map(self._reader.read, logs):
-            if event.source == EXECUTED:
+            if event.source in (EXECUTED, ACTIVATED):
                 executed.setdefault(batch_of(event), event.log)
             elif event.source == CREDITED:
                 credited[batch_of(event)].add(_address(event.fields["to"]))
@@ -206,8 +223,8 @@ class Post:
 
 
 def batch_of(event: Event) -> tuple[bytes, int]:
-    """The batch (distribution id, index) that an event of the distributor is about."""
-    distribution_id, index = event.fields["id"], event.fields["index"]
+    """The batch (distribution id, index) that an event of the distributor is about; a tree is one batch."""
+    distribution_id, index = event.fields["id"], event.fields.get("index", 0)
     assert isinstance(distribution_id, bytes)
     assert isinstance(index, int)
     return distribution_id, index

@@ -4,12 +4,13 @@ Everything is compared at one finalized block of each chain: the last one that t
 one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
-    balance       vault and distributor in every token, the operator's native coin: books = chain
+    balance       our contracts in every token, the operator's native coin: books = chain
     nonce         transactions the operator sent = slots that were spent
     completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked;
                   in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
     suspense      suspense:in and suspense:out are empty
-    payout        executed batches = intended batches; what is pending = what is in flight; nothing waits for too long
+    payout        executed batches = intended batches; what is pending = what is in flight; nothing waits for too long;
+                  nobody has claimed more than it was given
 
 There is no tolerance of amounts. What cannot be judged yet is skipped, with its cause.
 """
@@ -31,16 +32,27 @@ from bridge.domain.breaks import (
     Reconciliation,
     Spent,
     judge_balance,
+    judge_claims,
     judge_nonce,
     judge_suspense,
     judge_waiting,
 )
 from bridge.domain.errors import RetryableError
 from bridge.domain.events import Block, Event, Log, Value
-from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, Balance, Journal, Watched, book_event, gas_code, log_ref
+from bridge.domain.ledger import (
+    CLAIMABLE,
+    SUSPENSE_IN,
+    SUSPENSE_OUT,
+    Balance,
+    Journal,
+    Watched,
+    book_event,
+    gas_code,
+    log_ref,
+)
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
-from bridge.stages.post import CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
+from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_facts, check_ranges, check_records
 
 INTERVAL_MS = 60_000
@@ -254,10 +266,17 @@ class Reconcile:
         in_flight: defaultdict[AssetId, int] = defaultdict(int)
         for batch in waiting:
             in_flight[batch.asset] += batch.amount
-        pending = {asset: b.credits_pending for (code, asset), b in balances.items() if code == SUSPENSE_OUT}
-        checks = [judge_waiting(at, await tx.audits.time(at), waiting, self._deadline_s)]
+        pending: defaultdict[AssetId, int] = defaultdict(int)
+        for (code, asset), balance in balances.items():
+            if code == SUSPENSE_OUT or code.startswith(CLAIMABLE):
+                pending[asset] += balance.credits_pending
+        claimable = {key: balance.posted for key, balance in balances.items() if key[0].startswith(CLAIMABLE)}
+        checks = [
+            judge_waiting(at, await tx.audits.time(at), waiting, self._deadline_s),
+            judge_claims(at, claimable),
+        ]
         for asset in sorted(pending.keys() | in_flight.keys()):
-            books, rows = pending.get(asset, 0), in_flight[asset]
+            books, rows = pending[asset], in_flight[asset]
             evidence = {"pending": str(books), "in_flight": str(rows)}
             wrong = (Difference(BreakKind.AMOUNT_MISMATCH, "pending payouts", evidence, asset, rows - books),)
             checks.append(
@@ -353,7 +372,8 @@ def _difference(expected: Journal, booked: Journal | None, log: Log) -> Differen
 
 
 def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]:
-    """Executed batches, each with what its recipients got: what left the distributor in its transaction before it."""
+    """Executed batches, each with what its recipients got: what left the distributor in its transaction before it; and
+    activated trees, from which nobody has got anything yet."""
     moved: defaultdict[tuple[bytes, AssetId | None], Counter[Address]] = defaultdict(Counter)
     credited: defaultdict[tuple[bytes, int], Counter[Address]] = defaultdict(Counter)
     for event in events:
@@ -374,6 +394,9 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
                 log=log,
                 credited=frozenset(kept),
             )
+        elif event.source == ACTIVATED:
+            token, total = watched.token(fields["token"]), _int(fields["total"])
+            yield Executed(*batch_of(event), token, total, log_ref(log), None, log, frozenset())
 
 
 def _int(value: Value) -> int:

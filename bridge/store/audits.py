@@ -16,6 +16,7 @@ from bridge.domain.breaks import Spent, Waiting
 from bridge.domain.decisions import Stored
 from bridge.domain.events import Block
 from bridge.domain.ledger import Due, IntendedBatch
+from bridge.domain.payouts import Leg
 from bridge.domain.rules import Window
 from bridge.domain.units import Address, AssetId, BlockStamp
 
@@ -147,7 +148,7 @@ LIVE = """
 """
 
 INTENDED = """
-    SELECT p.distribution_id, p.batch_index, d.asset, p.recipient, p.amount
+    SELECT p.distribution_id, p.batch_index, d.asset, d.leg, p.recipient, p.amount
       FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
       JOIN payouts p USING (distribution_id, batch_index)
       JOIN distributions d USING (distribution_id)
@@ -207,15 +208,17 @@ JOURNALS_WITHOUT_FACT = """
 """
 
 FALSE_OUTCOMES = """
-    -- FULL. Payouts of settled batches whose outcome is not what the settlement booked: void and credited, or paid.
+    -- FULL. Payouts of settled batches whose outcome is not what the settlement booked: void and credited, or posted:
+    -- paid, or claimable.
     SELECT encode(p.distribution_id, 'hex') || ' to 0x' || encode(p.recipient, 'hex')
       FROM payouts p
+      JOIN distributions d USING (distribution_id)
       JOIN journal_keys k ON k.source = 'batch' AND k.ref = encode(p.distribution_id, 'hex') || ':' || p.batch_index
-      JOIN journals j USING (chain, block_number, journal_id)
-      JOIN transfers t USING (chain, block_number, journal_id)
+      JOIN journals j ON (j.chain, j.block_number, j.journal_id) = (k.chain, k.block_number, k.journal_id)
+      JOIN transfers t ON (t.chain, t.block_number, t.journal_id) = (j.chain, j.block_number, j.journal_id)
       JOIN accounts a ON a.account_id = t.debit_account AND a.code = 'payable:0x' || encode(p.recipient, 'hex')
      WHERE k.chain = $1 AND j.kind = 'settlement' AND t.phase IN ('post', 'void')
-       AND p.outcome <> CASE t.phase WHEN 'post' THEN 'paid' ELSE 'credited' END
+       AND p.outcome <> CASE WHEN t.phase = 'void' THEN 'credited' WHEN d.leg = 'claim' THEN 'claimable' ELSE 'paid' END
      ORDER BY 1 LIMIT $2
 """
 
@@ -280,8 +283,12 @@ class Audits:
         ids, indexes = [batch[0] for batch in batches], [batch[1] for batch in batches]
         rows = await self._connection.fetch(INTENDED, ids, indexes)
         return {
-            key: IntendedBatch(*key, asset, tuple(Due(key[1], row["recipient"], row["amount"]) for row in group))
-            for (*key_, asset), group in groupby(rows, key=itemgetter("distribution_id", "batch_index", "asset"))
+            key: IntendedBatch(
+                *key, asset, tuple(Due(key[1], row["recipient"], row["amount"]) for row in group), Leg(leg)
+            )
+            for (*key_, asset, leg), group in groupby(
+                rows, key=itemgetter("distribution_id", "batch_index", "asset", "leg")
+            )
             for key in [(key_[0], key_[1])]
         }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.domain.events import Block, Log
 from bridge.domain.ledger import Coverage, Decided, Due, GasPaid, IntendedBatch, Intent, Share, Unbooked
+from bridge.domain.payouts import Leg
 from bridge.domain.units import Address, BlockStamp
 from bridge.store.log_rows import to_log
 
@@ -58,7 +59,7 @@ ALLOCATIONS = """
 """
 
 INTENTS = """
-    SELECT d.distribution_id, d.rule, d.asset, e.chain, e.block_number, e.block_hash,
+    SELECT d.distribution_id, d.rule, d.asset, d.leg, e.chain, e.block_number, e.block_hash,
            COALESCE(block_time(e.chain, e.block_number), e.window_end) AS valid_at
       FROM distributions d JOIN decisions e USING (decision_id)
      WHERE d.distribution_id = ANY($1)
@@ -99,7 +100,7 @@ BOOKABLE = {
 
 # Batches whose intent is booked and that no settlement or void has closed.
 OPEN_BATCHES = """
-    SELECT p.distribution_id, p.batch_index, p.recipient, p.amount, d.asset
+    SELECT p.distribution_id, p.batch_index, p.recipient, p.amount, d.asset, d.leg
       FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
       JOIN payouts p USING (distribution_id, batch_index)
       JOIN distributions d USING (distribution_id)
@@ -175,7 +176,10 @@ class Bookings:
         groups: defaultdict[tuple[bytes, int], list[asyncpg.Record]] = defaultdict(list)
         for row in await self._connection.fetch(OPEN_BATCHES, ids, indexes):
             groups[row["distribution_id"], row["batch_index"]].append(row)
-        return [IntendedBatch(*key, rows[0]["asset"], tuple(map(_due, rows))) for key, rows in groups.items()]
+        return [
+            IntendedBatch(*key, rows[0]["asset"], tuple(map(_due, rows)), Leg(rows[0]["leg"]))
+            for key, rows in groups.items()
+        ]
 
     async def _decisions(self, ids: Sequence[bytes]) -> tuple[Decided, ...]:
         if not ids:
@@ -212,6 +216,7 @@ class Bookings:
                 at=_stamp(row),
                 valid_at=row["valid_at"],
                 dues=tuple(dues[row["distribution_id"]]),
+                leg=Leg(row["leg"]),
             )
             for row in await self._connection.fetch(INTENTS, ids)
         )

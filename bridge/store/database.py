@@ -22,6 +22,7 @@ from bridge.store.audits import Audits
 from bridge.store.bookings import Bookings
 from bridge.store.breaks import Breaks
 from bridge.store.chains import Chains
+from bridge.store.claims import Claims
 from bridge.store.conditions import Conditions
 from bridge.store.confirmations import Confirmations
 from bridge.store.dead_letters import DeadLetters
@@ -77,6 +78,10 @@ class Transaction:
     @cached_property
     def payouts(self) -> Payouts:
         return Payouts(self.connection)
+
+    @cached_property
+    def claims(self) -> Claims:
+        return Claims(self.connection)
 
     @cached_property
     def conditions(self) -> Conditions:

@@ -23,6 +23,7 @@ from bridge.domain.payouts import (
     Inclusion,
     InFlight,
     Landed,
+    Leg,
     Order,
     Payout,
     PlannedCall,
@@ -40,25 +41,32 @@ if TYPE_CHECKING:
     from bridge.store.connection import Connection
 
 NEXT_ORDER = """
+    -- Each tree of a token builds on the one before, so no other is planned until that one can be relied on
     SELECT d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, d.total
       FROM decisions d
      WHERE d.chain = $1 AND d.verdict = 'pay'
        AND NOT EXISTS (SELECT FROM distributions p WHERE p.decision_id = d.decision_id)
-     ORDER BY d.window_end, d.rule
+       AND NOT ($2::BIGINT IS NOT NULL
+                AND (SELECT count(*) FROM allocations a WHERE a.decision_id = d.decision_id) > $2
+                AND EXISTS (SELECT FROM distributions t JOIN distribution_states v USING (distribution_id)
+                             WHERE t.chain = d.chain AND t.asset = d.asset AND t.leg = 'claim'
+                               AND v.state NOT IN ('final', 'void')))
+     ORDER BY d.decision_number
      LIMIT 1
 """
 ALLOCATIONS = "SELECT recipient, amount FROM allocations WHERE decision_id = $1 ORDER BY recipient"
 
 INSERT_DISTRIBUTION = """
     INSERT INTO distributions
-        (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, content_hash)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, content_hash, leg)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 INSERT_ACTION = """
-    INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target) VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target, reason)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 DISTRIBUTION = """
-    SELECT p.distribution_id, p.content_hash, p.total,
+    SELECT p.distribution_id, p.content_hash, p.total, p.leg,
            d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end
       FROM distributions p JOIN decisions d USING (decision_id)
      WHERE p.distribution_id = $1
@@ -71,7 +79,7 @@ BATCHES = """
 
 _ACTION = """
     a.action_id, a.distribution_id, a.chain, a.ordinal, a.kind, a.state, a.reason, a.target, a.payload,
-    d.content_hash, e.block_number AS decided_at
+    d.content_hash, d.leg, e.block_number AS decided_at
 """
 PLANNED = f"""
     -- A batch may go as soon as its proposal is in a block and succeeded: nonces keep them in order, and where a reorg
@@ -79,7 +87,7 @@ PLANNED = f"""
     SELECT {_ACTION}
       FROM actions a JOIN distributions d USING (distribution_id) JOIN decisions e USING (decision_id)
       JOIN actions proposal ON proposal.distribution_id = a.distribution_id AND proposal.ordinal = 0
-     WHERE a.chain = $1 AND a.state = 'planned'
+     WHERE a.chain = $1 AND a.state = 'planned' AND (d.leg = 'push' OR d.published_at IS NOT NULL)
        AND (a.ordinal = 0 OR proposal.state = 'final' OR proposal.state = 'included' AND NOT EXISTS (
                SELECT FROM attempts t JOIN slots s USING (slot_id)
                 WHERE s.action_id = proposal.action_id AND NOT t.succeeded))
@@ -236,17 +244,19 @@ VOID_HELD = "UPDATE actions SET state = 'void', reason = $2, updated_at = now() 
 NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
 
 SUMMARIES = """
-    SELECT p.distribution_id, p.decision_id, p.chain, p.rule, p.asset, p.total, p.recipients, p.batches, v.state,
+    SELECT p.distribution_id, p.decision_id, p.chain, p.rule, p.asset, p.total, p.recipients, p.batches, p.leg, v.state,
            p.created_at, d.window_start, d.window_end,
            b.timestamp AS decided_block_timestamp, b.added_at AS decided_block_added_at,
-           last.block_number AS last_block_number, told.final_at, paid.paid_total, paid.credited_total
+           last.block_number AS last_block_number, told.final_at, paid.paid_total, paid.credited_total,
+           paid.claimable_total
       FROM distributions p
       JOIN decisions d USING (decision_id)
       JOIN distribution_states v USING (distribution_id)
       LEFT JOIN blocks b ON b.chain = d.chain AND b.number = d.block_number AND b.hash = d.block_hash
       LEFT JOIN LATERAL (
           SELECT COALESCE(sum(amount) FILTER (WHERE outcome = 'paid'), 0) AS paid_total,
-                 COALESCE(sum(amount) FILTER (WHERE outcome = 'credited'), 0) AS credited_total
+                 COALESCE(sum(amount) FILTER (WHERE outcome = 'credited'), 0) AS credited_total,
+                 COALESCE(sum(amount) FILTER (WHERE outcome = 'claimable'), 0) AS claimable_total
             FROM payouts o WHERE o.distribution_id = p.distribution_id
       ) AS paid ON TRUE
       LEFT JOIN LATERAL (
@@ -283,6 +293,10 @@ STEPS = """
 """
 
 
+AWAITS_PROOFS = "its proofs are not published yet"
+"""Why the steps of a claim distribution wait at first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One action as people see it, with its newest slot and the attempt that counts."""
@@ -317,6 +331,7 @@ class Summary:
     total: int  # atoms
     recipients: int
     batches: int
+    leg: str
     state: str
     created_at: datetime
     window_start: int  # seconds, chain time; half-open
@@ -326,6 +341,7 @@ class Summary:
     last_block_number: int | None  # of the last final transaction
     paid_total: int  # atoms that reached their recipients
     credited_total: int  # atoms that wait for a withdrawal by their recipients
+    claimable_total: int  # atoms that its accounts may claim, or have claimed
     final_at: datetime | None  # when its last step became final, database time
     steps: tuple[Step, ...]
 
@@ -346,8 +362,8 @@ class Payouts:
         self._connection = connection
 
     # ── plan ──
-    async def next_order(self, chain: str) -> Order | None:
-        row = await self._connection.fetchrow(NEXT_ORDER, chain)
+    async def next_order(self, chain: str, claims_above: int | None) -> Order | None:
+        row = await self._connection.fetchrow(NEXT_ORDER, chain, claims_above)
         if row is None:
             return None
         allocations = await self._connection.fetch(ALLOCATIONS, row["decision_id"])
@@ -366,6 +382,7 @@ class Payouts:
             sum(len(batch.payouts) for batch in batches),
             len(batches),
             distribution.content_hash,
+            distribution.leg,
         )
         await self._connection.copy_records_to_table(
             "payouts",
@@ -376,10 +393,11 @@ class Payouts:
                 for payout in batch.payouts
             ],
         )
+        reason = AWAITS_PROOFS if distribution.leg is Leg.CLAIM else None
         await self._connection.executemany(
             INSERT_ACTION,
             [
-                (distribution.distribution_id, call.ordinal, call.kind, order.chain, call.payload, call.target)
+                (distribution.distribution_id, call.ordinal, call.kind, order.chain, call.payload, call.target, reason)
                 for call in calls
             ],
         )
@@ -395,7 +413,7 @@ class Payouts:
             payouts.setdefault(one["batch_index"], []).append(Payout(Address(one["recipient"]), one["amount"]))
         batches = tuple(Batch(index, tuple(members)) for index, members in payouts.items())
         order = _order(row, tuple(payout for batch in batches for payout in batch.payouts))
-        return Distribution(distribution_id, order, row["content_hash"], batches)
+        return Distribution(distribution_id, order, row["content_hash"], batches, Leg(row["leg"]))
 
     # ── what there is to do ──
     async def planned(self, chain: str, limit: int) -> list[Action]:
@@ -617,6 +635,7 @@ def _action(row: asyncpg.Record) -> Action:
         row["payload"],
         row["content_hash"],
         row["decided_at"],
+        Leg(row["leg"]),
     )
 
 

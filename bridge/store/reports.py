@@ -69,7 +69,7 @@ ASSETS = "SELECT asset AS id, chain, symbol, decimals, address FROM assets ORDER
 # Recipients are summed: a report of a million recipients is as long as one of ten.
 FLOWS = """
     WITH codes AS (
-        SELECT account_id, CASE WHEN code ~ '^(payable|owed_on_chain|external):' THEN split_part(code, ':', 1)
+        SELECT account_id, CASE WHEN code ~ '^(payable|owed_on_chain|claimable|external):' THEN split_part(code, ':', 1)
                                 ELSE code END AS code
           FROM accounts
     )
@@ -131,6 +131,8 @@ DISTRIBUTIONS = """
            (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'paid') AS paid,
            (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'credited')
                AS credited,
+           (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'claimable')
+               AS claimable,
            ARRAY(SELECT t.tx_id FROM actions a JOIN slots USING (action_id) JOIN attempts t USING (slot_id)
                   WHERE a.distribution_id = d.distribution_id AND t.block_number IS NOT NULL
                   ORDER BY a.ordinal, t.attempt_id) AS tx_ids

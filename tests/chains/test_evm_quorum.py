@@ -18,12 +18,18 @@ from bridge.chains.evm.rpc import EvmRpc, RpcRefused
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.chains.fake.chain import FakeChain
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, RetryableError
+from bridge.domain.payouts import Action, ActionKind
+from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.simulation.wallets import Wallet
 from tests.chains.nodes import Lie, Node, Refuse
 
 AT = BlockStamp("nodes", 5, b"\x05" * 32)
-ID, TX_ID = b"\x01" * 32, b"\x02" * 32
+ID, TX_ID, DISTRIBUTOR = b"\x01" * 32, b"\x02" * 32, Address(b"\x02" * 20)
+PROPOSAL, BATCH = (
+    Action(n, ID, "nodes", n, kind, ActionState.PLANNED, None, DISTRIBUTOR, b"", bytes(32), 0)
+    for n, kind in enumerate((ActionKind.PROPOSE, ActionKind.EXECUTE))
+)
 WORD = "0x" + "00" * 31 + "01"
 RECEIPT = {
     "blockNumber": "0x5",
@@ -77,7 +83,7 @@ async def listen(tmp_path: Path) -> AsyncIterator[Listen]:
                 rpc=rpc,
                 signer=signer,
                 vault=Address(b"\x01" * 20),
-                distributor=Address(b"\x02" * 20),
+                distributor=DISTRIBUTOR,
                 ceilings=FeeCeilings(max_fee=10, priority_fee=1),
             )
             return Ears(rpc, reader, payer)
@@ -100,8 +106,8 @@ def refuses(code: int, message: str) -> Lie:
 
 
 READS: dict[str, tuple[Callable[[Ears], Awaitable[object]], str, object]] = {
-    "executed": (lambda ears: ears.payer.executed(ID, 0, AT), "eth_call", "0x" + "00" * 32),
-    "proposed": (lambda ears: ears.payer.proposed(ID, AT), "eth_call", "0x" + "00" * 32),
+    "executed": (lambda ears: ears.payer.executed(BATCH, AT), "eth_call", "0x" + "00" * 32),
+    "proposed": (lambda ears: ears.payer.proposed(PROPOSAL, AT), "eth_call", "0x" + "00" * 32),
     "nonce": (lambda ears: ears.reader.sequence(Address(bytes(20)), AT), "eth_getTransactionCount", "0x8"),
     "balance": (
         lambda ears: ears.reader.balance(Address(bytes(20)), AssetId("eip155:1/slip44:60"), AT),
@@ -172,13 +178,13 @@ async def test_quorum__receipts_that_differ_in_what_does_not_count__agree(listen
 async def test_quorum__both_say_it_reverts__that_is_the_answer(listen: Listen):
     ears = await listen(refuses(3, "execution reverted"), refuses(3, "execution reverted: other words"))
     with pytest.raises(RpcRefused, match="reverted"):
-        await ears.payer.executed(ID, 0, AT)
+        await ears.payer.executed(BATCH, AT)
 
 
 async def test_quorum__one_says_it_reverts__nothing_is_said(listen: Listen):
     ears = await listen(None, refuses(3, "execution reverted"))
     with pytest.raises(ChainDisagrees):
-        await ears.payer.executed(ID, 0, AT)
+        await ears.payer.executed(BATCH, AT)
 
 
 async def test_quorum__nobody_knows_the_block__disagrees(listen: Listen):

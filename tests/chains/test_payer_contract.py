@@ -265,19 +265,19 @@ async def test_plan__other_amounts__same_id_and_other_content(scene: Scene):
 async def test_pay__proposal_and_batches__land_and_the_chain_says_so_by_block(scene: Scene):
     distribution, (propose, *batches) = plan(scene)
     payer, before, sender = scene.payer, await scene.head(), Sender(scene)
-    assert await payer.proposed(distribution.distribution_id, before) is None
+    assert await payer.proposed(propose, before) is None
     _, inclusion, logs = await sender.land(propose)
     assert inclusion.succeeded
     assert inclusion.block == await scene.head()
     assert inclusion.fee_paid > 0
     assert payer.settlement(propose, logs).executed
-    assert await payer.proposed(distribution.distribution_id, inclusion.block) == distribution.content_hash
-    assert await payer.proposed(distribution.distribution_id, before) is None
+    assert await payer.proposed(propose, inclusion.block) == distribution.content_hash
+    assert await payer.proposed(propose, before) is None
     for index, batch in enumerate(batches):
-        assert not await payer.executed(distribution.distribution_id, index, await scene.head())
+        assert not await payer.executed(batch, await scene.head())
         _, inclusion, logs = await sender.land(batch)
         assert inclusion.succeeded
-        assert await payer.executed(distribution.distribution_id, index, inclusion.block)
+        assert await payer.executed(batch, inclusion.block)
         assert payer.settlement(batch, logs).executed
         assert payer.settlement(batch, logs).credited == frozenset()
         assert not payer.settlement(batches[index - 1], logs).executed, "another batch's events do not count"
@@ -352,7 +352,7 @@ async def test_sign__replacement__an_eighth_more_same_nonce_and_one_of_the_two_l
 
 
 async def test_sign__cancel__replaces_the_payment_and_does_nothing(scene: Scene):
-    distribution, (propose, *_) = plan(scene)
+    _, (propose, *_) = plan(scene)
     payment = await Sender(scene).sign(propose)
     await scene.payer.broadcast(payment.signed.raw)
     slot = Slot(1, scene.payer.account, 0, payment.signed.gas_limit, SlotState.LIVE)
@@ -364,7 +364,7 @@ async def test_sign__cancel__replaces_the_payment_and_does_nothing(scene: Scene)
     [inclusion] = await scene.payer.inclusions(cancel.tx_id)
     assert (inclusion.succeeded, logs) == (True, [])
     assert await scene.payer.inclusions(payment.signed.tx_id) == ()
-    assert await scene.payer.proposed(distribution.distribution_id, inclusion.block) is None
+    assert await scene.payer.proposed(propose, inclusion.block) is None
 
 
 async def test_sign__bumps_without_end__stop_at_the_ceiling(scene: Scene):
@@ -387,13 +387,13 @@ async def test_reorg__receipt_is_gone__old_block_is_unknown_and_the_same_bytes_l
     await scene.reorg(1)
     assert await scene.payer.inclusions(attempt.signed.tx_id) == ()
     with pytest.raises(RetryableError):
-        await scene.payer.proposed(distribution.distribution_id, inclusion.block)
-    assert await scene.payer.proposed(distribution.distribution_id, await scene.head()) is None
+        await scene.payer.proposed(propose, inclusion.block)
+    assert await scene.payer.proposed(propose, await scene.head()) is None
     assert (await scene.payer.broadcast(attempt.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
     await scene.mine()
     [again] = await scene.payer.inclusions(attempt.signed.tx_id)
     assert again.block != inclusion.block
-    assert await scene.payer.proposed(distribution.distribution_id, again.block) == distribution.content_hash
+    assert await scene.payer.proposed(propose, again.block) == distribution.content_hash
 
 
 # ── Our contracts ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -401,7 +401,7 @@ async def test_evm__ids_and_hashes__agree_with_the_contracts(anvil: AnvilScene):
     distribution, (propose, batch, _) = plan(anvil)
     sender = Sender(anvil)
     await sender.land(propose)  # the contract computes id and content hash itself
-    assert await anvil.payer.proposed(distribution.distribution_id, await anvil.head()) == distribution.content_hash
+    assert await anvil.payer.proposed(propose, await anvil.head()) == distribution.content_hash
     await sender.land(batch)  # and checks the batch's hash
     balance = await anvil.anvil.call(
         "eth_call",
@@ -499,7 +499,7 @@ async def test_evm__chain_with_and_without_a_base_fee__paid_bumped_and_cancelled
     assert second is not None
     assert (await anvil.payer.broadcast(second.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
     await anvil.mine()
-    assert await anvil.payer.proposed(distribution.distribution_id, await anvil.head()) == distribution.content_hash
+    assert await anvil.payer.proposed(propose, await anvil.head()) == distribution.content_hash
     payment = await sender.sign(batch)
     slot = Slot(1, anvil.payer.account, 1, payment.signed.gas_limit, SlotState.LIVE)
     cancel = await anvil.payer.sign(batch, slot, payment, Purpose.CANCEL)

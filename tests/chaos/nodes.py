@@ -138,13 +138,17 @@ class Payer(Network):
             return False  # an endpoint that does not answer denies nothing
         return await super().disowned(tx_ids, at)
 
-    async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
+    async def executed(self, action: Action, at: BlockStamp) -> bool:
         await ask(self._process, "executed")
-        return await super().executed(distribution_id, batch_index, at)
+        return await super().executed(action, at)
 
-    async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
+    async def proposed(self, action: Action, at: BlockStamp) -> bytes | None:
         await ask(self._process, "proposed")
-        return await super().proposed(distribution_id, at)
+        return await super().proposed(action, at)
+
+    async def proposed_otherwise(self, proposal: Action, at: BlockStamp) -> bool:
+        await ask(self._process, "proposed_otherwise")
+        return await super().proposed_otherwise(proposal, at)
 
     def _orphaned(self, tx_id: bytes) -> list[Inclusion]:
         canonical = {entry.block.hash for entry in self.chain.blocks}

@@ -224,7 +224,7 @@ def test_reports__any_flows__every_statement_adds_up(flows: list[Flow]):
 def test_waterfall__does_not_add_up__refused():
     zero, one = Amount(0, USDX), Amount(1, USDX)
     with pytest.raises(AssertionError, match="leaks"):
-        Waterfall(USDX, zero, one, zero, zero, zero, zero, zero, zero, zero, zero)
+        Waterfall(USDX, zero, one, zero, zero, zero, zero, zero, zero, zero, zero, zero)
 
 
 def test_to_json__amounts__strings_of_atoms():

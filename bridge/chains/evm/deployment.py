@@ -1,4 +1,5 @@
-"""Puts timelock, vault and distributor on a chain and hands every right over; the deployer keeps none.
+"""Puts timelock, vault, distributor and, where sets are claimed, claims on a chain and hands every right over; the
+deployer keeps none.
 
 plan ─► step by step:  nothing saved ─sign, save─► attempt ─send─► included ─► next step
                                                      └─ not included for some blocks: a dearer attempt, saved first
@@ -36,6 +37,14 @@ from bridge.ports import Signer
 
 BUMP_AFTER_BLOCKS = 5
 
+ARTIFACT_OF = {
+    "timelock": "AdminTimelock",
+    "vault": "SurplusVault",
+    "distributor": "Distributor",
+    "claims": "Claims",
+}
+"""In the order in which they are made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -47,6 +56,7 @@ class Order:
     delay_s: int
     approval_lifetime_s: int
     admin_delay_s: int
+    activation_delay_s: int | None = None  # of trees; without it there is no contract to claim from
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +81,38 @@ def contract_address(creator: Address, nonce: int) -> Address:
 
 
 def make_plan(order: Order, deployer: Address, first_nonce: int) -> Plan:
-    """Timelock, vault and distributor; their rights and limits; last, the deployer gives its own away."""
-    names = ("timelock", "vault", "distributor")
+    """The contracts; their rights and limits; last, the deployer gives its own away."""
+    names = [name for name in ARTIFACT_OF if name != "claims" or order.activation_delay_s is not None]
     contracts = {name: contract_address(deployer, first_nonce + index) for index, name in enumerate(names)}
-    timelock, vault, distributor = (Artifact.load(name) for name in ("AdminTimelock", "SurplusVault", "Distributor"))
+    artifacts = {name: Artifact.load(ARTIFACT_OF[name]) for name in names}
     admins = [_hex(admin) for admin in sorted(order.roles["timelock", "PROPOSER_ROLE"])]
-    made = {
-        "timelock": timelock.creation(order.admin_delay_s, admins),
-        "vault": vault.creation(_hex(deployer), order.epoch_s),
-        "distributor": distributor.creation(
-            _hex(deployer), _hex(contracts["vault"]), order.delay_s, order.approval_lifetime_s
-        ),
+    gate = (_hex(deployer), _hex(contracts["vault"]), order.delay_s, order.approval_lifetime_s)
+    arguments: dict[str, tuple[object, ...]] = {
+        "timelock": (order.admin_delay_s, admins),
+        "vault": (_hex(deployer), order.epoch_s),
+        "distributor": gate,
+        "claims": (*gate, order.activation_delay_s),
     }
-    roles = all_roles(order.roles, contracts)
-    artifacts = {"vault": vault, "distributor": distributor}
-    steps = [Step(f"make {name}", None, data) for name, data in made.items()]
+    steps = [Step(f"make {name}", None, artifacts[name].creation(*arguments[name])) for name in names]
+
+    def call(name: str, contract: str, function: str, *arguments: object) -> None:
+        steps.append(Step(name, contracts[contract], artifacts[contract].call(function, *arguments)))
+
     for token, limits in sorted(order.limits.items()):
-        set_limits = vault.call("setLimits", _hex(token), limits.floor, limits.cap_per_epoch)
-        steps.append(Step(f"limits of {_hex(token)}", contracts["vault"], set_limits))
-        if limits.auto_per_epoch:
-            allow = distributor.call("setAutoLimit", _hex(token), limits.auto_per_epoch)
-            steps.append(Step(f"auto-limit of {_hex(token)}", contracts["distributor"], allow))
+        call(f"limits of {_hex(token)}", "vault", "setLimits", _hex(token), limits.floor, limits.cap_per_epoch)
+        autos = {"distributor": limits.auto_per_epoch, "claims": limits.claims_auto_per_epoch}
+        for contract in names:
+            if autos.get(contract):
+                call(f"auto-limit of {_hex(token)}", contract, "setAutoLimit", _hex(token), autos[contract])
+    roles, owned = all_roles(order.roles, contracts), names[1:]  # the timelock is made with its roles
     # The admin's role last: it is what all other steps need.
-    for contract, role in sorted(ROLES, key=lambda pair: pair[1] == "DEFAULT_ADMIN_ROLE"):
-        for holder in sorted(roles[contract, role]) if contract in artifacts else ():
-            grant = artifacts[contract].call("grantRole", role_id(role), _hex(holder))
-            steps.append(Step(f"{role} of {contract} to {_hex(holder)}", contracts[contract], grant))
-    for contract, artifact in artifacts.items():
-        renounce = artifact.call("renounceRole", role_id("DEFAULT_ADMIN_ROLE"), _hex(deployer))
-        steps.append(Step(f"the deployer renounces {contract}", contracts[contract], renounce))
+    granted = [(contract, role) for contract in owned for role in ROLES[contract]]
+    for contract, role in sorted(granted, key=lambda pair: pair[1] == "DEFAULT_ADMIN_ROLE"):
+        for holder in sorted(roles[contract, role]):
+            call(f"{role} of {contract} to {_hex(holder)}", contract, "grantRole", role_id(role), _hex(holder))
+    for contract in owned:
+        admin = role_id("DEFAULT_ADMIN_ROLE")
+        call(f"the deployer renounces {contract}", contract, "renounceRole", admin, _hex(deployer))
     return Plan(tuple(steps), contracts, roles)
 
 

@@ -16,26 +16,22 @@ from bridge.domain.units import Address
 HOLDERS_MAX = 64
 """More holders of one role than people can oversee are reported as a number, by the count that differs."""
 
-SETTINGS = (
-    ("timelock", "getMinDelay"),
-    ("vault", "epochLength"),
-    ("distributor", "delay"),
-    ("distributor", "approvalLifetime"),
-)
-ROLES = (
-    ("timelock", "DEFAULT_ADMIN_ROLE"),
-    ("timelock", "PROPOSER_ROLE"),
-    ("timelock", "EXECUTOR_ROLE"),
-    ("timelock", "CANCELLER_ROLE"),
-    ("vault", "DEFAULT_ADMIN_ROLE"),
-    ("vault", "DISTRIBUTOR_ROLE"),
-    ("vault", "GUARDIAN_ROLE"),
-    ("distributor", "DEFAULT_ADMIN_ROLE"),
-    ("distributor", "PROPOSER_ROLE"),
-    ("distributor", "APPROVER_ROLE"),
-    ("distributor", "GUARDIAN_ROLE"),
-)
-GOVERNED = ("timelock", "vault", "distributor")
+_GATE_ROLES = ("DEFAULT_ADMIN_ROLE", "PROPOSER_ROLE", "APPROVER_ROLE", "GUARDIAN_ROLE")
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "timelock": ("DEFAULT_ADMIN_ROLE", "PROPOSER_ROLE", "EXECUTOR_ROLE", "CANCELLER_ROLE"),
+    "vault": ("DEFAULT_ADMIN_ROLE", "DISTRIBUTOR_ROLE", "GUARDIAN_ROLE"),
+    "distributor": _GATE_ROLES,
+    "claims": _GATE_ROLES,
+}
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "timelock": ("getMinDelay",),
+    "vault": ("epochLength",),
+    "distributor": ("delay", "approvalLifetime"),
+    "claims": ("delay", "approvalLifetime", "activationDelay"),
+}
+"""By contract; view functions that return a number."""
+GATES = ("distributor", "claims")
+"""What takes money out of the vault."""
 
 
 def role_id(role: str) -> bytes:
@@ -47,26 +43,32 @@ def all_roles(
     people: Mapping[tuple[str, str], frozenset[Address]], contracts: Mapping[str, Address]
 ) -> dict[tuple[str, str], frozenset[Address]]:
     """Every holder of every role: those of `people`, and those that our contracts hold of each other."""
-    timelock, distributor = frozenset({contracts["timelock"]}), frozenset({contracts["distributor"]})
     return {
         **people,
-        ("timelock", "DEFAULT_ADMIN_ROLE"): timelock,
-        ("vault", "DEFAULT_ADMIN_ROLE"): timelock,
-        ("vault", "DISTRIBUTOR_ROLE"): distributor,
-        ("distributor", "DEFAULT_ADMIN_ROLE"): timelock,
+        **{(contract, "DEFAULT_ADMIN_ROLE"): frozenset({contracts["timelock"]}) for contract in contracts},
+        ("vault", "DISTRIBUTOR_ROLE"): frozenset(contracts[gate] for gate in GATES if gate in contracts),
     }
 
 
 async def read_governance(
     rpc: EvmRpc, contracts: Mapping[str, Address], tokens: Mapping[str, Address], block_hash: bytes
 ) -> Governance:
-    """All of it at block `block_hash`. `tokens` by symbol. Raises ChainDisagrees for a contract that is not ours."""
+    """All of it at block `block_hash`. `contracts` are the governed ones, `tokens` by symbol.
+
+    Raises ChainDisagrees for a contract that is not ours.
+    """
     views = _Views(rpc, contracts, block_hash)
     return Governance(
-        code={contract: await views.code_hash(contract) for contract in GOVERNED},
-        roles={(contract, role): await views.holders(contract, role) for contract, role in ROLES},
+        code={contract: await views.code_hash(contract) for contract in contracts},
+        roles={
+            (contract, role): await views.holders(contract, role) for contract in contracts for role in ROLES[contract]
+        },
         limits={symbol: await views.limits(token) for symbol, token in tokens.items()},
-        settings={(contract, name): await views.number(contract, f"{name}()") for contract, name in SETTINGS},
+        settings={
+            (contract, name): await views.number(contract, f"{name}()")
+            for contract in contracts
+            for name in SETTINGS[contract]
+        },
     )
 
 
@@ -105,7 +107,10 @@ class _Views:
     async def limits(self, token: Address) -> TokenLimits:
         address = "0x" + token.hex()
         floor, cap = await self._view("vault", "limits(address)", ["uint256", "uint256"], address)
-        return TokenLimits(floor, cap, await self.number("distributor", "autoLimit(address)", address))
+        autos = {
+            gate: await self.number(gate, "autoLimit(address)", address) for gate in GATES if gate in self._contracts
+        }
+        return TokenLimits(floor, cap, autos["distributor"], autos.get("claims", 0))
 
     async def number(self, contract: str, signature: str, *arguments: object) -> int:
         (value,) = await self._view(contract, signature, ["uint256"], *arguments)

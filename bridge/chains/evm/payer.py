@@ -1,6 +1,7 @@
-"""The sending side of an EVM chain: call data of the Distributor, nonces, fees, and what nodes answer.
+"""The sending side of an EVM chain: call data of our contracts, nonces, fees, and what nodes answer.
 
-order ─plan─► propose(…), executeBatch(0), executeBatch(1), …
+order ─plan─► push:  propose(…), executeBatch(0), executeBatch(1), …      Distributor
+              claim: proposeRoot(…), activate()                          Claims
 preflight     eth_call and eth_estimateGas on top of a named block, from the operator's account
 sign          EIP-1559 (legacy where the chain has no base fee), saved by the stage before it is sent
 broadcast     to every endpoint; no answer proves that a transaction failed
@@ -17,7 +18,9 @@ from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from bridge.chains.evm.abi import encode_call, selector
+from bridge.chains.evm.claim_plan import plan_tree
 from bridge.chains.evm.culprits import Culprits
+from bridge.chains.evm.distributions import derive_id, token_of
 from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts, revert_data
 from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity
@@ -31,6 +34,7 @@ from bridge.domain.payouts import (
     Distribution,
     Inclusion,
     Landed,
+    Leg,
     Order,
     Payout,
     PlannedCall,
@@ -54,10 +58,16 @@ PROPOSE = "propose(bytes32,uint64,uint64,address,uint256,uint32,bytes32[],bytes3
 EXECUTE = "executeBatch(bytes32,uint32,address[],uint256[])"
 EXECUTED = "executed(bytes32,uint32)"
 PROPOSAL = "proposal(bytes32)"
+ROOT_PROPOSAL = ("bytes32", "address", "uint256", "uint256", "bytes32", "uint32", "bool")
+"""What `proposal` of Claims returns: content hash, token, total, cumulative total, root, accounts, activated."""
 
 PROPOSED_TOPIC = keccak(b"Proposed(bytes32,bytes32,address,uint64,uint64,uint256,uint32,uint32,bytes32,bytes32,string)")
 BATCH_EXECUTED_TOPIC = keccak(b"BatchExecuted(bytes32,uint32,address,uint256,uint256)")
 CREDITED_TOPIC = keccak(b"Credited(bytes32,address,address,uint32,uint256)")
+ROOT_PROPOSED_TOPIC = keccak(
+    b"RootProposed(bytes32,bytes32,address,uint64,uint64,uint256,uint32,uint256,bytes32,bytes32,bytes32,string)"
+)
+ROOT_ACTIVATED_TOPIC = keccak(b"RootActivated(bytes32,address,bytes32,uint256,uint256,uint64)")
 
 
 class EvmPayer:
@@ -73,9 +83,13 @@ class EvmPayer:
         vault: Address,
         distributor: Address,
         ceilings: FeeCeilings,
+        claims: Address | None = None,
+        claims_uri: str | None = None,
         reverts: Reverts | None = None,
     ) -> None:
+        """`claims_uri`: where claimants find the files of a distribution, each under its id; told on chain."""
         self.account = signer.account
+        self.claims = claims
         self._chain = chain
         self._chain_id = chain_id
         self._rpc = rpc
@@ -83,20 +97,18 @@ class EvmPayer:
         self._vault = vault
         self._distributor = distributor
         self._ceilings = ceilings
+        self._claims_uri = claims_uri
         self._reverts = reverts or Reverts.of_our_contracts()
 
     # ── plan ──
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
-        return frozenset({self._vault, self._distributor, token_of(asset)})
+        ours = {self._vault, self._distributor} | ({self.claims} if self.claims is not None else set())
+        return frozenset({*ours, token_of(asset)})
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         token, rule_id = token_of(order.asset), keccak(order.rule.encode())
-        distribution_id = keccak(
-            encode(
-                ["uint256", "address", "bytes32", "uint64", "uint64", "address"],
-                [self._chain_id, self._distributor, rule_id, order.window_start, order.window_end, token],
-            )
-        )
+        window = (order.window_start, order.window_end)
+        distribution_id = derive_id(self._chain_id, self._distributor, rule_id, window, token)
         payloads = [_batch_arguments(distribution_id, batch) for batch in batches]
         hashes = [keccak(payload) for payload in payloads]
         recipients = sum(len(batch.payouts) for batch in batches)
@@ -125,6 +137,11 @@ class EvmPayer:
         ]
         return Distribution(distribution_id, order, content_hash, tuple(batches)), tuple(calls)
 
+    def plan_claims(self, order: Order, leaves: Sequence[Payout]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
+        if self.claims is None:
+            raise HoldError(f"{self._chain} has no contract to claim from")
+        return plan_tree(order, leaves, chain_id=self._chain_id, contract=self.claims, uri=self._claims_uri)
+
     # ── simulate ──
     async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
         market = await read_market(self._rpc, at)
@@ -137,7 +154,7 @@ class EvmPayer:
             estimate = quantity(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
         except RpcRefused as refused:
             refusal = self._reverts.refusal(refused)
-            if refusal.temporary or action.kind is not ActionKind.EXECUTE:
+            if refusal.temporary or action.kind is not ActionKind.EXECUTE or action.leg is Leg.CLAIM:
                 return refusal
             return Refusal(refusal.reason + await self._because_of(action, at, refused), temporary=False)
         gas_limit = estimate * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
@@ -160,7 +177,7 @@ class EvmPayer:
         """
         selector = revert_data(refused.data)[:4]
         try:
-            token = Address((await self._view(PROPOSAL, [action.distribution_id], at))[44:64])
+            token = Address((await self._proposal(action, at))[44:64])
             _, _, recipients, amounts = decode(_types(EXECUTE), action.payload[4:])
             search = Culprits(
                 self._rpc,
@@ -182,13 +199,26 @@ class EvmPayer:
         more = f" and {len(found) - CULPRITS_SHOWN} more" if len(found) > CULPRITS_SHOWN else ""
         return f"; for {', '.join(_hex(recipient) for recipient in found[:CULPRITS_SHOWN])}{more}"
 
-    async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
-        (answer,) = decode(["bool"], await self._view(EXECUTED, [distribution_id, batch_index], at))
+    async def executed(self, action: Action, at: BlockStamp) -> bool:
+        if action.leg is Leg.CLAIM:
+            *_, activated = decode(ROOT_PROPOSAL, await self._proposal(action, at))
+            return bool(activated)
+        view = await self._view(action.target, EXECUTED, [action.distribution_id, action.batch_index], at)
+        (answer,) = decode(["bool"], view)
         return bool(answer)
 
-    async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
-        content_hash = (await self._view(PROPOSAL, [distribution_id], at))[:32]
+    async def proposed(self, action: Action, at: BlockStamp) -> bytes | None:
+        content_hash = (await self._proposal(action, at))[:32]
         return content_hash if any(content_hash) else None
+
+    async def proposed_otherwise(self, proposal: Action, at: BlockStamp) -> bool:
+        other = self._distributor if proposal.leg is Leg.CLAIM else self.claims
+        if other is None:
+            return False
+        # Both legs' proposals begin with what the id is derived from.
+        rule_id, start, end, token = decode(_types(PROPOSE)[:4], proposal.payload[4:])
+        identity = derive_id(self._chain_id, other, rule_id, (start, end), Address(bytes.fromhex(token[2:])))
+        return any((await self._view(other, PROPOSAL, [identity], at))[:32])
 
     # ── sign and send ──
     async def sign(
@@ -276,25 +306,31 @@ class EvmPayer:
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
         if action.kind is ActionKind.PROPOSE:
-            # data: epochStart, epochEnd, total, recipientCount, batchCount, contentHash, …, 32 bytes each
-            bound = [log.data[160:192] for log in own if log.topics[0] == PROPOSED_TOPIC]
+            # data: epochStart, epochEnd, total, recipientCount, batchCount, contentHash, …, 32 bytes each; of a root:
+            # epochStart, epochEnd, total, accountCount, cumulativeTotal, contentHash, …
+            bound = [log.data[160:192] for log in own if log.topics[0] in (PROPOSED_TOPIC, ROOT_PROPOSED_TOPIC)]
             return Settlement(action.content_hash in bound, frozenset())
+        if action.leg is Leg.CLAIM:
+            return Settlement(any(log.topics[0] == ROOT_ACTIVATED_TOPIC for log in own), frozenset())
         index = action.batch_index.to_bytes(32)
         executed = any(log.topics[0] == BATCH_EXECUTED_TOPIC and log.topics[2] == index for log in own)
         credited = [log.topics[3][12:] for log in own if log.topics[0] == CREDITED_TOPIC and log.data[:32] == index]
         return Settlement(executed, frozenset(Address(recipient) for recipient in credited))
 
     # ── the node ──
-    async def _view(self, signature: str, arguments: Sequence[object], at: BlockStamp) -> bytes:
-        """A view of the Distributor at block `at`, agreed by two endpoints where there are two.
+    async def _proposal(self, action: Action, at: BlockStamp) -> bytes:
+        return await self._view(action.target, PROPOSAL, [action.distribution_id], at)
 
-        Raises ChainDisagrees where they differ, or no Distributor stands there in that block.
+    async def _view(self, contract: Address, signature: str, arguments: Sequence[object], at: BlockStamp) -> bytes:
+        """A view of one of our contracts at block `at`, agreed by two endpoints where there are two.
+
+        Raises ChainDisagrees where they differ, or it does not stand there in that block.
         """
         data = encode_call(signature, *arguments)
-        call = {"to": _hex(self._distributor), "data": _hex(data)}
+        call = {"to": _hex(contract), "data": _hex(data)}
         answer = await self._rpc.agreed("eth_call", [call, _at(at)], _data)
         if len(answer) < 32:
-            raise ChainDisagrees(f"no Distributor at {_hex(self._distributor)} in block {at}")
+            raise ChainDisagrees(f"no contract of ours at {_hex(contract)} in block {at}")
         return answer
 
     def _inclusion(self, endpoint: str, receipt: Any) -> Inclusion | None:
@@ -317,15 +353,6 @@ class EvmPayer:
         if len(block_hash) != 32:
             raise ChainDisagrees(f"{endpoint} gave a receipt with a block hash of {len(block_hash)} bytes")
         return inclusion
-
-
-def token_of(asset: AssetId) -> Address:
-    """The token's address. Raises HoldError for what the Distributor cannot pay: anything but an ERC-20."""
-    _, _, reference = asset.partition("/")
-    namespace, _, address = reference.partition(":0x")
-    if namespace != "erc20" or len(address) != 40:
-        raise HoldError(f"{asset} cannot be paid: only tokens of the form eip155:…/erc20:0x… can")
-    return Address(bytes.fromhex(address))
 
 
 def _batch_arguments(distribution_id: bytes, batch: Batch) -> bytes:

@@ -27,13 +27,16 @@ from bridge.domain.payouts import (
     Fees,
     Inclusion,
     Landed,
+    Leg,
     Order,
+    Payout,
     PlannedCall,
     Purpose,
     Refusal,
     Signed,
     Slot,
     bump_fees,
+    pack_batches,
 )
 from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
@@ -42,8 +45,8 @@ GAS_LIMIT = 100_000
 GAS_USED = 60_000
 NOTHING = b"{}"
 """The payload of a transaction that does nothing but spend its nonce."""
-PROPOSED, BATCH_EXECUTED, CREDITED = (
-    hashlib.sha256(name).digest() for name in (b"Proposed", b"BatchExecuted", b"Credited")
+PROPOSED, BATCH_EXECUTED, CREDITED, ROOT_ACTIVATED = (
+    hashlib.sha256(name).digest() for name in (b"Proposed", b"BatchExecuted", b"Credited", b"RootActivated")
 )
 
 
@@ -95,6 +98,7 @@ class FakePayer:
 
     def __init__(self, chain: FakeChain, *, account: Address, distributor: Address, max_fee: int = 1000) -> None:
         self.account = account
+        self.claims: Address | None = None
         self.faults = Faults()
         self.pool: dict[bytes, FakeTransaction] = {}
         self.base_fee = 10
@@ -148,31 +152,41 @@ class FakePayer:
 
     # ── ports.Payer ──
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
-        return frozenset({self._distributor})
+        return frozenset({self._distributor} | ({self.claims} if self.claims is not None else set()))
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
-        identity = [
-            self._chain.name,
-            self._distributor.hex(),
-            order.rule,
-            order.window_start,
-            order.window_end,
-            order.asset,
-        ]
-        distribution_id = hashlib.sha256(json.dumps(identity).encode()).digest()
+        what = self._what(order)
+        distribution_id = _identity(self._distributor, what)
         contents = [
             {"index": batch.index, "payouts": [[one.recipient.hex(), str(one.amount)] for one in batch.payouts]}
             for batch in batches
         ]
         content_hash = hashlib.sha256(json.dumps([str(order.total), contents]).encode()).digest()
-        proposal = {"call": ActionKind.PROPOSE, "id": distribution_id.hex(), "content": content_hash.hex()}
-        calls = [PlannedCall(0, ActionKind.PROPOSE, self._distributor, json.dumps(proposal).encode())]
+        proposal = _proposal(distribution_id, content_hash, what)
+        calls = [PlannedCall(0, ActionKind.PROPOSE, self._distributor, proposal)]
         for batch, content in zip(batches, contents, strict=True):
             execution = {"call": ActionKind.EXECUTE, "id": distribution_id.hex(), **content}
             calls.append(
                 PlannedCall(batch.index + 1, ActionKind.EXECUTE, self._distributor, json.dumps(execution).encode())
             )
         return Distribution(distribution_id, order, content_hash, tuple(batches)), tuple(calls)
+
+    def plan_claims(self, order: Order, leaves: Sequence[Payout]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
+        assert self.claims is not None
+        what = self._what(order)
+        distribution_id = _identity(self.claims, what)
+        tree = [str(order.total), [[leaf.recipient.hex(), str(leaf.amount)] for leaf in leaves]]
+        content_hash = hashlib.sha256(json.dumps(tree).encode()).digest()
+        activation = {"call": ActionKind.EXECUTE, "id": distribution_id.hex(), "index": 0, "tree": tree}
+        calls = (
+            PlannedCall(0, ActionKind.PROPOSE, self.claims, _proposal(distribution_id, content_hash, what)),
+            PlannedCall(1, ActionKind.EXECUTE, self.claims, json.dumps(activation).encode()),
+        )
+        batches = pack_batches(order.payouts, len(order.payouts))
+        return Distribution(distribution_id, order, content_hash, batches, Leg.CLAIM), calls
+
+    def _what(self, order: Order) -> list[object]:
+        return [self._chain.name, order.rule, order.window_start, order.window_end, order.asset]
 
     async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
         if self.faults.refusal is not None:
@@ -217,11 +231,16 @@ class FakePayer:
             return False
         return self.faults.receipts_hidden or all(self._inclusion(tx_id) is None for tx_id in tx_ids)
 
-    async def executed(self, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
-        return (distribution_id, batch_index) in _state(self._through(at))[1]
+    async def executed(self, action: Action, at: BlockStamp) -> bool:
+        return (action.distribution_id, action.batch_index) in _state(self._through(at))[1]
 
-    async def proposed(self, distribution_id: bytes, at: BlockStamp) -> bytes | None:
-        return _state(self._through(at))[0].get(distribution_id)
+    async def proposed(self, action: Action, at: BlockStamp) -> bytes | None:
+        return _state(self._through(at))[0].get(action.distribution_id)
+
+    async def proposed_otherwise(self, proposal: Action, at: BlockStamp) -> bool:
+        other = self._distributor if proposal.leg is Leg.CLAIM else self.claims
+        what = json.loads(proposal.payload)["what"]
+        return other is not None and _identity(other, what) in _state(self._through(at))[0]
 
     async def landed(self, tx_id: bytes) -> Landed | None:
         for one in self._canonical():
@@ -238,6 +257,8 @@ class FakePayer:
             return Settlement(
                 any((log.topics[0], log.data) == (PROPOSED, action.content_hash) for log in own), frozenset()
             )
+        if action.leg is Leg.CLAIM:
+            return Settlement(any(log.topics[0] == ROOT_ACTIVATED for log in own), frozenset())
         index = action.batch_index.to_bytes(32, "big")
         own = [log for log in own if log.topics[0] != PROPOSED and log.topics[2] == index]
         credited = frozenset(Address(log.data) for log in own if log.topics[0] == CREDITED)
@@ -284,9 +305,16 @@ class FakePayer:
 
     def _emits(self, transaction: FakeTransaction) -> list[Emit]:
         call = json.loads(transaction.payload)
+        contract = self._distributor
         facts: list[tuple[tuple[bytes, ...], bytes]] = []
         if call.get("call") == ActionKind.PROPOSE:
+            distribution_id = bytes.fromhex(call["id"])
+            if self.claims is not None and distribution_id == _identity(self.claims, call["what"]):
+                contract = self.claims
             facts = [((PROPOSED, bytes.fromhex(call["id"])), bytes.fromhex(call["content"]))]
+        elif "tree" in call:
+            assert self.claims is not None
+            contract, facts = self.claims, [((ROOT_ACTIVATED, bytes.fromhex(call["id"])), b"")]
         elif call.get("call") == ActionKind.EXECUTE:
             distribution_id, index = bytes.fromhex(call["id"]), int(call["index"]).to_bytes(32, "big")
             recipients = [bytes.fromhex(recipient) for recipient, _ in call["payouts"]]
@@ -296,7 +324,7 @@ class FakePayer:
                 if recipient in self.faults.credited
             ]
             facts.append(((BATCH_EXECUTED, distribution_id, index), b""))
-        return [Emit(self._distributor, topics, data, transaction.tx_id) for topics, data in facts]
+        return [Emit(contract, topics, data, transaction.tx_id) for topics, data in facts]
 
     def _charge(self, account: Address, fee: int) -> None:
         """Nobody's coins are counted here; a script that keeps books does."""
@@ -317,6 +345,16 @@ class FakePayer:
                     stamp = BlockStamp(self._chain.name, entry.block.number, entry.block.hash)
                     return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid)
         return None
+
+
+def _identity(contract: Address, what: Sequence[object]) -> bytes:
+    """Of what is paid, by which contract."""
+    return hashlib.sha256(json.dumps([contract.hex(), *what]).encode()).digest()
+
+
+def _proposal(distribution_id: bytes, content_hash: bytes, what: Sequence[object]) -> bytes:
+    call = {"call": ActionKind.PROPOSE, "id": distribution_id.hex(), "content": content_hash.hex(), "what": what}
+    return json.dumps(call).encode()
 
 
 def _succeeded(mined: Iterable[_Mined]) -> list[FakeTransaction]:

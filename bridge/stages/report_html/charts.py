@@ -32,6 +32,7 @@ def waterfall_chart(fall: Waterfall) -> Markup:
     went = [
         ("Paid", fall.paid),
         ("Credited", fall.credited),
+        ("Claimable", fall.claimable),
         ("In flight", fall.in_flight),
         ("Carried", fall.carried),
         ("Unallocated", fall.unallocated),
@@ -62,7 +63,7 @@ def waterfall_chart(fall: Waterfall) -> Markup:
 
 
 def _kind(label: str) -> str:
-    return {"Paid": "paid", "Credited": "credited", "In flight": "flight"}.get(label, "left")
+    return {"Paid": "paid", "Credited": "credited", "Claimable": "credited", "In flight": "flight"}.get(label, "left")
 
 
 def distribution_charts(distributions: Sequence[Distribution]) -> list[Markup]:
