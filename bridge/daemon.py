@@ -36,6 +36,8 @@ from bridge.domain.ledger import Asset, Watched
 from bridge.domain.payouts import Ceilings, GasFloor
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, format_address
+from bridge.http.claims import ClaimRoutes
+from bridge.http.server import serve_http
 from bridge.ports import Lease, LogFilter
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config
@@ -260,6 +262,9 @@ async def serve(config: Config, stop: asyncio.Event, subscribers: Mapping[str, S
         for chain in services.chains:
             jobs += _stages(services, chain, wake)
         jobs += _stages_of_all(services, {"log": _log_confirmation, **(subscribers or {})}, wake)
+        if config.http is not None:
+            routes = ClaimRoutes(chain.files for chain in services.chains if chain.files is not None)
+            jobs.append(serve_http(routes.application(), *config.http.address, SystemClock()))
         with _periodic(services):
             await _until_stopped(jobs, stop)
     _log.info("daemon stopped", action="daemon.stopped")

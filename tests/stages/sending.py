@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Self
 
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
@@ -22,7 +23,7 @@ CHAIN = "fake"
 TOKEN = AssetId("fake:1/erc20:0x" + "aa" * 20)
 COIN = AssetId("fake:1/slip44:60")
 GAS_WANTED = 1000
-OPERATOR, DISTRIBUTOR = Address(b"\x03" * 20), Address(b"\x02" * 20)
+OPERATOR, DISTRIBUTOR, CLAIMS = Address(b"\x03" * 20), Address(b"\x02" * 20), Address(b"\x04" * 20)
 FINALITY_DISTANCE = 2
 STEPS_MAX = 200
 
@@ -43,7 +44,7 @@ class SendingWorld:
         self.stages = self.start()
 
     @classmethod
-    async def create(cls, database: Database) -> SendingWorld:
+    async def create(cls, database: Database) -> Self:
         lease = await Leases(database).acquire(f"pay:{CHAIN}", "test", 60_000)
         assert lease is not None
         world = cls(database, lease)
@@ -58,7 +59,9 @@ class SendingWorld:
     def head(self) -> int:
         return self.chain.head.number
 
-    def start(self, ceilings: Ceilings = NO_CEILINGS, *, in_flight_max: int = 16) -> tuple[Pay, Confirm]:
+    def start(
+        self, ceilings: Ceilings = NO_CEILINGS, *, in_flight_max: int = 16, claims_above: int | None = None
+    ) -> tuple[Pay, Confirm]:
         """New stages, as after a restart: all that the old ones remembered is gone."""
         reader = FakeReader(self.chain)
         pay = Pay(
@@ -68,6 +71,7 @@ class SendingWorld:
             lease=self.lease,
             ceilings=ceilings,
             batch_recipients=2,
+            claims_above=claims_above,
             bump_after_blocks=3,
             in_flight_max=in_flight_max,
             gas_floor=GasFloor(COIN, GAS_WANTED),
@@ -174,7 +178,7 @@ class SendingWorld:
     async def forget_payouts(self) -> None:
         """As in a backup from before the first payout: the operator is known, and nothing that it sent."""
         async with self.database.begin() as transaction:
-            for table in ("confirmations", "attempts", "slots", "actions", "payouts", "distributions"):
+            for table in ("confirmations", "attempts", "slots", "actions", "payouts", "distributions", "entitlements"):
                 await transaction.connection.execute(f"DELETE FROM {table}")
             await transaction.connection.execute("DELETE FROM unbooked WHERE source = 'attempt'")
             await transaction.connection.execute("UPDATE senders SET next_nonce = first_nonce")
