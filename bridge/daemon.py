@@ -234,13 +234,13 @@ def _watched(name: str, section: ChainSection, operator: Address) -> Watched:
 
 
 def _ceilings(section: ChainSection) -> Ceilings:
-    def by_asset(ceilings: Mapping[str, int]) -> dict[AssetId, int]:
-        return {_erc20(section, section.tokens[symbol].address): amount for symbol, amount in ceilings.items()}
-
     spending = section.spending
-    return Ceilings(
-        by_asset(spending.max_per_transaction), by_asset(spending.max_per_day), by_asset(spending.max_per_recipient)
-    )
+    limits = (spending.max_per_transaction, spending.max_per_day, spending.max_per_recipient)
+    return Ceilings(*(_by_asset(section, by_token) for by_token in limits))
+
+
+def _by_asset(section: ChainSection, by_token: Mapping[str, int]) -> dict[AssetId, int]:
+    return {_erc20(section, section.tokens[symbol].address): value for symbol, value in by_token.items()}
 
 
 def _erc20(section: ChainSection, token: Address) -> AssetId:
@@ -295,7 +295,7 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 lease=lease,
                 ceilings=_ceilings(section),
                 batch_recipients=section.spending.batch_recipients,
-                claims_above=None if section.claims is None else section.claims.above,
+                claims_above={} if section.claims is None else _by_asset(section, section.claims.above),
                 bump_after_blocks=section.spending.bump_after_blocks,
                 gas_floor=GasFloor(chain.watched.native.id, section.low_balance),
             ),

@@ -366,9 +366,9 @@ class PayoutStore(Protocol):
     """Distributions, actions, slots, attempts. Every change of state names the state it expects to find; a method that
     returns bool returns False, and has changed nothing, where another transaction was faster."""
 
-    async def next_order(self, chain: str, claims_above: int | None) -> Order | None:
-        """The oldest decision to pay that has no distribution and may have one: sets of more than `claims_above`
-        recipients wait until the claim distribution before, of the same asset, is over."""
+    async def next_order(self, chain: str, claims_above: Mapping[AssetId, int]) -> Order | None:
+        """The oldest decision to pay that has no distribution and may have one: a set of more recipients than
+        `claims_above` says of its asset waits until the claim distribution before, of the same asset, is over."""
 
     async def plan(self, distribution: Distribution, calls: Sequence[PlannedCall]) -> None: ...
     async def planned(self, chain: str, limit: int) -> list[Action]:

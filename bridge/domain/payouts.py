@@ -102,9 +102,10 @@ class Distribution:
     leg: Leg = Leg.PUSH
 
 
-def leg_of(recipients: int, claims_above: int | None) -> Leg:
-    """By the size of the set; `claims_above` is None where everything is pushed."""
-    return Leg.PUSH if claims_above is None or recipients <= claims_above else Leg.CLAIM
+def leg_of(order: Order, claims_above: Mapping[AssetId, int]) -> Leg:
+    """By the size of the set: of an asset in `claims_above`, more recipients than that claim; any other is pushed."""
+    limit = claims_above.get(order.asset)
+    return Leg.PUSH if limit is None or len(order.payouts) <= limit else Leg.CLAIM
 
 
 def cumulate(entitled: Mapping[Address, int], payouts: Sequence[Payout]) -> tuple[Payout, ...]:

@@ -162,7 +162,8 @@ class SpendingSection(Section):
 class ClaimsSection(Section):
     """Sets that are too large to push: each is a tree that its accounts claim from, with proofs for all to read."""
 
-    above: Annotated[int, Field(ge=1)]  # recipients; larger sets are claimed
+    # By token: recipients; larger sets are claimed. Not for tokens whose balances shrink by themselves.
+    above: dict[Name, Annotated[int, Field(ge=1)]]
     folder: str = "claims"  # static files, a folder for each distribution
     uri: str | None = None  # where people find that folder; told on chain with each proposal
     activation_delay_s: Annotated[int, Field(ge=0)] = 3600  # a new tree can be looked at for so long, and disabled
@@ -241,6 +242,9 @@ class ChainSection(Section):
             for token in getattr(self.spending, ceiling):
                 if token not in self.tokens:
                     raise ValueError(f"spending.{ceiling} names `{token}`, which is not in tokens")
+        for token in self.claims.above if self.claims is not None else ():
+            if token not in self.tokens:
+                raise ValueError(f"claims.above names `{token}`, which is not in tokens")
         for url in self.rpc:
             if not re.match(r"https?://", url):
                 raise ValueError(f"rpc `{url}` is not an http:// or https:// URL")

@@ -23,7 +23,7 @@ from bridge.simulation.traffic import WORTH_PER_SENDER, Kind, Token
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """One payout as the daemon says that it became: `outcome` is paid or credited."""
+    """One payout as the daemon says that it became: `outcome` is paid, credited or claimable."""
 
     distribution_id: bytes
     token: Address
@@ -52,8 +52,15 @@ async def _audit_token(
     contract = web3.eth.contract(address, abi=token.contract.artifact.abi)
     keeper = sandbox.deployment.distributor
     distributor = web3.eth.contract(to_checksum_address(keeper.address), abi=keeper.artifact.abi)
+    wrong += await _audit_claims(web3, sandbox, token, payouts)
     withdrawals = await distributor.events.Withdrawn.get_logs(from_block=0, argument_filters={"token": address})
+    claims = web3.eth.contract(
+        to_checksum_address(sandbox.deployment.claims.address), abi=sandbox.deployment.claims.artifact.abi
+    )
+    taken = await claims.events.Claimed.get_logs(from_block=0, argument_filters={"token": address})
     expected = defaultdict(int, _expected_balances(sandbox, token, payouts))
+    for fields in (log["args"] for log in taken):
+        expected[_account(fields["recipient"])] += fields["amount"]
     owed: defaultdict[Address, int] = defaultdict(int)
     for payout in payouts:
         if payout.token == token.contract.address and payout.outcome == "credited":
@@ -74,6 +81,31 @@ async def _audit_token(
                 f"the distributor owes {format_address(account)} {kept} atoms of {token.symbol} on the chain, "
                 f"{owed[account]} follow from the payouts that it kept and the withdrawals"
             )
+    return wrong
+
+
+async def _audit_claims(
+    web3: AsyncWeb3[AsyncHTTPProvider], sandbox: Sandbox, token: Token, payouts: Sequence[Paid]
+) -> list[str]:
+    """Nobody has claimed more than it was given, and what is left is there."""
+    keeper, address = sandbox.deployment.claims, to_checksum_address(token.contract.address)
+    claims = web3.eth.contract(to_checksum_address(keeper.address), abi=keeper.artifact.abi)
+    contract = web3.eth.contract(address, abi=token.contract.artifact.abi)
+    given: defaultdict[Address, int] = defaultdict(int)
+    for payout in payouts:
+        if payout.token == token.contract.address and payout.outcome == "claimable":
+            given[payout.recipient] += payout.amount
+    wrong, left = [], 0
+    for account, amount in sorted(given.items()):
+        claimed = await claims.functions.claimed(address, to_checksum_address(account)).call()
+        left += amount - claimed
+        if claimed > amount:
+            wrong.append(
+                f"{format_address(account)} has claimed {claimed} atoms of {token.symbol}, it was given {amount}"
+            )
+    held = await contract.functions.balanceOf(to_checksum_address(keeper.address)).call()
+    if held != left:
+        wrong.append(f"the claims contract holds {held} atoms of {token.symbol}, {left} are given and not claimed")
     return wrong
 
 

@@ -1,7 +1,8 @@
 """Brings the contracts and the people of a sandbox onto its empty chain.
 
 block  1  tokens, book, pool              what is not ours
-       2  timelock, vault, distributor    as `bridge deploy` makes them, with all rights and limits
+       2  timelock, vault, distributor,   as `bridge deploy` makes them, with all rights and limits
+          claims
        3… money                           for everyone, a bounded number of transactions a block
        …  approvals                       so that the traffic can pay and deposit
 """
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Artifact, Contract
-from bridge.chains.evm.deployment import Order, make_plan
+from bridge.chains.evm.deployment import ARTIFACT_OF, Order, make_plan
+from bridge.chains.evm.governance import GATES
 from bridge.domain.governance import TokenLimits
 from bridge.domain.units import Address
 from bridge.simulation.anvil import Anvil
@@ -28,7 +30,7 @@ CREATION_GAS_LIMIT = 6_000_000
 TRANSACTIONS_PER_BLOCK = 250  # of GAS_LIMIT each: below the block's gas limit
 
 # (name, symbol, decimals) of the tokens: as few and as many decimals as real ones have.
-TOKENS = (("Sandbox Dollar", "USDX", 6), ("Sandbox Dai", "DAIX", 18))
+TOKENS = (("Sandbox Dollar", "USDX", 6), ("Sandbox Dai", "DAIX", 18), ("Sandbox Points", "PTSX", 8))
 
 # In whole tokens: what the vault owns before anybody earns it anything, what it never goes below, and what may leave
 # it in an epoch.
@@ -42,6 +44,7 @@ UINT256_MAX = 2**256 - 1
 GATE_DELAY_S = 3_600
 APPROVAL_LIFETIME_S = 86_400
 ADMIN_DELAY_S = 0  # an experiment need not be announced
+ACTIVATION_DELAY_S = 2  # of trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,14 @@ class Deployment:
 
     stage: Stage
     distributor: Contract
+    claims: Contract
     timelock: Contract
     admin: Wallet  # of the timelock; also the guardian
     approver: Wallet
     operator: Wallet  # has sent nothing yet: its nonce on the chain is 0
     beneficiaries: tuple[Wallet, ...]  # of fixed shares; they own nothing and send nothing
-    code: Mapping[str, bytes]  # keccak256 of the runtime code of timelock, vault and distributor
+    claimant: Wallet  # claims for everybody, who gets it; it owns gas money alone
+    code: Mapping[str, bytes]  # keccak256 of the runtime code of each contract of ours
     head: int
 
     def as_admin(self, target: Address, data: bytes) -> list[bytes]:
@@ -81,15 +86,17 @@ class Deployer:
 
     async def deploy(self, participants: int) -> Deployment:
         """Raises ConfigError where a contract has not been built, RefusedError where one does not do as it should."""
-        usdx, daix, book = await self._create(
+        usdx, *others, book = await self._create(
             *((Artifact.load("TestToken"), token) for token in TOKENS), (Artifact.load("ObligationBook"), ())
         )
         (pool,) = await self._create((Artifact.load("DepositPool"), (_hex(usdx.address),)))
         tokens = tuple(
             Token(symbol, decimals, contract)
-            for (_, symbol, decimals), contract in zip(TOKENS, (usdx, daix), strict=True)
+            for (_, symbol, decimals), contract in zip(TOKENS, (usdx, *others), strict=True)
         )
-        operator, approver = Wallet.derive(self._seed, "operator"), Wallet.derive(self._seed, "approver")
+        operator, approver, claimant = (
+            Wallet.derive(self._seed, role) for role in ("operator", "approver", "claimant")
+        )
         ours = await self._govern(tokens, operator, approver)
         stage = Stage(
             tokens=tokens,
@@ -101,16 +108,18 @@ class Deployer:
             outsiders=self._wallets("outsider", OUTSIDERS),
             bookkeeper=self.wallet,
         )
-        await self._send(self._money(stage, operator, approver))
+        await self._send(self._money(stage, operator, approver, claimant))
         await self._send(_approvals(stage))
         return Deployment(
             stage,
             distributor=ours["distributor"],
+            claims=ours["claims"],
             timelock=ours["timelock"],
             admin=self.wallet,
             approver=approver,
             operator=operator,
             beneficiaries=self._wallets("beneficiary", BENEFICIARIES),
+            claimant=claimant,
             code={name: await self._code_hash(contract) for name, contract in ours.items()},
             head=self.head,
         )
@@ -124,13 +133,13 @@ class Deployer:
                 ("timelock", "EXECUTOR_ROLE"): us,
                 ("timelock", "CANCELLER_ROLE"): us,
                 ("vault", "GUARDIAN_ROLE"): us,
-                ("distributor", "PROPOSER_ROLE"): frozenset({operator.address}),
-                ("distributor", "APPROVER_ROLE"): frozenset({approver.address}),
-                ("distributor", "GUARDIAN_ROLE"): us,
+                **{(gate, "PROPOSER_ROLE"): frozenset({operator.address}) for gate in GATES},
+                **{(gate, "APPROVER_ROLE"): frozenset({approver.address}) for gate in GATES},
+                **{(gate, "GUARDIAN_ROLE"): us for gate in GATES},
             },
             limits={
                 token.contract.address: TokenLimits(
-                    FLOOR * token.unit, CAP_PER_EPOCH * token.unit, CAP_PER_EPOCH * token.unit
+                    FLOOR * token.unit, *(CAP_PER_EPOCH * token.unit for _ in ("in all", "pushed", "claimed"))
                 )
                 for token in tokens
             },
@@ -138,14 +147,14 @@ class Deployer:
             delay_s=GATE_DELAY_S,
             approval_lifetime_s=APPROVAL_LIFETIME_S,
             admin_delay_s=ADMIN_DELAY_S,
+            activation_delay_s=ACTIVATION_DELAY_S,
         )
         plan = make_plan(order, self.wallet.address, self.wallet.nonce)
         await self._mine([
             self.wallet.sign(step.to, step.data, gas=CREATION_GAS_LIMIT if step.to is None else GAS_LIMIT)
             for step in plan.steps
         ])  # fmt: skip
-        artifacts = {"timelock": "AdminTimelock", "vault": "SurplusVault", "distributor": "Distributor"}
-        return {name: Contract(plan.contracts[name], Artifact.load(artifact)) for name, artifact in artifacts.items()}
+        return {name: Contract(address, Artifact.load(ARTIFACT_OF[name])) for name, address in plan.contracts.items()}
 
     def _wallets(self, role: str, count: int) -> tuple[Wallet, ...]:
         return tuple(Wallet.derive(self._seed, role, index) for index in range(count))

@@ -15,6 +15,7 @@ from bridge.domain.units import Address, format_address
 from bridge.runtime.rulefile import parse_rule
 from bridge.simulation.anvil import REPOSITORY
 from bridge.simulation.deploy import (
+    ACTIVATION_DELAY_S,
     ADMIN_DELAY_S,
     APPROVAL_LIFETIME_S,
     CAP_PER_EPOCH,
@@ -27,7 +28,9 @@ from bridge.simulation.traffic import Token
 CHAIN = "anvil"
 """The name of the chain in bridge.toml."""
 
+RULES = ("fee_window", "points_window", "reserve_buffer")
 BATCH_RECIPIENTS = 5  # few, so that a dozen participants already make several batches
+CLAIMS_ABOVE = 8  # fewer than a dozen, so that a set of all participants is claimed; of one token, see _rules
 
 
 def write_files(directory: Path, facts: dict[str, Any], deployment: Deployment) -> None:
@@ -59,10 +62,14 @@ def _configuration(facts: dict[str, Any], deployment: Deployment) -> str:
         f'[chains.{CHAIN}.tokens.{symbol}]\naddress = "{token["address"]}"\ndecimals = {token["decimals"]}\n'
         for symbol, token in facts["tokens"].items()
     )
+    rules = "\n".join(f'[[rules]]\nfile = "rules/{name}.yaml"\nchain = "{CHAIN}"\n' for name in RULES)
     ceilings = ", ".join(f'{token.symbol} = "{CAP_PER_EPOCH * token.unit}"' for token in deployment.stage.tokens)
     return f"""\
 # Written by the sandbox, which must be running for this to work.
 lease_duration_ms = 3000
+
+[http]
+listen = "127.0.0.1:0"
 
 [database]
 url = {json.dumps(facts["database_url"])}
@@ -95,21 +102,19 @@ priority_fee_per_gas = 1_000_000_000
 batch_recipients = {BATCH_RECIPIENTS}
 max_per_transaction = {{ {ceilings} }}
 
-[[rules]]
-file = "rules/fee_window.yaml"
-chain = "{CHAIN}"
+# Sets of more recipients are claimed, each account with its proof.
+[chains.{CHAIN}.claims]
+above = {{ PTSX = {CLAIMS_ABOVE} }}
+activation_delay_s = {ACTIVATION_DELAY_S}
 
-[[rules]]
-file = "rules/reserve_buffer.yaml"
-chain = "{CHAIN}"
-"""
+{rules}"""
 
 
 def _governance(facts: dict[str, Any], deployment: Deployment) -> str:
     code = "\n".join(f'{name} = "keccak256:{digest.hex()}"' for name, digest in deployment.code.items())
     limits = "\n".join(
         f'{token.symbol} = {{ floor = "{FLOOR * token.unit}", cap_per_epoch = "{CAP_PER_EPOCH * token.unit}", '
-        f'auto_per_epoch = "{CAP_PER_EPOCH * token.unit}" }}'
+        f'auto_per_epoch = "{CAP_PER_EPOCH * token.unit}", claims_auto_per_epoch = "{CAP_PER_EPOCH * token.unit}" }}'
         for token in deployment.stage.tokens
     )
     return f"""\
@@ -133,11 +138,13 @@ epoch_s = {facts["epoch_seconds"]}
 
 
 def _rules(facts: dict[str, Any], deployment: Deployment) -> dict[str, str]:
-    """The shipped rules, by name, with the sandbox's numbers put in: one for each token.
+    """The rules by name: those that are shipped, with the sandbox's numbers put in, one for each token.
+
+    points_window is fee_window once more, under another name and in another token: its set is claimed.
 
     The vault's own floor is below the rules', so no payout that a rule allows is refused by the vault.
     """
-    usdx, daix = deployment.stage.tokens
+    usdx, daix, ptsx = deployment.stage.tokens
     epoch_s = facts["epoch_seconds"]
     window = f"{{every: {epoch_s} s}}"
     fee_window = {
@@ -147,6 +154,14 @@ def _rules(facts: dict[str, Any], deployment: Deployment) -> dict[str, str]:
         "cap_per_epoch": _atoms(1_000_000, usdx),
         "minimum_total": _atoms(1, usdx),
         "minimum_per_recipient": _atoms(100, usdx),
+    }
+    points_window = {
+        **fee_window,
+        "rule": "points_window",
+        "asset": ptsx.symbol,
+        "cap_per_epoch": _atoms(1_000_000, ptsx),
+        "minimum_total": _atoms(1, ptsx),
+        "minimum_per_recipient": _atoms(1, ptsx),
     }
     reserve_buffer = {
         "asset": daix.symbol,
@@ -159,6 +174,7 @@ def _rules(facts: dict[str, Any], deployment: Deployment) -> dict[str, str]:
     beneficiaries = [wallet.address for wallet in deployment.beneficiaries]
     texts = {
         "fee_window": _adapted("fee_window", fee_window),
+        "points_window": _adapted("fee_window", points_window),
         "reserve_buffer": _with_shares(_adapted("reserve_buffer", reserve_buffer), beneficiaries),
     }
     for name, text in texts.items():

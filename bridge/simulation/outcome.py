@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge.domain.payouts import Leg
+from bridge.domain.reports import count_of
 from bridge.domain.units import format_address, format_amount
 from bridge.simulation.audit import Paid
 from bridge.store.database import Transaction
@@ -101,9 +103,10 @@ class Outcome:
         """The run in plain lines, verdict last."""
         for summary in self.run.distributions:
             symbol, decimals = self.run.symbols[summary.asset]
+            how = f"in {count_of(summary.batches, 'batch')}" if summary.leg == Leg.PUSH else "to be claimed"
             yield (
                 f"{summary.rule}: {format_amount(summary.total, decimals)} {symbol} to {summary.recipients} recipients "
-                f"in {summary.batches} batches, {summary.state}  0x{summary.distribution_id.hex()[:16]}…"
+                f"{how}, {summary.state}  0x{summary.distribution_id.hex()[:16]}…"
             )
         figures = self.figures
         yield (
@@ -146,6 +149,7 @@ class Outcome:
             "window_end": summary.window_end,
             "recipients": summary.recipients,
             "batches": summary.batches,
+            "leg": summary.leg,
             "tx_hashes": ["0x" + tx_id.hex() for tx_id in summary.tx_ids],
             "status": summary.state,
             "payouts": [

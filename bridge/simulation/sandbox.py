@@ -131,6 +131,7 @@ class Sandbox:
             "timelock": self.deployment.timelock,
             "vault": stage.vault,
             "distributor": self.deployment.distributor,
+            "claims": self.deployment.claims,
             "pool": stage.pool,
             "obligations": stage.book,
         }

@@ -1,7 +1,8 @@
 """The main job from end to end: a sandbox, the daemon against it, a verdict.
 
     sandbox up ─► bridge migrate, bridge run ─► N epochs of traffic, with reorganisations ─► quiet: only the daemon's
-    transactions ─► every distribution final, everything booked ─► daemon stopped ─► reconcile ─► report ─► verdict
+    transactions ─► every distribution final ─► claims ─► everything booked ─► daemon stopped ─► reconcile ─► report
+    ─► verdict
 
 The daemon is the very program that an operator runs, in a process of its own. What it did is judged by its own
 reconciliation and, apart from that, by the chain and the traffic's own record (audit.py).
@@ -22,8 +23,11 @@ from bridge.domain.breaks import Reconciliation
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.states import ActionState
 from bridge.runtime.config import Config, load_config
+from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.simulation.audit import audit, audit_fees
+from bridge.simulation.claimant import Claimant
 from bridge.simulation.daemon_process import DaemonProcess
+from bridge.simulation.deploy import ACTIVATION_DELAY_S
 from bridge.simulation.outcome import Outcome, Run
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.stages.report import report, write
@@ -91,6 +95,7 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
             async with scene.daemon_running():
                 await scene.traffic()
                 await scene.settle()
+                await scene.claim()
             await scene.tell("reconciling")
             reconciliation = await reconcile(config)
             content = await report(database)
@@ -152,8 +157,12 @@ class Scene:
                 await self.daemon.kill()
             self.daemon = None
 
+    @property
+    def daemon_log(self) -> Path:
+        return self.order.directory / "daemon.log"
+
     async def _start_daemon(self) -> None:
-        self.daemon = await DaemonProcess.start(self.sandbox.config_path, self.order.directory / "daemon.log")
+        self.daemon = await DaemonProcess.start(self.sandbox.config_path, self.daemon_log)
 
     async def traffic(self) -> None:
         """Live through the epochs: a block each block time, and reorganisations on the way."""
@@ -170,6 +179,26 @@ class Scene:
             if time.monotonic() > deadline:
                 raise RetryableError(f"after {SETTLE_TIMEOUT_S} s there is still something to do: {missing}")
             await self._live("settling")
+        await self._book(deadline)
+
+    async def claim(self) -> None:
+        """Everybody but one claims, so that something is left to explain; and all that is booked too."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        claimant = Claimant(self.sandbox.anvil, self.sandbox.deployment, self.daemon_log)
+        accounts = [wallet.address for wallet in self.sandbox.deployment.stage.participants[1:]]
+        async with self.database.snapshot() as transaction:
+            trees = [tree for chain in self.config.chains for tree in await transaction.claims.newest(chain)]
+        for _ in range(ACTIVATION_DELAY_S):
+            await self._live("claiming")
+        while sum([await claimant.claim(tree, accounts) for tree in trees]):
+            if time.monotonic() > deadline:
+                raise RetryableError(f"after {SETTLE_TIMEOUT_S} s there is still something to claim")
+            await self._live("claiming")
+        for _ in range(FINALITY_DISTANCE):
+            await self._live("claiming")
+        await self._book(deadline)
+
+    async def _book(self, deadline: float) -> None:
         # The chain stands still now; what is final on it must reach the books.
         while missing := await self._unbooked():
             if time.monotonic() > deadline:

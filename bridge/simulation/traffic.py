@@ -75,7 +75,8 @@ class TrafficBlock:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the traffic takes place and who takes part in it. The pool is of `tokens[0]`, the book of `tokens[1]`."""
+    """Where the traffic takes place and who takes part in it. The pool is of `tokens[0]`, the book of `tokens[1]`;
+    any other token is only paid in."""
 
     tokens: tuple[Token, ...]
     vault: Contract

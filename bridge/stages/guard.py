@@ -25,8 +25,8 @@ class Verdict(StrEnum):
     DONE = "executed"
     OTHER_CONTENT = "the chain binds other content to this distribution's id: nothing can be paid under it"
     OTHER_LEG = (
-        "the chain has a proposal for this window by the other leg (push or claim), and pays it there: give this one up, "
-        "and set claims.above to what it was before the database was lost"
+        "the chain has a proposal for this window by the other leg (push or claim), and pays it there: give this one "
+        "up, and set claims.above to what it was before the database was lost"
     )
 
     @property

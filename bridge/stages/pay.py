@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError
 from bridge.domain.events import Block
@@ -43,7 +44,7 @@ from bridge.domain.payouts import (
     pack_batches,
 )
 from bridge.domain.states import ActionState
-from bridge.domain.units import Address, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import (
     Broadcast,
     BroadcastOutcome,
@@ -96,7 +97,7 @@ class Pay:
         lease: Lease,
         ceilings: Ceilings = NO_CEILINGS,
         batch_recipients: int = 200,
-        claims_above: int | None = None,
+        claims_above: Mapping[AssetId, int] = MappingProxyType({}),
         bump_after_blocks: int = 5,
         in_flight_max: int = IN_FLIGHT_MAX,
         gas_floor: GasFloor | None = None,
@@ -148,7 +149,7 @@ class Pay:
             order = await transaction.payouts.next_order(self._chain.name, self._claims_above)
             if order is None:
                 return False
-            leg = leg_of(len(order.payouts), self._claims_above)
+            leg = leg_of(order, self._claims_above)
             if leg is Leg.CLAIM:
                 assert self._payer.claims is not None, "sets are claimed only where there is a contract for it"
                 entitled = await transaction.claims.entitled(order.chain, self._payer.claims, order.asset)

@@ -152,7 +152,7 @@ INTENDED = """
       FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
       JOIN payouts p USING (distribution_id, batch_index)
       JOIN distributions d USING (distribution_id)
-     ORDER BY 1, 2, 4
+     ORDER BY p.distribution_id, p.batch_index, p.recipient
 """
 
 WAITING = """

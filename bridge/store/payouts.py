@@ -6,7 +6,7 @@ changes nothing and looks again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 NEXT_ORDER = """
     -- Each tree of a token builds on the one before, so no other is planned until that one can be relied on
     SELECT d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, d.total
-      FROM decisions d
+      FROM decisions d LEFT JOIN unnest($2::TEXT[], $3::BIGINT[]) AS claims (asset, above) ON claims.asset = d.asset
      WHERE d.chain = $1 AND d.verdict = 'pay'
        AND NOT EXISTS (SELECT FROM distributions p WHERE p.decision_id = d.decision_id)
-       AND NOT ($2::BIGINT IS NOT NULL
-                AND (SELECT count(*) FROM allocations a WHERE a.decision_id = d.decision_id) > $2
+       AND NOT (claims.above IS NOT NULL
+                AND (SELECT count(*) FROM allocations a WHERE a.decision_id = d.decision_id) > claims.above
                 AND EXISTS (SELECT FROM distributions t JOIN distribution_states v USING (distribution_id)
                              WHERE t.chain = d.chain AND t.asset = d.asset AND t.leg = 'claim'
                                AND v.state NOT IN ('final', 'void')))
@@ -362,8 +362,9 @@ class Payouts:
         self._connection = connection
 
     # ── plan ──
-    async def next_order(self, chain: str, claims_above: int | None) -> Order | None:
-        row = await self._connection.fetchrow(NEXT_ORDER, chain, claims_above)
+    async def next_order(self, chain: str, claims_above: Mapping[AssetId, int]) -> Order | None:
+        limits = list(claims_above), list(claims_above.values())
+        row = await self._connection.fetchrow(NEXT_ORDER, chain, *limits)
         if row is None:
             return None
         allocations = await self._connection.fetch(ALLOCATIONS, row["decision_id"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from bridge.chains.evm.claims import ClaimSet
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
 from bridge.chains.evm.rpc import Answer, EvmRpc, RpcRefused
@@ -24,19 +25,21 @@ from bridge.domain.payouts import (
     Batch,
     Distribution,
     Inclusion,
+    Leg,
     Order,
     Payout,
     PlannedCall,
     Purpose,
     Refusal,
     Slot,
+    cumulate,
     pack_batches,
 )
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
-from bridge.ports import BroadcastOutcome, Payer, Ready
+from bridge.ports import BroadcastOutcome, Payer, Ready, Settlement
 from bridge.simulation.anvil import CHAIN_ID, Anvil
-from bridge.simulation.deploy import GATE_DELAY_S, Deployer, Deployment
+from bridge.simulation.deploy import ACTIVATION_DELAY_S, GATE_DELAY_S, Deployer, Deployment
 from bridge.simulation.wallets import Wallet
 
 CHAIN = "here"
@@ -63,6 +66,7 @@ class FakeScene:
     def __init__(self) -> None:
         self.chain = FakeChain(CHAIN)
         self.fake = FakePayer(self.chain, account=Address(b"\x03" * 20), distributor=Address(b"\x02" * 20))
+        self.fake.claims = Address(b"\x04" * 20)
         self.payer: Payer = self.fake
         self.asset = AssetId("fake:1/erc20:0x" + "aa" * 20)
 
@@ -119,8 +123,9 @@ class AnvilScene:
         await self.mine(self.deployer.wallet.sign(target.address, target.call(function, *arguments)))
 
     async def as_admin(self, contract: str, function: str, *arguments: object) -> None:
-        """The timelock calls vault or distributor."""
-        target = self.deployment.stage.vault if contract == "vault" else self.deployment.distributor
+        """The timelock calls a contract of ours."""
+        ours = {"distributor": self.deployment.distributor, "claims": self.deployment.claims}
+        target = ours.get(contract, self.deployment.stage.vault)
         await self.mine(*self.deployment.as_admin(target.address, target.call(function, *arguments)))
 
     @staticmethod
@@ -152,6 +157,7 @@ async def start_anvil(tmp_path: Path) -> AnvilScene:
             signer=KeystoreSigner.load(keystore, "sesame"),
             vault=deployment.stage.vault.address,
             distributor=deployment.distributor.address,
+            claims=deployment.claims.address,
             ceilings=FeeCeilings(max_fee=20 * GWEI, priority_fee=GWEI),
         )
         scene = AnvilScene(anvil, rpc, deployer, deployment, payer)
@@ -198,6 +204,14 @@ def plan(scene: Scene, window: int = 0) -> tuple[Distribution, list[Action]]:
     return distribution, [action_of(distribution, call) for call in calls]
 
 
+def plan_claims(
+    scene: Scene, window: int = 0, entitled: Mapping[Address, int] | None = None
+) -> tuple[Distribution, list[Action]]:
+    order = order_of(scene, window)
+    distribution, calls = scene.payer.plan_claims(order, cumulate(entitled or {}, order.payouts))
+    return distribution, [action_of(distribution, call) for call in calls]
+
+
 def action_of(distribution: Distribution, call: PlannedCall) -> Action:
     return Action(
         call.ordinal,
@@ -211,6 +225,7 @@ def action_of(distribution: Distribution, call: PlannedCall) -> Action:
         call.payload,
         distribution.content_hash,
         0,
+        distribution.leg,
     )
 
 
@@ -394,6 +409,109 @@ async def test_reorg__receipt_is_gone__old_block_is_unknown_and_the_same_bytes_l
     [again] = await scene.payer.inclusions(attempt.signed.tx_id)
     assert again.block != inclusion.block
     assert await scene.payer.proposed(propose, again.block) == distribution.content_hash
+
+
+# ── The other leg ───────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_claims__proposal_and_activation__land_and_the_chain_says_so_by_block(scene: Scene):
+    distribution, (propose, activate) = plan_claims(scene)
+    payer, before, sender = scene.payer, await scene.head(), Sender(scene)
+    assert distribution == plan_claims(scene)[0]
+    assert (distribution.leg, [batch.payouts for batch in distribution.batches]) == (Leg.CLAIM, [PAYOUTS])
+    assert await payer.proposed(propose, before) is None
+    assert isinstance(await payer.preflight(activate, before), Refusal)
+    _, inclusion, logs = await sender.land(propose)
+    assert payer.settlement(propose, logs).executed
+    assert await payer.proposed(propose, inclusion.block) == distribution.content_hash
+    assert not await payer.executed(activate, inclusion.block)
+    _, inclusion, logs = await sender.land(activate)
+    assert payer.settlement(activate, logs) == Settlement(executed=True, credited=frozenset())
+    assert not payer.settlement(dataclasses.replace(activate, distribution_id=bytes(32)), logs).executed
+    assert await payer.executed(activate, inclusion.block)
+    assert not await payer.executed(activate, before)
+    assert isinstance(await payer.preflight(activate, await scene.head()), Refusal)
+
+
+async def test_claims__same_window_by_both_legs__each_knows_of_the_other(scene: Scene):
+    pushed, (push, *_) = plan(scene)
+    claimed, (claim, _) = plan_claims(scene)
+    payer, sender = scene.payer, Sender(scene)
+    assert pushed.distribution_id != claimed.distribution_id
+    assert not await payer.proposed_otherwise(push, await scene.head())
+    _, inclusion, _ = await sender.land(claim)
+    assert await payer.proposed_otherwise(push, inclusion.block)
+    assert not await payer.proposed_otherwise(claim, inclusion.block)
+    _, (other, *_) = plan(scene, window=1)
+    assert not await payer.proposed_otherwise(other, inclusion.block)
+    _, inclusion, _ = await sender.land(push)
+    assert await payer.proposed_otherwise(claim, inclusion.block)
+
+
+async def test_claims__what_was_given_before__is_in_the_content(scene: Scene):
+    first, _ = plan_claims(scene)
+    later, _ = plan_claims(scene, entitled={ALICE: 1})
+    assert first.distribution_id == later.distribution_id
+    assert first.content_hash != later.content_hash
+
+
+async def test_claims__our_contracts__are_never_recipients(scene: Scene):
+    assert scene.payer.claims in scene.payer.forbidden_recipients(scene.asset)
+
+
+async def test_evm__two_trees_in_a_row__everyone_claims_all_from_the_newer_one(anvil: AnvilScene):
+    sender, claims, token = Sender(anvil), anvil.deployment.claims, anvil.token
+    _, (propose, activate) = plan_claims(anvil)
+    await sender.land(propose)
+    await sender.land(activate)
+    given = {payout.recipient: payout.amount for payout in PAYOUTS}
+    _, (propose, activate) = plan_claims(anvil, 1, given)
+    await sender.land(propose)
+    await sender.land(activate)
+    anvil.pass_time(ACTIVATION_DELAY_S)
+    leaves = [(account, 2 * amount) for account, amount in given.items()]
+    tree = ClaimSet.build(CHAIN_ID, claims.address, token.address, leaves)
+    for account, amount in leaves:
+        claim = tree.claim(account)
+        call = claims.call("claim", *map(format_address, (account, token.address)), claim.cumulative, claim.proof)
+        await anvil.mine(anvil.deployment.claimant.sign(claims.address, call))
+        held = {"to": format_address(token.address), "data": _hex(token.call("balanceOf", format_address(account)))}
+        assert int(await anvil.anvil.call("eth_call", held), 16) == amount
+
+
+async def test_evm__tree_that_forgets_what_was_given_before__is_refused_for_good(anvil: AnvilScene):
+    sender = Sender(anvil)
+    _, (propose, activate) = plan_claims(anvil)
+    await sender.land(propose)
+    await sender.land(activate)
+    _, (propose, _) = plan_claims(anvil, 1)
+    refusal = await anvil.payer.preflight(propose, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert not refusal.temporary
+    assert "CumulativeTotalMismatch" in refusal.reason
+
+
+async def test_evm__tree_before_the_one_before_can_be_claimed__waits_with_the_time(anvil: AnvilScene):
+    await anvil.as_admin("claims", "setActivationDelay", 3600)
+    sender = Sender(anvil)
+    _, (propose, activate) = plan_claims(anvil)
+    await sender.land(propose)
+    await sender.land(activate)
+    _, (propose, activate) = plan_claims(anvil, 1, {payout.recipient: payout.amount for payout in PAYOUTS})
+    await sender.land(propose)
+    refusal = await anvil.payer.preflight(activate, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    assert "the root before waits until 2030-" in refusal.reason
+    anvil.pass_time(3600)
+    await anvil.mine()
+    assert isinstance(await anvil.payer.preflight(activate, await anvil.head()), Ready)
+
+
+async def test_evm__uri__is_told_with_the_proposal(anvil: AnvilScene):
+    assert isinstance(anvil.payer, EvmPayer)
+    anvil.payer._claims_uri = "https://claims.example/"
+    distribution, (propose, _) = plan_claims(anvil)
+    _, _, [log, *_] = await Sender(anvil).land(propose)
+    assert f"https://claims.example/0x{distribution.distribution_id.hex()}/".encode() in log.data
 
 
 # ── Our contracts ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from bridge.chains.evm.payer import BATCH_EXECUTED_TOPIC, CREDITED_TOPIC
+from bridge.chains.evm.payer import BATCH_EXECUTED_TOPIC, CREDITED_TOPIC, ROOT_ACTIVATED_TOPIC
 from bridge.daemon import open_services
 from bridge.domain.units import format_address
 from bridge.runtime.config import load_config
@@ -101,7 +101,7 @@ class Result:
     """What a run came to, as far as its seed decides it: no hashes, no gas, and only the windows that were ordered."""
 
     payouts: list[tuple[Any, ...]]  # rule, window, recipient, asset, atoms, outcome
-    executed: list[tuple[str, ...]]  # topics and data of what the Distributor said of its batches, on the final chain
+    executed: list[tuple[str, ...]]  # topics and data of what contracts said of batches and trees, on the final chain
     journals: Counter[tuple[Any, ...]]  # kind, then account codes, asset, atoms and phase of each transfer
 
 
@@ -169,11 +169,15 @@ def _booked(journals: Sequence[asyncpg.Record], late: Sequence[asyncpg.Record]) 
 
 
 async def _executed(scene: Scene, late: set[str]) -> list[tuple[str, ...]]:
-    distributor = format_address(scene.sandbox.deployment.distributor.address)
-    criteria: dict[str, Any] = {"fromBlock": "0x0", "toBlock": "finalized", "address": distributor}
-    criteria["topics"] = [["0x" + topic.hex() for topic in (BATCH_EXECUTED_TOPIC, CREDITED_TOPIC)]]
+    ours = (scene.sandbox.deployment.distributor, scene.sandbox.deployment.claims)
+    criteria: dict[str, Any] = {"fromBlock": "0x0", "toBlock": "finalized"}
+    criteria["address"] = [format_address(contract.address) for contract in ours]
+    topics = (BATCH_EXECUTED_TOPIC, CREDITED_TOPIC, ROOT_ACTIVATED_TOPIC)
+    criteria["topics"] = [["0x" + topic.hex() for topic in topics]]
+    activated = "0x" + ROOT_ACTIVATED_TOPIC.hex()
     return sorted(
-        (*log["topics"], log["data"])
+        # The last word of an activation is the time at which it may be claimed.
+        (*log["topics"], log["data"][:-64] if log["topics"][0] == activated else log["data"])
         for log in await scene.sandbox.anvil.call("eth_getLogs", criteria)
         if log["topics"][1][2:] not in late
     )

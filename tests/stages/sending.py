@@ -71,7 +71,7 @@ class SendingWorld:
             lease=self.lease,
             ceilings=ceilings,
             batch_recipients=2,
-            claims_above=claims_above,
+            claims_above={} if claims_above is None else {TOKEN: claims_above},
             bump_after_blocks=3,
             in_flight_max=in_flight_max,
             gas_floor=GasFloor(COIN, GAS_WANTED),
