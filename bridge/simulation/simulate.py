@@ -292,7 +292,11 @@ async def judge(scene: Scene, reconciliation: Reconciliation, wall_time_ms: int)
     reasons += [
         f"{check.level} check of {check.subject} was skipped: {check.skipped}" for check in reconciliation.skipped
     ]
-    reasons += [f"decision held: {waiting.reason}" for waiting in run.status.waiting if waiting.kind == "decision"]
+    reasons += [
+        f"decision held: {waiting.reason}"
+        for waiting in run.status.waiting
+        if (waiting.kind, waiting.state) == ("decision", "held")
+    ]
     reasons += await audit(scene.sandbox, run.payouts)
     reasons += audit_fees(scene.sandbox, run.fee_surplus)
     expected = range(scene.windows_start, scene.windows_end, scene.order.epoch_s)

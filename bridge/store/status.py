@@ -39,13 +39,24 @@ ACTIONS = "SELECT state, count(*) AS actions FROM actions GROUP BY state ORDER B
 PAYOUTS = """
     SELECT COALESCE(outcome, 'in_flight') AS outcome, count(*) AS payouts FROM payouts GROUP BY 1 ORDER BY 1
 """
-# What a person may want to look at, the oldest first: every action that waits with a reason, every held decision.
+# What a person may want to look at, the oldest first: every action that waits with a reason, every held decision, and
+# every decision that waits for a tree.
 WAITING = """
     SELECT a.chain, a.state, a.kind, encode(a.distribution_id, 'hex') AS id, a.reason, a.updated_at AS since
       FROM actions a WHERE a.reason IS NOT NULL AND a.state NOT IN ('final', 'void')
     UNION ALL
     SELECT d.chain, 'held', 'decision', encode(d.decision_id, 'hex'), d.rule || ': ' || d.reason, d.decided_at
       FROM decisions d WHERE d.verdict = 'hold'
+    UNION ALL
+    -- Sets that are claimed are planned one after another.
+    SELECT d.chain, 'planned', 'decision', encode(d.decision_id, 'hex'),
+           d.rule || ': waits until claim distribution 0x' || encode(tree.distribution_id, 'hex') || ' is over',
+           d.decided_at
+      FROM decisions d
+      JOIN LATERAL (SELECT t.distribution_id FROM distributions t JOIN distribution_states v USING (distribution_id)
+                     WHERE (t.chain, t.asset, t.leg) = (d.chain, d.asset, 'claim') AND v.state NOT IN ('final', 'void')
+                     LIMIT 1) AS tree ON TRUE
+     WHERE d.verdict = 'pay' AND NOT EXISTS (SELECT FROM distributions p WHERE p.decision_id = d.decision_id)
      ORDER BY since
      LIMIT 100
 """

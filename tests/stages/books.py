@@ -5,6 +5,7 @@ The chain keeps its own balances, changed only by what a test says happened on i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections import defaultdict
@@ -15,9 +16,10 @@ from bridge.domain.decisions import canonical
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, Value, pack_logs
 from bridge.domain.ledger import Asset, Watched
+from bridge.domain.payouts import Leg
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Lease, LogFilter
-from bridge.stages.post import OF_DISTRIBUTOR, OF_VAULT, TRANSFER, Post
+from bridge.stages.post import OF_CLAIMS, OF_DISTRIBUTOR, OF_VAULT, TRANSFER, Post
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 
@@ -36,8 +38,12 @@ WATCHED = Watched(
     tokens=(Asset(USDX, CHAIN, TOKEN, "USDX", 6),),
     native=Asset(ETH, CHAIN, None, "ETH", 18),
 )
+CLAIMS = Address(b"\xcc" * 20)
+CLAIMS_CODE = f"claims:0x{CLAIMS.hex()}"
+WITH_CLAIMS = dataclasses.replace(WATCHED, claims=CLAIMS)
 T0 = 1_790_000_000
 FEE_PAID, (BATCH_EXECUTED, CREDITED, WITHDRAWN) = OF_VAULT[0], OF_DISTRIBUTOR
+ACTIVATED, CLAIMED = OF_CLAIMS
 DISTRIBUTION = hashlib.sha256(b"distribution").digest()
 
 
@@ -220,6 +226,32 @@ def batch(
     return [*logs, (DISTRIBUTOR, BATCH_EXECUTED, fields)]
 
 
+def activation(amounts: Mapping[Address, int], distribution: bytes = DISTRIBUTION) -> list[Emitted]:
+    """The logs of a tree that may be claimed from now on."""
+    total = sum(amounts.values())
+    fields: Mapping[str, Value] = {
+        "id": distribution,
+        "token": TOKEN,
+        "root": bytes(32),
+        "total": total,
+        "cumulativeTotal": total,
+        "claimableAt": T0,
+    }
+    return [(CLAIMS, ACTIVATED, fields), transfer(VAULT, CLAIMS, total)]
+
+
+def claim(account: Address, amount: int, *, to: Address | None = None) -> list[Emitted]:
+    recipient = to or account
+    fields: Mapping[str, Value] = {
+        "token": TOKEN,
+        "account": account,
+        "recipient": recipient,
+        "amount": amount,
+        "cumulative": amount,
+    }
+    return [(CLAIMS, CLAIMED, fields), transfer(CLAIMS, recipient, amount)]
+
+
 # ── Rows of decide and pay ──────────────────────────────────────────────────────────────────────────────────────────
 async def decide(chain: Chain, at: int, amounts: Mapping[Address, int], *, carried_out: int = 0) -> None:
     """A decision whose rows say what its artifact says. What is carried has no recipient yet."""
@@ -261,21 +293,21 @@ async def decide(chain: Chain, at: int, amounts: Mapping[Address, int], *, carri
             await sql.execute("INSERT INTO carries VALUES ($1, 'fee_window', $2, '', $3)", CHAIN, USDX, carried_out)
 
 
-async def plan(chain: Chain, amounts: Mapping[Address, int]) -> int:
+async def plan(chain: Chain, amounts: Mapping[Address, int], leg: Leg = Leg.PUSH) -> int:
     """One distribution with one batch; returns the id of the action that executes it."""
     async with chain.database.begin() as tx:
         sql = tx.connection
         await sql.execute(
             "INSERT INTO distributions (distribution_id, decision_id, chain, rule, asset, total, recipients, batches, "
-            "content_hash) SELECT $1, decision_id, $2, 'fee_window', $3, $4, $5, 1, '' FROM decisions",
-            *(DISTRIBUTION, CHAIN, USDX, sum(amounts.values()), len(amounts)),
+            "content_hash, leg) SELECT $1, decision_id, $2, 'fee_window', $3, $4, $5, 1, '', $6 FROM decisions",
+            *(DISTRIBUTION, CHAIN, USDX, sum(amounts.values()), len(amounts), leg),
         )
         for recipient, amount in amounts.items():
             await sql.execute("INSERT INTO payouts VALUES ($1, $2, 0, $3)", DISTRIBUTION, recipient, amount)
         action_id: int = await sql.fetchval(
             "INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target) "
             "VALUES ($1, 1, 'execute', $2, '', $3) RETURNING action_id",
-            *(DISTRIBUTION, CHAIN, DISTRIBUTOR),
+            *(DISTRIBUTION, CHAIN, CLAIMS if leg is Leg.CLAIM else DISTRIBUTOR),
         )
         return action_id
 
@@ -328,11 +360,11 @@ async def lease_for(database: Database, stage: str) -> Lease:
     return lease
 
 
-async def bookkeeper(chain: Chain, **options: int) -> Post:
+async def bookkeeper(chain: Chain, watched: Watched = WATCHED, **options: int) -> Post:
     return Post(
         database=chain.database,
         chain=chain,
-        watched=WATCHED,
+        watched=watched,
         start_block=chain.start_block,
         lease=await lease_for(chain.database, "post"),
         **options,

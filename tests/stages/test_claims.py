@@ -115,6 +115,10 @@ async def test_claims__next_set_of_the_token__waits_and_adds_to_what_was_given_b
     await world.advance(2)
     planned = await world.rows("SELECT e.window_start FROM distributions JOIN decisions e USING (decision_id)")
     assert sorted(planned) == [(0,), (2,)]
+    async with world.database.snapshot() as transaction:
+        [waits] = [one.reason for one in (await transaction.status.read()).waiting if one.kind == "decision"]
+    first = (await world.summary(0)).distribution_id.hex()
+    assert waits == f"fees: waits until claim distribution 0x{first} is over"
     await world.settle(16)
     assert await world.rows("SELECT DISTINCT state FROM distribution_states") == [("final",)]
     assert await world.tree(0) == {ALICE: 5, BOB: 6, CAROL: 7}
