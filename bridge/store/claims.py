@@ -51,16 +51,22 @@ MARK_PUBLISHED = "UPDATE distributions SET published_at = now() WHERE distributi
 ASK_NOW = "UPDATE actions SET reason = NULL WHERE distribution_id = $1 AND state = 'planned'"
 ACTIVATED = """
     -- Each payout once, however often this is said
-    WITH claimable AS (
-        UPDATE payouts SET outcome = 'claimable' WHERE distribution_id = $1 AND outcome IS NULL
-        RETURNING recipient, amount
+    WITH part AS (
+        SELECT recipient FROM payouts WHERE distribution_id = $1 AND outcome IS NULL ORDER BY recipient LIMIT $3
+    ), claimable AS (
+        UPDATE payouts p SET outcome = 'claimable' FROM part
+         WHERE p.distribution_id = $1 AND p.recipient = part.recipient AND p.outcome IS NULL
+        RETURNING p.recipient, p.amount
     )
     INSERT INTO entitlements (chain, contract, asset, account, cumulative)
     SELECT d.chain, $2, d.asset, c.recipient, c.amount
       FROM claimable c, distributions d WHERE d.distribution_id = $1
     ON CONFLICT (chain, contract, asset, account)
     DO UPDATE SET cumulative = entitlements.cumulative + excluded.cumulative
+    RETURNING account
 """
+ROWS_AT_ONCE = 50_000
+"""Of one statement: some seconds on a slow disk, where a statement may take a minute."""
 NOTIFY = "SELECT pg_notify('bridge', 'claims')"
 
 
@@ -97,4 +103,5 @@ class Claims:
 
     async def activated(self, action: Action) -> None:
         """The tree that `action` activates counts from now on. Safe to repeat."""
-        await self._connection.execute(ACTIVATED, action.distribution_id, action.target)
+        while await self._connection.fetch(ACTIVATED, action.distribution_id, action.target, ROWS_AT_ONCE):
+            pass

@@ -2,14 +2,15 @@
 
     journals ──► claim (source, ref) ──► open accounts ──► COPY journals, transfers ──► balances, locked in order
 
-Everything is set-based: the number of statements does not depend on the number of journals.
+Everything is set-based: the number of statements does not depend on the number of journals. One journal may have
+millions of transfers, so what goes over the wire at once is bounded, and no statement runs into the time limit.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
@@ -114,6 +115,10 @@ JOURNALS = """
 NOTIFY = "SELECT pg_notify('bridge', 'journals')"
 
 Account = tuple[str, AssetId]
+Row = TypeVar("Row")
+
+ROWS_AT_ONCE = 50_000
+"""Of one statement: some seconds on a slow disk, where a statement may take a minute."""
 
 
 class Ledger:
@@ -215,17 +220,22 @@ class Ledger:
         new = [account for account in accounts if account not in known]
         if new:
             try:
-                await self._connection.execute(OPEN_ACCOUNTS, *_columns(new))
+                for some in _slices(new):
+                    await self._connection.execute(OPEN_ACCOUNTS, *_columns(some))
             except asyncpg.ForeignKeyViolationError as error:
                 raise RefusedError(f"an account needs a registered asset: {error.detail}") from error
             opened = await self._account_ids(new)
-            await self._connection.execute(OPEN_BALANCES, list(opened.values()))
+            for ids in _slices(list(opened.values())):
+                await self._connection.execute(OPEN_BALANCES, ids)
             known |= opened
         return known
 
     async def _account_ids(self, accounts: Sequence[Account]) -> dict[Account, int]:
-        rows = await self._connection.fetch(ACCOUNT_IDS, *_columns(accounts))
-        return {(row["code"], row["asset"]): row["account_id"] for row in rows}
+        return {
+            (row["code"], row["asset"]): row["account_id"]
+            for some in _slices(accounts)
+            for row in await self._connection.fetch(ACCOUNT_IDS, *_columns(some))
+        }
 
     async def _copy(self, fresh: Sequence[tuple[int, Journal]], accounts: Mapping[Account, int]) -> None:
         await self._connection.copy_records_to_table(
@@ -242,21 +252,23 @@ class Ledger:
                 for journal_id, j in fresh
             ],
         )
-        await self._connection.copy_records_to_table(
-            "transfers",
-            columns=(
-                *("chain", "block_number", "journal_id", "seq"),
-                *("debit_account", "credit_account", "asset", "amount", "phase"),
-            ),
-            records=[
-                (
-                    *(j.at.chain, j.at.number, journal_id, seq),
-                    *(accounts[t.debit, t.asset], accounts[t.credit, t.asset], t.asset, t.amount, t.phase),
-                )
-                for journal_id, j in fresh
-                for seq, t in enumerate(j.transfers)
-            ],
-        )
+        transfers = [
+            (
+                *(j.at.chain, j.at.number, journal_id, seq),
+                *(accounts[t.debit, t.asset], accounts[t.credit, t.asset], t.asset, t.amount, t.phase),
+            )
+            for journal_id, j in fresh
+            for seq, t in enumerate(j.transfers)
+        ]
+        for records in _slices(transfers):
+            await self._connection.copy_records_to_table(
+                "transfers",
+                columns=(
+                    *("chain", "block_number", "journal_id", "seq"),
+                    *("debit_account", "credit_account", "asset", "amount", "phase"),
+                ),
+                records=records,
+            )
 
     async def _apply(self, transfers: Iterable[Transfer], accounts: Mapping[Account, int]) -> None:
         """Bring `balances` up: a projection of transfers, in the same transaction."""
@@ -269,12 +281,14 @@ class Ledger:
                 columns[2 + side] += pending
         if not sums:
             return
-        account_ids = sorted(sums)
-        await self._connection.fetch(LOCK_BALANCES, account_ids)
+        slices = _slices(sorted(sums))
+        for account_ids in slices:
+            await self._connection.fetch(LOCK_BALANCES, account_ids)
         try:
-            await self._connection.execute(
-                APPLY, account_ids, *([sums[account][column] for account in account_ids] for column in range(4))
-            )
+            for account_ids in slices:
+                await self._connection.execute(
+                    APPLY, account_ids, *([sums[account][column] for account in account_ids] for column in range(4))
+                )
         except asyncpg.CheckViolationError as error:
             raise RefusedError(f"a post or void releases more than is pending: {error.detail}") from error
 
@@ -307,6 +321,10 @@ def _journal(rows: Sequence[asyncpg.Record]) -> Journal:
             if row["seq"] is not None
         ),
     )
+
+
+def _slices(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
 
 
 def _columns(accounts: Sequence[Account]) -> tuple[list[str], list[AssetId]]:

@@ -99,6 +99,16 @@ async def test_claims__set_above_the_limit__waits_for_its_proofs_then_is_activat
     world.assert_paid_once(1)
 
 
+async def test_claims__more_accounts_than_one_statement_takes__all_of_them_once(
+    world: ClaimWorld, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bridge.store.claims.ROWS_AT_ONCE", 2)
+    await world.decide([1, 2, 3, 4, 5])
+    await world.settle()
+    assert list((await world.entitled()).values()) == [1, 2, 3, 4, 5]
+    assert (await world.summary()).claimable_total == 15
+
+
 async def test_claims__set_at_the_limit__is_pushed(world: ClaimWorld):
     await world.decide([5, 6])
     await world.settle()

@@ -129,6 +129,20 @@ async def test_partitions__changed_behind_their_table__refused(books: Database, 
             await tx.connection.execute(change.format(partition))
 
 
+async def test_post__more_transfers_than_one_statement_takes__same_rows_and_balances(
+    books: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bridge.store.ledger.ROWS_AT_ONCE", 2)
+    large = journal("1", *(move(n, credit=f"payable:{n % 5}") for n in range(1, 10)))
+    assert await post(books, large) == [True]
+    async with books.snapshot() as tx:
+        assert await tx.ledger.journals("test", ["1"]) == [large]
+        assert {b.code: b.posted for b in await tx.ledger.balances("anvil", 1)} == {
+            CODES[0]: 45,
+            **{f"payable:{rest}": -sum(range(rest, 10, 5)) for rest in range(5)},
+        }
+
+
 async def test_balances__uint256_twice__no_overflow(books: Database):
     await post(books, *(journal(str(n), move(UINT256_MAX)) for n in range(20)))
     async with books.begin() as tx:
