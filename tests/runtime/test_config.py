@@ -51,6 +51,20 @@ distributor = "keccak256:3333333333333333333333333333333333333333333333333333333
 file = "rule.yaml"
 chain = "anvil"
 """
+CLAIMS = """\
+[http]
+listen = "127.0.0.1:8080"
+
+[chains.anvil.claims]
+above = { USDX = 1000 }
+uri = "https://claims.example/"
+"""
+WITH_CLAIMS = (
+    GOOD.replace('timelock = "0x', 'claims = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0514"\ntimelock = "0x').replace(
+        'timelock = "keccak', f'claims = "keccak256:{"4" * 64}"\ntimelock = "keccak'
+    )
+    + CLAIMS
+)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -108,6 +122,44 @@ def test_load_config__mistake__names_place_and_mend(tmp_path: Path, old: str, ne
     assert str(tmp_path / "bridge.toml") in message
     for part in said:
         assert part in message
+
+
+def test_load_config__claims__values_are_exact(tmp_path: Path):
+    config = load_config(write(tmp_path, WITH_CLAIMS))
+    chain = config.chains["anvil"]
+    assert chain.claims is not None
+    assert (chain.claims.above, chain.claims.activation_delay_s) == ({"USDX": 1000}, 3600)
+    assert chain.claims_contract is not None
+    assert chain.claims_contract.hex().endswith("0514")
+    assert config.http is not None
+    assert config.http.address == ("127.0.0.1", 8080)
+    assert load_config(write(tmp_path, GOOD)).chains["anvil"].claims_contract is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("above = { USDX", "above = { USDY", ["claims.above names `USDY`, which is not in tokens"]),
+        ("USDX = 1000", "USDX = 0", ["chains.anvil.claims.above.USDX", "greater than or equal to 1"]),
+        ("above =", "over =", ["unknown key `over`", "`above` is missing"]),
+        ("https://", "ftp://", ["uri `ftp://claims.example/` is no http, ipfs or arweave URL"]),
+        ('claims = "0x', '# claims = "0x', ["chains.anvil.contracts: `claims` is missing", "bridge deploy"]),
+        ('claims = "keccak', '# claims = "keccak', ["governance.code: `claims` is missing", "bridge deploy"]),
+        ('"127.0.0.1:8080"', '"8080"', ["http", "`8080` is not HOST:PORT"]),
+        ('"127.0.0.1:8080"', '"127.0.0.1:99999"', ["is not HOST:PORT"]),
+        ("listen", "port", ["unknown key `port`"]),
+    ],
+)
+def test_load_config__mistake_about_claims__named(tmp_path: Path, old: str, new: str, said: list[str]):
+    assert old in WITH_CLAIMS
+    message = refusal(tmp_path, WITH_CLAIMS.replace(old, new, 1))
+    for part in said:
+        assert part in message
+
+
+def test_load_config__limit_of_claims_without_claims__refused(tmp_path: Path):
+    message = refusal(tmp_path, GOOD.replace("{ floor = 1,", "{ floor = 1, claims_auto_per_epoch = 1,"))
+    assert "claims_auto_per_epoch, but there is no claims section" in message
 
 
 def test_load_config__two_mistakes__both_are_said(tmp_path: Path):
