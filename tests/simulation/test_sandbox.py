@@ -92,9 +92,10 @@ async def test_sandbox__rules__are_the_shipped_ones_with_its_own_numbers(tmp_pat
         rules = [load_rule(config.relative(rule.file)).rule for rule in config.rules]
         assert [(rule.name, rule.asset, rule.window_s) for rule in rules] == [
             ("fee_window", "USDX", 45),
+            ("points_window", "PTSX", 45),
             ("reserve_buffer", "DAIX", 45),
         ]
-        split = rules[1].split
+        split = rules[2].split
         assert isinstance(split, Shares)
         recipients = [format_address(recipient) for recipient, _ in split.shares]
         assert recipients == sandbox.facts()["beneficiaries"]
