@@ -103,6 +103,7 @@ interface IClaims is IProposalGate {
     function claim(address account, address token, uint256 cumulative, bytes32[] calldata proof) external;
 
     /// @notice How others may claim in `token` for the caller.
+    /// @dev Of one token: a policy for all would be a slot to read in each claim, also of those who never set one.
     /// @param onlySelf Only the caller may.
     /// @param recipient Where its tokens go; zero means to itself.
     function setClaimPolicy(address token, bool onlySelf, address recipient) external;
