@@ -38,12 +38,16 @@ contract Claims is IClaims, ProposalGate, ReentrancyGuardTransient {
     struct Roots {
         bytes32 newest;
         bytes32 previous;
-        uint256 cumulativeTotal;
+        // No account can have claimed more than this, so `Account.claimed` has room for it.
+        uint160 cumulativeTotal;
     }
 
-    struct Policy {
+    /// @dev One slot, so that a claim reads and writes no other for an account that wants its tokens itself.
+    struct Account {
+        uint160 claimed;
         bool onlySelf;
-        address recipient;
+        // Only then is there a recipient to read.
+        bool redirected;
     }
 
     uint48 private constant FOREVER = type(uint48).max;
@@ -53,8 +57,8 @@ contract Claims is IClaims, ProposalGate, ReentrancyGuardTransient {
     mapping(bytes32 id => RootProposal) private _proposals;
     mapping(address token => Roots) private _roots;
     mapping(address token => mapping(bytes32 root => Window)) private _windows;
-    mapping(address token => mapping(address account => uint256)) public claimed;
-    mapping(address account => Policy) public claimPolicy;
+    mapping(address token => mapping(address account => Account)) private _accounts;
+    mapping(address token => mapping(address account => address)) private _recipients;
 
     constructor(address admin, address vault_, uint64 delay_, uint64 approvalLifetime_, uint64 activationDelay_)
         ProposalGate(admin, vault_, delay_, approvalLifetime_)
@@ -123,12 +127,10 @@ contract Claims is IClaims, ProposalGate, ReentrancyGuardTransient {
         nonReentrant
         whenVaultNotPaused
     {
-        address recipient = _recipientOf(account);
-        uint256 before = claimed[token][account];
-        if (cumulative <= before) revert NothingToClaim(token, account);
-        uint256 amount = cumulative - before;
-        claimed[token][account] = cumulative;
+        Account storage a = _accounts[token][account];
+        (address recipient, uint256 amount) = _due(a, token, account, cumulative);
         uint256 unclaimed = _take(token, _rootOf(account, token, cumulative, proof), amount);
+        a.claimed = cumulative.toUint160();
 
         emit Claimed(token, account, recipient, amount, cumulative);
         IERC20(token).safeTransfer(recipient, amount);
@@ -136,10 +138,12 @@ contract Claims is IClaims, ProposalGate, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IClaims
-    function setClaimPolicy(bool onlySelf, address recipient) external {
+    function setClaimPolicy(address token, bool onlySelf, address recipient) external {
         if (recipient == address(this)) revert InvalidRecipient(recipient);
-        claimPolicy[msg.sender] = Policy(onlySelf, recipient);
-        emit ClaimPolicySet(msg.sender, onlySelf, recipient);
+        Account storage a = _accounts[token][msg.sender];
+        (a.onlySelf, a.redirected) = (onlySelf, recipient != address(0));
+        _recipients[token][msg.sender] = recipient;
+        emit ClaimPolicySet(token, msg.sender, onlySelf, recipient);
     }
 
     /// @inheritdoc IClaims
@@ -174,6 +178,16 @@ contract Claims is IClaims, ProposalGate, ReentrancyGuardTransient {
         Roots storage roots = _roots[token];
         Window memory window = _windows[token][roots.newest];
         return (roots.newest, window.from, window.until == 0, roots.cumulativeTotal, window.unclaimed);
+    }
+
+    /// @inheritdoc IClaims
+    function claimed(address token, address account) external view returns (uint256) {
+        return _accounts[token][account].claimed;
+    }
+
+    /// @inheritdoc IClaims
+    function claimPolicy(address token, address account) external view returns (bool onlySelf, address recipient) {
+        return (_accounts[token][account].onlySelf, _recipients[token][account]);
     }
 
     /// @inheritdoc IClaims
@@ -245,25 +259,36 @@ contract Claims is IClaims, ProposalGate, ReentrancyGuardTransient {
         last.unclaimed = 0;
         if (last.until != 0) last.until = from;
         _windows[token][root] = Window(from, FOREVER, unclaimed.toUint160());
-        (roots.previous, roots.newest, roots.cumulativeTotal) = (roots.newest, root, cumulativeTotal);
+        (roots.previous, roots.newest, roots.cumulativeTotal) = (roots.newest, root, cumulativeTotal.toUint160());
     }
 
     /// @dev Counts a claim against `root`; returns what is left for all other claims.
     function _take(address token, bytes32 root, uint256 amount) private returns (uint256 unclaimed) {
         Window storage window = _windows[token][root];
-        if (block.timestamp < window.from || block.timestamp >= window.until) revert RootNotActive(token, root);
-        if (window.until != FOREVER) window = _windows[token][_roots[token].newest];
-        unclaimed = window.unclaimed;
+        (uint48 from, uint48 until, uint160 left) = (window.from, window.until, window.unclaimed);
+        if (block.timestamp < from || block.timestamp >= until) revert RootNotActive(token, root);
+        if (until != FOREVER) {
+            window = _windows[token][_roots[token].newest];
+            left = window.unclaimed;
+        }
+        unclaimed = left;
         if (amount > unclaimed) revert ClaimExceedsUnclaimed(token, amount, unclaimed);
         unclaimed -= amount;
         window.unclaimed = uint160(unclaimed); // No more than it was.
     }
 
-    function _recipientOf(address account) private view returns (address recipient) {
-        Policy memory policy = claimPolicy[account];
-        if (policy.onlySelf && msg.sender != account) revert OnlySelf(account);
-        recipient = policy.recipient == address(0) ? account : policy.recipient;
+    /// @dev Where a claim goes and what it is, if the proof holds: what the account was given and has not claimed.
+    function _due(Account storage a, address token, address account, uint256 cumulative)
+        private
+        view
+        returns (address recipient, uint256 amount)
+    {
+        (uint256 before, bool onlySelf, bool redirected) = (a.claimed, a.onlySelf, a.redirected);
+        if (onlySelf && msg.sender != account) revert OnlySelf(account);
+        recipient = redirected ? _recipients[token][account] : account;
         if (recipient == address(this)) revert InvalidRecipient(recipient);
+        if (cumulative <= before) revert NothingToClaim(token, account);
+        amount = cumulative - before;
     }
 
     function _rootOf(address account, address token, uint256 cumulative, bytes32[] calldata proof)

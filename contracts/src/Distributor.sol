@@ -35,9 +35,10 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
     /// withdrawal has no limit. A token whose recipients can burn this (hooks) wants batches of at most 100.
     uint256 public constant TRANSFER_GAS = 100_000;
 
-    /// @dev What must be left before each transfer: EIP-150 keeps 1/64 of it from the call, and 5,000 more cover the
-    /// few instructions between the check and the call, with an access to the token's account.
-    uint256 private constant GAS_BEFORE_TRANSFER = TRANSFER_GAS * 64 / 63 + 5_000;
+    /// @dev What must be left before each transfer: TRANSFER_GAS × 64/63, for EIP-150 keeps 1/64 of it from the call,
+    /// and 5,000 more, which cover the few instructions between the check and the call, with an access to the token's
+    /// account. As numbers, because Solidity computes a constant that names another one wherever it is used.
+    uint256 private constant GAS_BEFORE_TRANSFER = 101_588 + 5_000;
 
     mapping(bytes32 id => Proposal) private _proposals;
 
@@ -84,7 +85,7 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
         _requirePassable(id);
         // The arguments as they came, which are abi.encode(id, index, recipients, amounts) or match no hash.
         _consume(id, index, keccak256(msg.data[4:]));
-        uint256 sum = _check(recipients, amounts);
+        uint256 sum = _sum(recipients, amounts);
         address token = _disburse(id, index, sum, recipients.length);
 
         uint256 balanceBefore = IERC20(token).balanceOf(address(this));
@@ -194,17 +195,12 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
         delete _batchHashes[id][index];
     }
 
-    function _check(address[] calldata recipients, uint256[] calldata amounts) private view returns (uint256 sum) {
+    function _sum(address[] calldata recipients, uint256[] calldata amounts) private pure returns (uint256 sum) {
         uint256 count = recipients.length;
         if (count == 0 || count > MAX_RECIPIENTS || amounts.length != count) {
             revert InvalidBatchSize(count, amounts.length);
         }
-        address previous = address(0);
         for (uint256 i = 0; i < count; ++i) {
-            address recipient = recipients[i];
-            if (recipient <= previous) revert RecipientsNotAscending(previous, recipient);
-            if (recipient == address(this)) revert InvalidRecipient(recipient);
-            previous = recipient;
             sum += amounts[i];
         }
     }
@@ -227,20 +223,31 @@ contract Distributor is IDistributor, ProposalGate, ReentrancyGuardTransient {
         return p.token;
     }
 
+    /// @dev Each recipient is checked just before it is paid, and not all of them before: each is read only once, and
+    /// where one is refused, the revert takes back what those before it were paid.
     function _pay(bytes32 id, uint32 index, address token, address[] calldata recipients, uint256[] calldata amounts)
         private
         returns (uint256 credited)
     {
+        address previous = address(0);
         for (uint256 i = 0; i < recipients.length; ++i) {
+            address recipient = recipients[i];
+            if (recipient <= previous) revert RecipientsNotAscending(previous, recipient);
+            if (recipient == address(this)) revert InvalidRecipient(recipient);
+            previous = recipient;
             // Else whoever sends the transaction could choose a gas limit at which transfers fail.
             if (gasleft() < GAS_BEFORE_TRANSFER) revert InsufficientGas(GAS_BEFORE_TRANSFER, gasleft());
-            if (BoundedTransfer.tryTransfer(token, recipients[i], amounts[i], TRANSFER_GAS)) continue;
-            owed[token][recipients[i]] += amounts[i];
+            if (BoundedTransfer.tryTransfer(token, recipient, amounts[i], TRANSFER_GAS)) continue;
+            _credit(id, index, token, recipient, amounts[i]);
             credited += amounts[i];
-            emit Credited(id, token, recipients[i], index, amounts[i]);
         }
         // Once a batch: a credit to come is nowhere read before, for every way to read or use it is shut meanwhile.
         if (credited != 0) totalOwed[token] += credited;
+    }
+
+    function _credit(bytes32 id, uint32 index, address token, address to, uint256 amount) private {
+        owed[token][to] += amount;
+        emit Credited(id, token, to, index, amount);
     }
 
     /// @dev More than expected is no harm: a recipient that is called back may send something here, and must not be able

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IClaims} from "../src/interfaces/IClaims.sol";
 import {IProposalGate} from "../src/interfaces/IProposalGate.sol";
 import {ISurplusVault} from "../src/interfaces/ISurplusVault.sol";
@@ -213,6 +214,26 @@ contract ClaimsTest is ClaimsFixture {
         claims.activate(id);
     }
 
+    /// @dev Each tree adds less, but an account's sum over all of them must have room beside its policy.
+    function test_activate__all_trees_together_more_than_160_bits__reverts() public {
+        MisbehavingToken huge = new MisbehavingToken();
+        huge.mint(address(vault), type(uint256).max);
+        vault.setLimits(address(huge), 0, type(uint256).max);
+        claims.setAutoLimit(address(huge), type(uint256).max);
+        (address[] memory accounts, uint256[] memory cumulatives) = (new address[](2), new uint256[](2));
+        (accounts[0], accounts[1]) = (accountAt(0), accountAt(1));
+        cumulatives[0] = 2 ** 160 - 1;
+        Tree memory tree = treeOf(address(huge), accounts, cumulatives);
+        accept(tree);
+        claim(tree, 0);
+        vm.assertEq(claims.claimed(address(huge), accounts[0]), 2 ** 160 - 1, "claimed");
+
+        cumulatives[1] = 1;
+        bytes32 id = propose(treeOf(address(huge), accounts, cumulatives));
+        vm.expectPartialRevert(SafeCast.SafeCastOverflowedUintDowncast.selector);
+        claims.activate(id);
+    }
+
     // ── claim ───────────────────────────────────────────────────────────────────────────────────────────────────────
     function test_claim__valid__pays_the_account_whoever_calls() public {
         Tree memory tree = treeOf(5, 10);
@@ -348,7 +369,7 @@ contract ClaimsTest is ClaimsFixture {
         claim(tree, 0);
         vm.assertEq(claims.claimed(address(token), accountAt(1)), 0, "claimed");
         vm.prank(accountAt(1));
-        claims.setClaimPolicy(false, STRANGER);
+        claims.setClaimPolicy(address(token), false, STRANGER);
         claim(tree, 1);
         vm.assertEq(token.balanceOf(STRANGER), 20, "to another address");
     }
@@ -370,9 +391,9 @@ contract ClaimsTest is ClaimsFixture {
         Tree memory tree = treeOf(3, 10);
         accept(tree);
         vm.expectEmit(address(claims));
-        emit IClaims.ClaimPolicySet(accountAt(1), true, address(0));
+        emit IClaims.ClaimPolicySet(address(token), accountAt(1), true, address(0));
         vm.prank(accountAt(1));
-        claims.setClaimPolicy(true, address(0));
+        claims.setClaimPolicy(address(token), true, address(0));
         vm.expectRevert(abi.encodeWithSelector(IClaims.OnlySelf.selector, accountAt(1)));
         this.claimFrom(tree, 1);
         bytes32[] memory proof = proofOf(tree, 1);
@@ -385,7 +406,7 @@ contract ClaimsTest is ClaimsFixture {
         Tree memory tree = treeOf(3, 10);
         accept(tree);
         vm.prank(accountAt(1));
-        claims.setClaimPolicy(false, STRANGER);
+        claims.setClaimPolicy(address(token), false, STRANGER);
         vm.expectEmit(address(claims));
         emit IClaims.Claimed(address(token), accountAt(1), STRANGER, 20, 20);
         claim(tree, 1);
@@ -394,13 +415,57 @@ contract ClaimsTest is ClaimsFixture {
 
     function test_claim_policy__claims_itself__refused() public {
         vm.expectRevert(abi.encodeWithSelector(IClaims.InvalidRecipient.selector, address(claims)));
-        claims.setClaimPolicy(false, address(claims));
+        claims.setClaimPolicy(address(token), false, address(claims));
         Tree memory tree = treeOf(2, 10);
         tree.accounts[0] = address(claims);
         tree = treeOf(address(token), tree.accounts, tree.cumulatives);
         accept(tree);
         vm.expectRevert(abi.encodeWithSelector(IClaims.InvalidRecipient.selector, address(claims)));
         this.claimFrom(tree, 0);
+    }
+
+    function test_claim_policy__of_one_token__says_nothing_about_another() public {
+        Tree memory tree = treeOf(3, 10);
+        accept(tree);
+        vm.prank(accountAt(1));
+        claims.setClaimPolicy(address(vault), true, STRANGER);
+        claim(tree, 1);
+        vm.assertEq(token.balanceOf(accountAt(1)), 20, "paid");
+    }
+
+    /// @dev They share a slot.
+    function testFuzz_claim_policy__set_between_claims__neither_forgets_the_other(
+        uint256 unit,
+        bool[3] memory onlySelf,
+        address[3] memory recipients
+    ) public {
+        unit = bound(unit, 1, FUNDS / 18);
+        (address account, uint256 paid) = (accountAt(2), 0);
+        for (uint256 round = 0; round < 3; ++round) {
+            address recipient = recipients[round] == address(claims) ? address(0) : recipients[round];
+            vm.prank(account);
+            claims.setClaimPolicy(address(token), onlySelf[round], recipient);
+            vm.assertEq(claims.claimed(address(token), account), paid, "claimed after the policy was set");
+
+            Tree memory tree = treeOf(3, unit * (round + 1));
+            accept(tree);
+            (address to, uint256 more) = (recipient == address(0) ? account : recipient, tree.cumulatives[2] - paid);
+            // After the tree was accepted: the recipient may be the vault.
+            uint256 expected = token.balanceOf(to) + more;
+            if (onlySelf[round]) {
+                vm.expectRevert(abi.encodeWithSelector(IClaims.OnlySelf.selector, account));
+                this.claimFrom(tree, 2);
+            }
+            bytes32[] memory proof = proofOf(tree, 2);
+            vm.prank(account);
+            claims.claim(account, address(token), tree.cumulatives[2], proof);
+            paid += more;
+            vm.assertEq(token.balanceOf(to), expected, "paid");
+            vm.assertEq(claims.claimed(address(token), account), paid, "claimed");
+            (bool onlySelf_, address recipient_) = claims.claimPolicy(address(token), account);
+            vm.assertTrue(onlySelf_ == onlySelf[round], "only self");
+            vm.assertEq(recipient_, recipient, "recipient");
+        }
     }
 
     // ── disableRoot and pause ───────────────────────────────────────────────────────────────────────────────────────

@@ -182,6 +182,41 @@ contract DistributorTest is DistributorFixture {
         _expectRevertAt(plan, propose(plan), 0, IDistributor.InvalidRecipient.selector);
     }
 
+    /// @dev Recipients are checked one by one while they are paid: what came before the wrong one must be undone.
+    function testFuzz_execute_batch__one_recipient_out_of_place__pays_and_credits_nobody(bytes32 seed) public {
+        Plan memory plan = planOf(12);
+        address[] memory recipients = plan.recipients[0];
+        (uint256 i, uint256 mistake) = (pick(seed, 12, 1, 11), pick(seed, 13, 0, 3));
+        if (mistake == 0) recipients[i] = recipients[i - 1];
+        else if (mistake == 1) recipients[i] = address(0);
+        else if (mistake == 2) (recipients[i - 1], recipients[i]) = (recipients[i], recipients[i - 1]);
+        else recipients[i] = address(distributor);
+        bytes32 id = propose(plan);
+        for (uint256 j = 0; j < 12; ++j) {
+            token.behave(recipientAt(j), MisbehavingToken.Behaviour(pick(seed, j, 0, 7)));
+        }
+        _expectRevertAt(
+            plan,
+            id,
+            0,
+            mistake == 3 ? IDistributor.InvalidRecipient.selector : IDistributor.RecipientsNotAscending.selector
+        );
+        for (uint256 j = 0; j < 12; ++j) {
+            vm.assertEq(token.balanceOf(recipientAt(j)), 0, "paid");
+            vm.assertEq(distributor.owed(address(token), recipientAt(j)), 0, "credited");
+        }
+        vm.assertEq(distributor.totalOwed(address(token)), 0, "total owed");
+        vm.assertEq(token.balanceOf(address(vault)), FUNDS, "vault");
+        vm.assertFalse(distributor.executed(id, 0), "executed");
+    }
+
+    function test_execute_batch__amounts_whose_sum_overflows__reverts() public {
+        Plan memory plan = planOf(3);
+        (plan.amounts[0][0], plan.amounts[0][1]) = (type(uint256).max, 4); // 2²⁵⁶ − 1 + 4 + 3 wraps to 6.
+        _expectRevertAt(plan, propose(plan), 0, 0x4e487b71); // Panic
+        vm.assertEq(token.balanceOf(address(vault)), FUNDS, "vault");
+    }
+
     function test_execute_batch__sizes_that_do_not_fit__reverts() public {
         Plan memory plan = planOf(2);
         plan.amounts[0] = new uint256[](1);
@@ -327,6 +362,12 @@ contract DistributorTest is DistributorFixture {
         (bool success, bytes memory reason) = address(distributor).call{gas: 250_000}(call);
         vm.assertFalse(success, "executed");
         vm.assertEq(bytes4(reason), IDistributor.InsufficientGas.selector, "error");
+        uint256 needed;
+        assembly {
+            needed := mload(add(reason, 0x24))
+        }
+        // Of what is left, 1/64 stays here.
+        vm.assertGe(needed - 5_000 - (needed - 5_000) / 64, distributor.TRANSFER_GAS(), "the token's part");
         (success,) = address(distributor).call{gas: 400_000}(call);
         vm.assertTrue(success, "enough");
     }

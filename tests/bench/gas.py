@@ -6,6 +6,10 @@ loop           transfers out of a contract's own balance; no guard
 one by one     a transaction for each transfer
 
 cold: the recipients held nothing before; warm: they held some. All start from the same state of the chain.
+
+first: the account held nothing and had claimed nothing; repeat: it claims from the next tree. The parts of a repeat are
+what a trace says that its steps used. Better code of Claims makes only the last one smaller, as long as it leaves none
+out.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ EPOCH_S = 2**32  # the whole run is in one
 FUNDS = 10**30
 AMOUNT = 1_234_567
 UINT256_MAX = 2**256 - 1
+INTRINSIC_GAS = 21_000
 TRANSACTION_GAS = 2**24  # the most that one may have (EIP-7825)
 REPOSITORY = Path(__file__).parents[2]
 
@@ -158,11 +163,12 @@ async def measure_push(bench: Bench, world: World, count: int, *, warm: bool) ->
 
 
 # ── claim ──
-async def measure_claim(bench: Bench, world: World, depth: int) -> tuple[int, int]:
-    """(gas of an account's first claim, which held nothing; gas of its next, from the next tree)."""
+async def measure_claim(bench: Bench, world: World, depth: int) -> tuple[int, int, dict[str, int]]:
+    """(gas of an account's first claim, which held nothing; gas of its next, from the next tree; the parts of that)."""
     token, claims = format_address(world.token.address), format_address(world.claims.address)
     account = "0x" + keccak(b"account %d" % depth)[:20].hex()
-    used = []
+    used: list[int] = []
+    parts: dict[str, int] = {}
     for cumulative in (AMOUNT, 2 * AMOUNT):
         types = ["uint256", "address", "address", "address", "uint256"]
         node = keccak(keccak(encode(types, [CHAIN_ID, claims, account, token, cumulative])))
@@ -170,9 +176,45 @@ async def measure_claim(bench: Bench, world: World, depth: int) -> tuple[int, in
         for sibling in proof:
             node = keccak(min(node, sibling) + max(node, sibling))
         await accept(bench, world, node, depth)
+        parts = await claim_parts(bench, world, world.claims.call("claim", account, token, cumulative, proof))
         used.append(await bench.gas(world.claims, "claim", account, token, cumulative, proof))
     first, repeat = used
-    return first, repeat
+    return first, repeat, parts
+
+
+async def claim_parts(bench: Bench, world: World, data: bytes) -> dict[str, int]:
+    """What each part of this claim would use now, in the order of a claim; together it is the transaction's gas."""
+    sender, claims = format_address(bench.wallet.address), format_address(world.claims.address)
+    call = {"from": sender, "to": claims, "data": _hex(data), "gas": hex(TRANSACTION_GAS)}
+    trace = await bench.anvil.call("debug_traceCall", call, "latest", {"disableMemory": True})
+    steps = [step for step in trace["structLogs"] if step["depth"] == 1]
+    parts = {
+        "the transaction": INTRINSIC_GAS,
+        "its data": sum(16 if byte else 4 for byte in data),
+        "is the vault paused": 0,
+        "what the account has claimed": 0,
+        "the root, and what is unclaimed": 0,
+        "the event": 0,
+        "the token's transfer": 0,
+        "is what is unclaimed covered": 0,
+        "proof, guard against reentry, the rest": 0,
+    }
+    named = {"LOG4": "the event", "CALL": "the token's transfer"}
+    slots: dict[str, str] = {}
+    for step, following in itertools.pairwise(steps):
+        operation, part = step["op"], "proof, guard against reentry, the rest"
+        if operation in {"SLOAD", "SSTORE"}:
+            # An account that has no policy is one slot, the root another; the account's comes first.
+            new = "the root, and what is unclaimed" if slots else "what the account has claimed"
+            part = slots.setdefault(step["stack"][-1], new)
+        elif operation == "STATICCALL":
+            to_token = int(step["stack"][-2], 16) == int.from_bytes(world.token.address)
+            part = "is what is unclaimed covered" if to_token else "is the vault paused"
+        elif operation in named:
+            part = named[operation]
+        parts[part] += step["gas"] - following["gas"]  # With all that was called.
+    assert len(slots) == 2
+    return parts
 
 
 async def accept(bench: Bench, world: World, root: bytes, depth: int) -> None:
@@ -222,9 +264,14 @@ async def print_pushes(bench: Bench, world: World) -> None:
 
 async def print_claims(bench: Bench, world: World) -> None:
     print("\ngas of a claim        first     repeat")
+    parts = {}
     for depth in DEPTHS:
-        first, repeat = await measure_claim(bench, world, depth)
+        first, repeat, parts[depth] = await measure_claim(bench, world, depth)
+        assert sum(parts[depth].values()) == repeat
         print(f"depth {depth:<14} {first:>7,}    {repeat:>7,}")
+    print(f"\nparts of a repeat claim                {''.join(f'   depth {depth}' for depth in DEPTHS)}")
+    for part in parts[DEPTHS[0]]:
+        print(f"{part:39}{''.join(f'{parts[depth][part]:>11,}' for depth in DEPTHS)}")
 
 
 def _hex(value: bytes) -> str:

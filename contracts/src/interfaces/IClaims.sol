@@ -46,7 +46,7 @@ interface IClaims is IProposalGate {
     event Claimed(
         address indexed token, address indexed account, address indexed recipient, uint256 amount, uint256 cumulative
     );
-    event ClaimPolicySet(address indexed account, bool onlySelf, address recipient);
+    event ClaimPolicySet(address indexed token, address indexed account, bool onlySelf, address recipient);
     event ActivationDelaySet(uint64 delay);
 
     /// @dev Two accounts at least: a tree of one leaf has no proof. No root of zero.
@@ -102,10 +102,11 @@ interface IClaims is IProposalGate {
     /// @param cumulative What the tree says that it has been given in all.
     function claim(address account, address token, uint256 cumulative, bytes32[] calldata proof) external;
 
-    /// @notice How others may claim for the caller.
+    /// @notice How others may claim in `token` for the caller.
+    /// @dev Of one token: a policy for all would be a slot to read in each claim, also of those who never set one.
     /// @param onlySelf Only the caller may.
     /// @param recipient Where its tokens go; zero means to itself.
-    function setClaimPolicy(bool onlySelf, address recipient) external;
+    function setClaimPolicy(address token, bool onlySelf, address recipient) external;
 
     /// @notice How long an accepted root waits, so that the guardian can look at it. Admin only. For roots to come.
     function setActivationDelay(uint64 delay_) external;
@@ -137,7 +138,7 @@ interface IClaims is IProposalGate {
     /// @notice What `account` has claimed in all. Never less than before, never more than its leaf.
     function claimed(address token, address account) external view returns (uint256);
 
-    function claimPolicy(address account) external view returns (bool onlySelf, address recipient);
+    function claimPolicy(address token, address account) external view returns (bool onlySelf, address recipient);
 
     function activationDelay() external view returns (uint64);
 }

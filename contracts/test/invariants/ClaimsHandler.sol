@@ -140,7 +140,7 @@ contract ClaimsHandler is ForgeTest {
         address account = actor(who % ACTORS);
         (_onlySelf[account], _recipient[account]) = (onlySelf, to % 3 == 0 ? actor(to % ACTORS) : address(0));
         vm.prank(account);
-        claims.setClaimPolicy(onlySelf, _recipient[account]);
+        claims.setClaimPolicy(address(token), onlySelf, _recipient[account]);
     }
 
     /// @dev Rarer than the rest, as are veto and pause, so that much happens between them.
