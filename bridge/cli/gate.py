@@ -18,7 +18,7 @@ from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, run
 from bridge.cli.payouts import payouts
 from bridge.daemon import open_account, open_database
 from bridge.domain.errors import ConfigError, RefusedError
-from bridge.domain.payouts import Action
+from bridge.domain.payouts import Action, Leg
 from bridge.domain.units import format_address, format_amount
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config, load_config
@@ -141,9 +141,12 @@ def _story(call: Call, summary: Summary, step: Action, section: ChainSection) ->
     for symbol, token in section.tokens.items():
         if summary.asset == f"{section.reference}/erc20:{format_address(token.address)}":
             amount = f"{format_amount(summary.total, token.decimals)} {symbol} ({summary.total} atoms)"
+    how = f"in {summary.batches:,} batches"
+    if summary.leg == Leg.CLAIM and section.claims is not None:
+        how = f"who claim it: compare {section.claims.folder}/{summary.chain}/0x{step.distribution_id.hex()}/"
     return [
         f"{call} distribution 0x{step.distribution_id.hex()} of {summary.rule} on {summary.chain}",
-        f"  pays     {amount} to {summary.recipients:,} recipients in {summary.batches:,} batches",
+        f"  pays     {amount} to {summary.recipients:,} recipients {how}",
         f"  window   {summary.window_start} … {summary.window_end}",
         f"  content  0x{step.content_hash.hex()}",
     ]

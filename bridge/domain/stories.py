@@ -11,6 +11,7 @@ from typing import Any
 
 from bridge.domain.events import Log
 from bridge.domain.ledger import Asset
+from bridge.domain.payouts import Leg
 from bridge.domain.reports import Amount
 
 
@@ -56,6 +57,7 @@ class Planned:
     """The distribution that the decision became."""
 
     distribution_id: bytes
+    leg: Leg
     recipients: int
     batches: int
     content_hash: bytes

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
 from bridge.domain.stories import JournalFact, Share, Story
 
@@ -145,13 +146,16 @@ def _tell_steps(story: Story) -> list[str]:
     planned = story.distribution
     if planned is None:
         return ["no distribution is planned"]
-    size = f"{count_of(planned.recipients, 'recipient')} in {count_of(planned.batches, 'batch')}"
+    claimed = planned.leg is Leg.CLAIM
+    size = f"{count_of(planned.recipients, 'recipient')} in "
+    size += "a tree that they claim from" if claimed else count_of(planned.batches, "batch")
     lines = [
         f"distribution 0x{planned.distribution_id.hex()}",
         f"{size}, planned {_utc(planned.created_at)}",
     ]
     for step in story.steps:
-        what = "propose" if step.ordinal == 0 else f"execute batch {step.ordinal - 1}"
+        execute = "activate the tree" if claimed else f"execute batch {step.ordinal - 1}"
+        what = "propose" if step.ordinal == 0 else execute
         lines += ["", f"{what}: {step.state}{f', {step.reason}' if step.reason else ''}"]
         for slot in step.slots:
             lines.append(f"  nonce {slot.nonce} of 0x{slot.account.hex()}, {slot.state}")

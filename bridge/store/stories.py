@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.domain.events import Log
 from bridge.domain.ledger import Asset
+from bridge.domain.payouts import Leg
 from bridge.domain.reports import Amount
 from bridge.domain.stories import (
     DecisionFact,
@@ -67,7 +68,7 @@ SHARES = """
 """
 
 DISTRIBUTION = """
-    SELECT distribution_id, recipients, batches, content_hash, state,
+    SELECT distribution_id, leg, recipients, batches, content_hash, state,
            extract(epoch FROM created_at)::BIGINT AS created_at
       FROM distributions JOIN distribution_states USING (distribution_id)
      WHERE decision_id = $1
@@ -151,7 +152,7 @@ class Stories:
             # Before its first journal the ledger does not know the asset: whole atoms, under the asset's id.
             asset=Asset(**asset) if asset else Asset(AssetId(decision.asset), decision.chain, None, decision.asset, 0),
             shares=tuple(ShareFact(**share) for share in await self._connection.fetch(SHARES, decision_id)),
-            distribution=Planned(**found) if found else None,
+            distribution=Planned(**{**found, "leg": Leg(found["leg"])}) if found else None,
             steps=await self._steps(found["distribution_id"]) if found else (),
         )
 
