@@ -82,6 +82,7 @@ async def test_rpc__unreliable_by_chance_all_the_time__same_payouts_and_books_as
             await scene.traffic()
             await settle(scene)
         proxy.chance = None
+        print(f"whims: {dict(proxy.whims)}")
         assert set(proxy.whims) == set(Whim)
         assert await check_outcome(scene) == undisturbed
 
