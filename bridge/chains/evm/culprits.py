@@ -19,8 +19,7 @@ from eth_abi.abi import decode
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.gate import approve_call
-from bridge.chains.evm.replies import revert_data
-from bridge.chains.evm.rpc import EvmRpc, quantity
+from bridge.chains.evm.rpc import EvmRpc, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.payouts import Batch, Distribution, Order, Payout, PlannedCall, pack_batches
 from bridge.domain.units import Address, AssetId, BlockStamp

@@ -19,8 +19,8 @@ from eth_utils.address import to_checksum_address
 from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
-from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts, revert_data
-from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity
+from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Log
 from bridge.domain.payouts import (
