@@ -12,7 +12,7 @@ import pytest
 
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
-from bridge.chains.evm.rpc import Answer, EvmRpc, RpcRefused
+from bridge.chains.evm.rpc import Answer, Endpoint, EvmRpc, RpcRefused
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
@@ -482,15 +482,15 @@ async def test_evm__chain_with_and_without_a_base_fee__paid_bumped_and_cancelled
     anvil: AnvilScene, monkeypatch: pytest.MonkeyPatch, base_fee: bool, kind: str
 ):
     """Anvil takes legacy transactions too; that its headers have a base fee is hidden from the payer."""
-    ask = anvil.rpc.call
+    ask = anvil.rpc.call_on
 
-    async def call(method: str, params: Sequence[object] = ()) -> object:
-        answer = await ask(method, params)
+    async def call_on(endpoint: Endpoint, method: str, params: Sequence[object] = ()) -> object:
+        answer = await ask(endpoint, method, params)
         if method.startswith("eth_getBlock") and not base_fee:
             del answer["baseFeePerGas"]
         return answer
 
-    monkeypatch.setattr(anvil.rpc, "call", call)
+    monkeypatch.setattr(anvil.rpc, "call_on", call_on)
     distribution, (propose, batch, _) = plan(anvil)
     sender = Sender(anvil)
     first = await sender.sign(propose)
@@ -559,14 +559,14 @@ async def test_evm__endpoint_that_cannot_simulate__held_without_a_name(
 ):
     _, (propose, batch) = crowd(anvil, anvil.deployment.distributor.address)
     await Sender(anvil).land(propose)
-    ask = anvil.rpc.call
+    ask = anvil.rpc.call_on
 
-    async def call(method: str, params: Sequence[object] = ()) -> object:
+    async def call_on(endpoint: Endpoint, method: str, params: Sequence[object] = ()) -> object:
         if method == "eth_simulateV1":
             raise RpcRefused("here", method, -32601, "method not found")
-        return await ask(method, params)
+        return await ask(endpoint, method, params)
 
-    monkeypatch.setattr(anvil.rpc, "call", call)
+    monkeypatch.setattr(anvil.rpc, "call_on", call_on)
     refusal = await anvil.payer.preflight(batch, await anvil.head())
     assert isinstance(refusal, Refusal)
     assert refusal.reason.endswith(")")

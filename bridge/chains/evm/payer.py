@@ -18,7 +18,7 @@ from eth_utils.address import to_checksum_address
 
 from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.culprits import Culprits
-from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
+from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_market
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
 from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
@@ -133,8 +133,8 @@ class EvmPayer:
             return Refusal(f"gas costs {price} wei, over max_fee_per_gas {self._ceilings.max_fee}", temporary=True)
         call = {"from": _hex(self.account), "to": _hex(action.target), "data": _hex(action.payload)}
         try:
-            await self._rpc.call("eth_call", [call, _at(at)])
-            estimate = quantity(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
+            await self._rpc.agreed("eth_call", [call, _at(at)], _data)
+            estimate = await estimate_gas(self._rpc, [call, _at(at)])
         except RpcRefused as refused:
             refusal = self._reverts.refusal(refused)
             if refusal.temporary or action.kind is not ActionKind.EXECUTE:
@@ -147,7 +147,7 @@ class EvmPayer:
             )
         fees = market.offer(self._ceilings, None)
         assert fees is not None, "a first attempt always has fees"
-        balance = quantity(await self._rpc.call("eth_getBalance", [_hex(self.account), _at(at)]))
+        balance = await self._rpc.agreed("eth_getBalance", [_hex(self.account), _at(at)], quantity)
         if balance < gas_limit * fees.max_fee:
             need = gas_limit * fees.max_fee
             return Refusal(f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}", temporary=True)
