@@ -45,6 +45,7 @@ class Proxy:
     def __init__(self, node: str) -> None:
         self.url = ""
         self.node = node
+        self.delay_s = 0.0  # of every answer
         self.chance: Random | None = None  # where whims come from; None: there are none
         self.whims: Counter[Whim] = Counter()  # those that were had
         self._old: dict[bytes, bytes] = {}  # an earlier answer to each request
@@ -117,6 +118,7 @@ class Proxy:
     async def _ask(self, body: bytes) -> bytes:
         async with self._client.post(self.node, data=body, headers={"content-type": "application/json"}) as answer:
             answered = await answer.read()
+        await asyncio.sleep(self.delay_s)
         if self.chance is not None and (body not in self._old or self.chance.random() < 0.2):
             self._old[body] = answered
         return answered
