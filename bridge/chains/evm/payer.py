@@ -20,7 +20,7 @@ from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_market
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
-from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity, revert_data
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused, data_of, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Log
 from bridge.domain.payouts import (
@@ -133,7 +133,7 @@ class EvmPayer:
             return Refusal(f"gas costs {price} wei, over max_fee_per_gas {self._ceilings.max_fee}", temporary=True)
         call = {"from": _hex(self.account), "to": _hex(action.target), "data": _hex(action.payload)}
         try:
-            await self._rpc.agreed("eth_call", [call, _at(at)], _data)
+            await self._rpc.agreed("eth_call", [call, _at(at)], data_of)
             estimate = await estimate_gas(self._rpc, [call, _at(at)])
         except RpcRefused as refused:
             refusal = self._reverts.refusal(refused)
@@ -292,7 +292,7 @@ class EvmPayer:
         """
         data = encode_call(signature, *arguments)
         call = {"to": _hex(self._distributor), "data": _hex(data)}
-        answer = await self._rpc.agreed("eth_call", [call, _at(at)], _data)
+        answer = await self._rpc.agreed("eth_call", [call, _at(at)], data_of)
         if len(answer) < 32:
             raise ChainDisagrees(f"no Distributor at {_hex(self._distributor)} in block {at}")
         return answer
@@ -346,11 +346,3 @@ def _at(stamp: BlockStamp) -> dict[str, str]:
 
 def _hex(value: bytes) -> str:
     return "0x" + value.hex()
-
-
-def _data(answer: object) -> bytes:
-    """What a call returned. Raises ChainDisagrees where the endpoint sent something else."""
-    try:
-        return bytes.fromhex(str(answer)[2:])
-    except ValueError:
-        raise ChainDisagrees("the endpoint answered a call with something that is no data") from None

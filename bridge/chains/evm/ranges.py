@@ -10,7 +10,7 @@ import numpy as np
 
 from bridge.chains.evm.blocks import Header, parse_header
 from bridge.chains.evm.logs import block_numbers, in_order, merge_logs, parse_logs, scan_logs
-from bridge.chains.evm.rpc import Endpoint, EvmRpc
+from bridge.chains.evm.rpc import Endpoint, EvmRpc, quantity
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, LogColumns
 from bridge.ports import LogFilter
@@ -139,6 +139,17 @@ async def headers_on(rpc: EvmRpc, endpoint: Endpoint, numbers: Sequence[int | st
         if header is not None and isinstance(number, int) and header.block.number != number:
             raise ChainDisagrees(f"{endpoint.name} gave block {header.block.number} when asked for {number}")
     return headers
+
+
+async def common_head(rpc: EvmRpc) -> int:
+    """The number of the newest block that two endpoints have; the only one's newest where one is configured."""
+
+    async def head_of(endpoint: Endpoint) -> int:
+        return quantity(await rpc.call_on(endpoint, "eth_blockNumber"))
+
+    head = await rpc.reached_by_two(head_of)
+    assert head is not None, "every endpoint that answers has a head"
+    return head
 
 
 async def agreed_blocks(rpc: EvmRpc, numbers: Sequence[int]) -> list[Block]:

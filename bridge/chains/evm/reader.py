@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from bridge.chains.evm.abi import EventPlan, compile_event, selector
 from bridge.chains.evm.follow import Finality, Follower
-from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks
-from bridge.chains.evm.rpc import Endpoint, EvmRpc, Refusal, RpcRefused, quantity
+from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks, common_head
+from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, quantity
 from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -104,13 +104,7 @@ class EvmReader:
         """The highest head seen while following; where nothing is followed yet, the highest that two endpoints have."""
         if self._follower is not None and self._follower.node_head >= 0:
             return self._follower.node_head
-
-        async def head_of(endpoint: Endpoint) -> int:
-            return quantity(await self._rpc.call_on(endpoint, "eth_blockNumber"))
-
-        head = await self._rpc.reached_by_two(head_of)
-        assert head is not None, "every endpoint that answers has a head"
-        return head
+        return await common_head(self._rpc)
 
     def decoder(self, declaration: str) -> EventPlan:
         return compile_event(declaration)

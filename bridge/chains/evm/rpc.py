@@ -435,6 +435,14 @@ def _refusal(endpoint: Endpoint, method: str, error: Any) -> RpcRefused:
     )
 
 
+def data_of(value: object) -> bytes:
+    """JSON-RPC data. Raises ChainDisagrees where the endpoint sent something else."""
+    try:
+        return bytes.fromhex(str(value)[2:])
+    except ValueError:
+        raise ChainDisagrees(f"the endpoint sent {value!r:.100} where data is due") from None
+
+
 def revert_data(data: object) -> bytes:
     """The bytes that a call reverted with, wherever the node put them; empty where it gave none."""
     if isinstance(data, dict):
