@@ -24,7 +24,7 @@ from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Ready
 from bridge.simulation.wallets import Wallet
-from tests.chains.nodes import Lie, Node, Refuse
+from tests.chains.nodes import HANG, Lie, Node, Refuse
 
 AT = BlockStamp("nodes", 5, b"\x05" * 32)
 ID, TX_ID = b"\x01" * 32, b"\x02" * 32
@@ -67,14 +67,14 @@ async def listen(tmp_path: Path) -> AsyncIterator[Listen]:
     signer = KeystoreSigner.load(tmp_path / "operator.json", "sesame")
     async with AsyncExitStack() as stack:
 
-        async def start(*lies: Lie | None) -> Ears:
+        async def start(*lies: Lie | None, timeout_ms: int = 2000) -> Ears:
             chain, urls = FakeChain(), []
             for lie in lies:
                 node = Node(chain, lie, answers=ANSWERS) if lie else Node(chain, answers=ANSWERS)
                 await node.start()
                 stack.push_async_callback(node.stop)
                 urls.append(node.url)
-            rpc = EvmRpc(urls, timeout_ms=2000)
+            rpc = EvmRpc(urls, timeout_ms=timeout_ms)
             stack.push_async_callback(rpc.close)
             reader = EvmReader("nodes", rpc, chain_id=1, finality=Finality(tag="finalized"))
             payer = EvmPayer(
@@ -167,6 +167,22 @@ async def test_quorum__nonsense_beside_an_honest_one__a_retryable_error(listen: 
     read, method, _ = READS[name]
     with pytest.raises(RetryableError):
         await read(await listen(None, says(method, nonsense)))
+
+
+@every_read
+async def test_quorum__one_of_three_hangs__holds_up_one_read_and_no_more(listen: Listen, name: str):
+    read, _, _ = READS[name]
+    asked: list[str] = []
+
+    def hangs(method: str, params: list[Any], answer: Any) -> Any:
+        asked.append(method)
+        return HANG
+
+    ears = await listen(None, hangs, None, timeout_ms=300)
+    honest = await read(await listen(None))
+    for _ in range(4):
+        assert await read(ears) == honest
+    assert len(asked) == 1
 
 
 async def test_quorum__receipts_that_differ_in_what_does_not_count__agree(listen: Listen):

@@ -166,6 +166,11 @@ class Answer:
     error: ChainUnavailable | RpcRefused | None
 
 
+_Votes = tuple[  # who says what: a value, or that it reverts with such data; the reverts; what is no answer
+    dict[tuple[_T | None, bytes | None], list[Endpoint]], dict[bytes, RpcRefused], list[RetryableError]
+]
+
+
 class EvmRpc:
     """The endpoints of one chain, ranked by health, then by latency.
 
@@ -247,25 +252,15 @@ class EvmRpc:
     async def agreed_by(self, ask: Callable[[Endpoint], Awaitable[_T]], what: str) -> _T:
         """What `ask` gets from two endpoints alike, more of them than say anything else; the only one's answer where
         one is configured. A revert is an answer too, with the data that it carries. `ask` gives something hashable, or
-        raises ChainUnavailable, RpcRefused, or ChainDisagrees for what makes no sense.
+        raises ChainUnavailable, RpcRefused, or ChainDisagrees for what makes no sense. Who failed just now is asked
+        only where the others do not settle it.
 
         Raises RpcRefused where they agree on a revert, ChainDisagrees where they say different things, and otherwise
         the reason why no two answer.
         """
         if len(self.endpoints) < QUORUM:
             return await self.first_of(ask)
-        voters: defaultdict[tuple[_T | None, bytes | None], list[Endpoint]] = defaultdict(list)
-        reverts: dict[bytes, RpcRefused] = {}
-        problems: list[RetryableError] = []
-        for endpoint, (value, error) in zip(self.endpoints, await self.each(ask), strict=True):
-            if isinstance(error, RpcRefused) and error.kind is Refusal.REVERTED:
-                data = revert_data(error.data)
-                reverts[data] = error
-                voters[None, data].append(endpoint)
-            elif error is not None:
-                problems.append(error)
-            else:
-                voters[value, None].append(endpoint)
+        voters, reverts, problems = await self._votes(ask)
         if not voters:
             raise problems[0]
         [((value, reverted), most), *others] = sorted(voters.items(), key=lambda vote: -len(vote[1]))
@@ -280,11 +275,37 @@ class EvmRpc:
             raise reverts[reverted]
         return cast("_T", value)
 
+    async def _votes(self, ask: Callable[[Endpoint], Awaitable[_T]]) -> _Votes[_T]:
+        answering, failing = self._by_health()
+        voters: defaultdict[tuple[_T | None, bytes | None], list[Endpoint]] = defaultdict(list)
+        reverts: dict[bytes, RpcRefused] = {}
+        problems: list[RetryableError] = []
+        for turn in (answering, failing):
+            for endpoint, (value, error) in zip(turn, await self.each(ask, turn), strict=True):
+                if isinstance(error, RpcRefused) and error.kind is Refusal.REVERTED:
+                    data = revert_data(error.data)
+                    reverts[data] = error
+                    voters[None, data].append(endpoint)
+                elif error is not None:
+                    problems.append(error)
+                else:
+                    voters[value, None].append(endpoint)
+            if not problems and len(voters) == 1 and len(turn) >= QUORUM:
+                break  # those that answer are enough, and of one mind
+        return voters, reverts, problems
+
+    def _by_health(self) -> tuple[list[Endpoint], list[Endpoint]]:
+        """(those that answer, those that failed just now), in the configured order: one that hangs holds nobody up
+        whom two others can serve."""
+        now = _now_ms()
+        failing = [endpoint for endpoint in self.endpoints if endpoint.cool_until_ms > now]
+        return [endpoint for endpoint in self.endpoints if endpoint not in failing], failing
+
     async def each(
-        self, ask: Callable[[Endpoint], Awaitable[_T]]
+        self, ask: Callable[[Endpoint], Awaitable[_T]], endpoints: Sequence[Endpoint] | None = None
     ) -> list[tuple[_T, None] | tuple[None, ChainUnavailable | RpcRefused | ChainDisagrees]]:
-        """(what `ask` gets, None) or (None, why it gets nothing) of every endpoint, in the configured order; nothing is
-        tried twice."""
+        """(what `ask` gets, None) or (None, why it gets nothing) of every one of `endpoints`, by default of all, in
+        their order; nothing is tried twice."""
 
         async def word(
             endpoint: Endpoint,
@@ -294,7 +315,8 @@ class EvmRpc:
             except (ChainUnavailable, RpcRefused, ChainDisagrees) as error:
                 return None, error
 
-        return list(await asyncio.gather(*(word(endpoint) for endpoint in self.endpoints)))
+        asked = self.endpoints if endpoints is None else endpoints
+        return list(await asyncio.gather(*(word(endpoint) for endpoint in asked)))
 
     async def reached_by_two(self, ask: Callable[[Endpoint], Awaitable[int | None]]) -> int | None:
         """Of numbers that differ from endpoint to endpoint (a head, what is final, a price): the highest that two
@@ -303,12 +325,15 @@ class EvmRpc:
 
         Raises ChainUnavailable where fewer than two answer.
         """
-        words = await self.each(ask)
-        heard = [number for number, error in words if error is None]
+        answering, failing = self._by_health()
         needed = min(QUORUM, len(self.endpoints))
+        words = await self.each(ask, answering)
+        if sum(number is not None for number, _ in words) < needed:
+            words += await self.each(ask, failing)
+        heard = [number for number, error in words if error is None]
         if len(heard) < needed:
             raise ChainUnavailable(f"too few endpoints answer: {next(error for _, error in words if error)}")
-        numbers = sorted((value for value in heard if value is not None), reverse=True)
+        numbers = sorted((number for number in heard if number is not None), reverse=True)
         return numbers[needed - 1] if len(numbers) >= needed else None
 
     async def first_of(self, ask: Callable[[Endpoint], Awaitable[_T]], *, rounds_max: int = ROUNDS_MAX) -> _T:
