@@ -91,6 +91,16 @@ async def settle(scene: Scene) -> None:
     await scene.settle()
 
 
+async def started(scene: Scene) -> None:
+    """Until the daemon has found its node: one that finds none at its start says so and ends."""
+
+    async def registered() -> bool:
+        async with scene.database.snapshot() as transaction:
+            return bool((await transaction.status.read()).chains)
+
+    await until(registered, "started")
+
+
 async def until(done: Callable[[], Awaitable[object]], what: str, within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not await done():

@@ -19,7 +19,7 @@ from bridge.domain.units import format_address
 from bridge.simulation.simulate import Scene
 from tests.crash.liar import LIES, Liar, Lie
 from tests.crash.proxy import Proxy
-from tests.crash.scenes import EPOCHS, Result, check_outcome, settle, staged, until
+from tests.crash.scenes import EPOCHS, Result, check_outcome, settle, staged, started
 
 RUN_EPOCHS = int(os.environ.get("BRIDGE_LIES_EPOCHS", EPOCHS))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 30 * RUN_EPOCHS)]
@@ -75,12 +75,8 @@ async def heard(tmp_path: Path, liar: Liar, *, honest: int, rest_s: float = 0) -
             proxy.delay_s = 0 if proxy is liar else HONEST_DELAY_S
         return [proxy.url for proxy in proxies]
 
-    async def started() -> bool:  # a daemon that is lied to at its start says so and ends
-        async with scene.database.snapshot() as transaction:
-            return bool((await transaction.status.read()).chains)
-
     async def trouble() -> None:
-        await until(started, "started")
+        await started(scene)
         await liar.lie_by(random.Random(seed), phase_s=PHASE_S, rest_s=rest_s)
 
     async with AsyncExitStack() as stack:
