@@ -187,7 +187,7 @@ async def _check_contracts(config: Config, name: str, rpc: EvmRpc) -> None:
     named = {f"contracts.{key}": address for key, address in section.contracts.items()}
     named |= {f"tokens.{key}": token.address for key, token in section.tokens.items()}
     for field, address in named.items():
-        if await rpc.call("eth_getCode", [format_address(address), "latest"]) in ("0x", None):
+        if await rpc.agreed("eth_getCode", [format_address(address), "latest"], lambda code: code in ("0x", None)):
             raise ConfigError(
                 f"there is no contract at {format_address(address)} on {section.reference}",
                 where=f"{config.path}: [chains.{name}] {field}",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.chains.evm.deployment import Deployer, Journal, Order, Plan
 from bridge.chains.evm.fees import FeeCeilings
-from bridge.chains.evm.governance import GATES, all_roles, latest_block_hash, read_governance
+from bridge.chains.evm.governance import GATES, all_roles, read_governance
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.errors import ConfigError
 from bridge.domain.governance import Governance, TokenLimits, differences
@@ -114,7 +114,7 @@ def configuration_lines(chain: str, plan: Plan, code: Mapping[str, bytes], last_
 
 async def _read(section: ChainSection, contracts: Mapping[str, Address], rpc: EvmRpc) -> Governance:
     tokens = {symbol: token.address for symbol, token in section.tokens.items()}
-    return await read_governance(rpc, contracts, tokens, await latest_block_hash(rpc))
+    return await read_governance(rpc, contracts, tokens)
 
 
 def _people(section: ChainSection, operator: Address) -> Roles:

@@ -100,12 +100,23 @@ class Confirm:
         receipts = {
             attempt.attempt_id: found
             for attempt in flight.attempts
-            if (found := await self._payer.inclusions(attempt.signed.tx_id))
+            if (found := await self._inclusions(attempt.signed.tx_id, finalized))
         }
         spent = not receipts and await self._spent_by_unknown(flight, finalized)
         if not receipts and not spent:
             return False
         return await self._commit(flight, receipts, finalized, spent_by_unknown=spent)
+
+    async def _inclusions(self, tx_id: bytes, finalized: BlockStamp) -> tuple[Inclusion, ...]:
+        """What any endpoint says, until two could know better: of a final block only what they say alike, for it is not
+        waited for any more. One that lies would send the action to and fro."""
+        found = await self._payer.inclusions(tx_id)
+        if all(inclusion.block.number > finalized.number for inclusion in found):
+            return found
+        agreed = await self._payer.settled(tx_id)
+        if agreed is not None:
+            return (agreed,)
+        return tuple(inclusion for inclusion in found if inclusion.block.number > finalized.number)
 
     async def _spent_by_unknown(self, flight: InFlight, finalized: BlockStamp) -> bool:
         if await self._chain.sequence(flight.slot.account, finalized) <= flight.slot.nonce:

@@ -36,9 +36,10 @@ TAIL = """
      ORDER BY number
 """
 BRING_BACK = """
-    -- A block that was orphaned may be canonical again: its row is there.
-    UPDATE blocks SET status = 'canonical'
-      FROM unnest($2::bigint[], $3::bytea[]) AS added (number, hash)
+    -- A block that was orphaned may be canonical again: its row is there. What a node says of it now replaces what one
+    -- said then: it may have been orphaned because its time was wrong.
+    UPDATE blocks SET status = 'canonical', parent_hash = added.parent_hash, timestamp = added.timestamp
+      FROM unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::bigint[]) AS added (number, hash, parent_hash, timestamp)
      WHERE blocks.chain = $1 AND blocks.number = added.number AND blocks.hash = added.hash AND status = 'orphaned'
     RETURNING blocks.number, blocks.hash
 """
@@ -279,19 +280,12 @@ class Events:
         return int(head["finalized_number"])
 
     async def _add_blocks(self, chain: str, blocks: Sequence[Block]) -> None:
-        numbers, hashes = [block.number for block in blocks], [block.hash for block in blocks]
-        back = {row["hash"]: row["number"] for row in await self._connection.fetch(BRING_BACK, chain, numbers, hashes)}
+        known = await self._connection.fetch(BRING_BACK, chain, *_block_columns(blocks))
+        back = {row["hash"]: row["number"] for row in known}
         for hash_, number in back.items():
             await self._connection.execute(FORGET_LOGS, chain, number, hash_)
         new = [block for block in blocks if block.hash not in back]
-        await self._connection.execute(
-            ADD_BLOCKS,
-            chain,
-            [block.number for block in new],
-            [block.hash for block in new],
-            [block.parent_hash for block in new],
-            [block.timestamp for block in new],
-        )
+        await self._connection.execute(ADD_BLOCKS, chain, *_block_columns(new))
 
     async def _ensure_partitions(self, chain: str, first: int, last: int) -> None:
         """Asked for when a run enters another stretch of blocks, and at the very start."""
@@ -368,3 +362,12 @@ def _encode_rows(fields: Sequence[_Field | None], count: int) -> bytes:
 
 def _block(row: asyncpg.Record) -> Block:
     return Block(row["number"], row["hash"], row["parent_hash"], row["timestamp"])
+
+
+def _block_columns(blocks: Sequence[Block]) -> tuple[list[int], list[bytes], list[bytes], list[int]]:
+    return (
+        [block.number for block in blocks],
+        [block.hash for block in blocks],
+        [block.parent_hash for block in blocks],
+        [block.timestamp for block in blocks],
+    )

@@ -23,9 +23,9 @@ HANG = object()
 
 
 class Refuse(Exception):
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, data: str | None = None) -> None:
         super().__init__(message)
-        self.answer = {"code": code, "message": message}
+        self.answer = {"code": code, "message": message} | ({} if data is None else {"data": data})
 
 
 @dataclass

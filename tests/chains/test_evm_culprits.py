@@ -21,11 +21,11 @@ class Simulated(Culprits):
         self.bad = bad
         self.rounds = 0
 
-    async def _failing(self, parts: Sequence[Part], selector: bytes) -> list[Part]:
+    async def _simulated(self, parts: Sequence[Part]) -> list[bytes]:
         self.rounds += 1
         paid = [payout for part in parts for payout in part]
         assert len(paid) == len(set(paid)), "parts of a round are disjoint"
-        return [part for part in parts if any(payout.recipient in self.bad for payout in part)]
+        return [SELECTOR if any(payout.recipient in self.bad for payout in part) else b"" for part in parts]
 
 
 def batch(size: int) -> Part:

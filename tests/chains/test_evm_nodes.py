@@ -228,6 +228,156 @@ async def test_backfill__one_of_three_hides_logs__outvoted(make: MakeWorld):
     assert sum(consumer.counts().values()) == 80
 
 
+def other_times(method: str, params: list[Any], answer: Any) -> Any:
+    """Windows begin and end by blocks' times, and a block's hash does not show what its time is."""
+    return answer | {"timestamp": "0x7"} if method.startswith("eth_getBlock") and answer else answer
+
+
+def other_newest_time(method: str, params: list[Any], answer: Any) -> Any:
+    return other_times(method, params, answer) if params[:1] == ["latest"] else answer
+
+
+@pytest.mark.parametrize("lie", [other_times, other_newest_time])
+async def test_finality__one_of_three_tells_other_times__not_believed(make: MakeWorld, lie: Lie):
+    world = await make(lie, None, None)
+    consumer = Consumer(0)
+    for _ in range(8):
+        await world.mine(1)
+        with contextlib.suppress(RetryableError):
+            await consumer.listen_once(world)
+    async with asyncio.timeout(20):
+        while consumer.final < 4:
+            with contextlib.suppress(RetryableError):
+                await consumer.listen_once(world)
+    chain = await world.chain()
+    assert [block for block in consumer.blocks if block.number <= 4] == chain[:5]
+
+
+async def test_finality__one_of_two_tells_other_times__nothing_is_final_until_it_stops(make: MakeWorld):
+    world = await make(other_times, None)
+    await world.mine(1, 1, 1, 1, 1, 1)
+    consumer = Consumer(0)
+    with pytest.raises(ChainDisagrees):
+        async with asyncio.timeout(20):
+            while True:
+                await consumer.listen_once(world)
+    assert consumer.final == -1
+    world.nodes[0].lie = lambda method, params, answer: answer
+    await consumer.listen(world, until_final=2)
+    assert consumer.blocks == await world.chain()
+
+
+@pytest.mark.parametrize("lies", [(other_times, None), (None, other_times)])
+async def test_backfill__one_of_two_tells_other_times__disagrees(make: MakeWorld, lies: tuple[Lie | None, ...]):
+    def inside(method: str, params: list[Any], answer: Any) -> Any:
+        """Of blocks with logs only, not of those at the ends of the range."""
+        return other_times(method, params, answer) if params[:1] == ["0x28"] else answer
+
+    world = await make(*(inside if lie else None for lie in lies))
+    await world.mine(*[1 if number % 20 == 0 else 0 for number in range(1, 100)])
+    with pytest.raises(ChainDisagrees, match="differently"):
+        await Consumer(0).listen(world)
+
+
+async def test_blocks__one_of_three_tells_other_times__outvoted(make: MakeWorld):
+    world = await make(other_times, None, None)
+    await world.mine(0, 0, 0)
+    assert await world.reader.blocks([0, 2]) == [(await world.chain())[0], (await world.chain())[2]]
+
+
+async def test_blocks__one_of_two_tells_other_times__disagrees(make: MakeWorld):
+    world = await make(other_times, None)
+    await world.mine(0, 0, 0)
+    with pytest.raises(ChainDisagrees):
+        await world.reader.blocks([0, 2])
+
+
+def stuck_final(method: str, params: list[Any], answer: Any) -> Any:
+    return None if params[:1] == ["finalized"] else answer
+
+
+@pytest.mark.parametrize("lie", [other_final, stuck_final])
+async def test_finality__one_of_three_names_another_final_block__outvoted(make: MakeWorld, lie: Lie):
+    for lies in ((lie, None, None), (None, lie, None), (None, None, lie)):
+        world = await make(*lies)
+        await world.mine(0, 0, 0, 0, 0, 0, 0)
+        consumer = Consumer(0)
+        async with asyncio.timeout(20):
+            while consumer.final < 3:
+                with contextlib.suppress(RetryableError):
+                    await consumer.listen(world, until_final=3)
+
+
+async def test_finality__one_of_three_has_a_branch_of_its_own__the_others_are_followed(make: MakeWorld):
+    """It answers best, so it is asked first; what it says fits together, so only the others can tell."""
+    world = await make(None, None, None)
+    await world.mine(0, 0)
+    own = FakeWorld()
+    own.fake.blocks, own.fake.known = list(world.fake.blocks), dict(world.fake.known)
+    world.nodes[0].chain = own.fake
+    await own.mine(2, 2, 2, 2, 2, 2, 2, 2)
+    await world.mine(1, 1, 1, 1, 1, 1, 1)
+    consumer = Consumer(0)
+    async with asyncio.timeout(20):
+        while consumer.final < 5:
+            with contextlib.suppress(RetryableError):
+                await consumer.listen(world, until_final=5)
+    assert {number: count for number, count in consumer.counts().items() if 3 <= number <= 5} == {3: 1, 4: 1, 5: 1}
+
+
+async def test_deep_reorg__told_by_one_while_the_other_cannot_answer__disagrees(make: MakeWorld):
+    world = await make(None, None)
+    await world.mine(0, 0, 0, 0, 0, 0)
+    consumer = Consumer(0)
+    await consumer.listen(world, until_final=2)
+    await world.fork(6, *[0] * 8)
+    world.nodes[1].status = 503
+    with pytest.raises(ChainDisagrees, match="too few"):
+        await consumer.listen(world)
+
+
+async def test_head__far_ahead_with_nothing_behind_it__another_is_followed(make: MakeWorld):
+    """It claims the highest head and shows none of its blocks."""
+
+    def boasts(method: str, params: list[Any], answer: Any) -> Any:
+        if params[:1] == ["latest"]:
+            return answer | {"number": hex(1000), "hash": "0x" + "77" * 32}
+        known = params[:1] != [hex(3)] and params[:1] != [hex(4)]
+        return answer if known or method != "eth_getBlockByNumber" else None
+
+    world = await make(None, boasts)
+    await world.mine(1, 1)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    world.rpc.prefer(world.rpc.endpoints[1])
+    await world.mine(1, 1)
+    await consumer.listen(world)
+    assert consumer.counts() == dict.fromkeys(range(1, 5), 1)
+
+
+async def test_fork__parents_that_lead_nowhere__an_end_to_the_walk(make: MakeWorld):
+    """Each made-up block has a parent, and no number gets any lower."""
+
+    def endless(method: str, params: list[Any], answer: Any) -> Any:
+        asked_by_hash = method == "eth_getBlockByHash"
+        if not asked_by_hash and params[:1] != ["latest"]:
+            return answer
+        hash_ = bytes.fromhex(params[0][2:]) if asked_by_hash else b"\x01" * 32
+        parent = bytes((byte + 1) % 256 for byte in hash_)
+        header = {"number": hex(9), "timestamp": "0x1", "logsBloom": "0x0"}
+        return header | {"hash": "0x" + hash_.hex(), "parentHash": "0x" + parent.hex()}
+
+    world = await make(None)
+    await world.mine(0, 0, 0, 0, 0, 0, 0, 0)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    world.nodes[0].lie = endless
+    with pytest.raises(ChainDisagrees, match="parent"):
+        async with asyncio.timeout(10):
+            while True:
+                await consumer.listen_once(world)
+
+
 @pytest.mark.parametrize("words", ["block range is too wide", "query returned more than 10000 results"])
 async def test_backfill__provider_limits_ranges__asks_for_less(make: MakeWorld, words: str):
     def limited(method: str, params: list[Any], answer: Any) -> Any:

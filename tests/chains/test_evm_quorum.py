@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_hash.auto import keccak
 
-from bridge.chains.evm.fees import FeeCeilings
+from bridge.chains.evm.fees import FeeCeilings, read_market
 from bridge.chains.evm.follow import Finality
 from bridge.chains.evm.payer import EvmPayer
 from bridge.chains.evm.reader import EvmReader
@@ -18,11 +19,12 @@ from bridge.chains.evm.rpc import EvmRpc, RpcRefused
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.chains.fake.chain import FakeChain
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, RetryableError
-from bridge.domain.payouts import Action, ActionKind
+from bridge.domain.payouts import Action, ActionKind, Refusal
 from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.ports import Ready
 from bridge.simulation.wallets import Wallet
-from tests.chains.nodes import Lie, Node, Refuse
+from tests.chains.nodes import HANG, Lie, Node, Refuse
 
 AT = BlockStamp("nodes", 5, b"\x05" * 32)
 ID, TX_ID, DISTRIBUTOR = b"\x01" * 32, b"\x02" * 32, Address(b"\x02" * 20)
@@ -43,7 +45,9 @@ ANSWERS = {
     "eth_getTransactionCount": "0x7",
     "eth_getBalance": "0x9",
     "eth_getTransactionReceipt": RECEIPT,
-    "eth_getBlockByHash": {"hash": "0x05"},
+    "eth_getBlockByHash": {"hash": "0x05", "baseFeePerGas": "0x1"},
+    "eth_getBlockByNumber": {"hash": "0x05", "baseFeePerGas": "0x1"},
+    "eth_estimateGas": "0x3e8",
 }
 
 
@@ -67,14 +71,14 @@ async def listen(tmp_path: Path) -> AsyncIterator[Listen]:
     signer = KeystoreSigner.load(tmp_path / "operator.json", "sesame")
     async with AsyncExitStack() as stack:
 
-        async def start(*lies: Lie | None) -> Ears:
+        async def start(*lies: Lie | None, timeout_ms: int = 2000) -> Ears:
             chain, urls = FakeChain(), []
             for lie in lies:
                 node = Node(chain, lie, answers=ANSWERS) if lie else Node(chain, answers=ANSWERS)
                 await node.start()
                 stack.push_async_callback(node.stop)
                 urls.append(node.url)
-            rpc = EvmRpc(urls, timeout_ms=2000)
+            rpc = EvmRpc(urls, timeout_ms=timeout_ms)
             stack.push_async_callback(rpc.close)
             reader = EvmReader("nodes", rpc, chain_id=1, finality=Finality(tag="finalized"))
             payer = EvmPayer(
@@ -169,6 +173,22 @@ async def test_quorum__nonsense_beside_an_honest_one__a_retryable_error(listen: 
         await read(await listen(None, says(method, nonsense)))
 
 
+@every_read
+async def test_quorum__one_of_three_hangs__holds_up_one_read_and_no_more(listen: Listen, name: str):
+    read, _, _ = READS[name]
+    asked: list[str] = []
+
+    def hangs(method: str, params: list[Any], answer: Any) -> Any:
+        asked.append(method)
+        return HANG
+
+    ears = await listen(None, hangs, None, timeout_ms=300)
+    honest = await read(await listen(None))
+    for _ in range(4):
+        assert await read(ears) == honest
+    assert len(asked) == 1
+
+
 async def test_quorum__receipts_that_differ_in_what_does_not_count__agree(listen: Listen):
     other = RECEIPT | {"blockHash": "0x" + "AB" * 32, "logs": [], "type": "0x2"}
     ears = await listen(None, says("eth_getTransactionReceipt", other))
@@ -191,6 +211,80 @@ async def test_quorum__nobody_knows_the_block__disagrees(listen: Listen):
     ears = await listen(refuses(-32000, "unknown block"), refuses(-32000, "header not found"))
     with pytest.raises(ChainDisagrees, match="no endpoint has the state"):
         await ears.reader.sequence(Address(bytes(20)), AT)
+
+
+# ── Before anything is sent ─────────────────────────────────────────────────────────────────────────────────────────
+PROPOSAL = Action(
+    *(1, ID, "nodes", 0, ActionKind.PROPOSE, ActionState.PLANNED, None),
+    *(Address(b"\x02" * 20), b"\x12\x34\x56\x78", b"\x03" * 32, 0),
+)
+VETOED = "0x" + keccak(b"ProposalVetoed(bytes32)")[:4].hex() + "00" * 32
+NOT_APPROVED = "0x" + keccak(b"NotApproved(bytes32)")[:4].hex() + "00" * 32
+ABOUT_RIGHT = {"eth_getBalance": "0xffff", "eth_estimateGas": "0x3e8"}
+
+
+def reverts(data: str) -> Lie:
+    def lie(asked: str, params: list[Any], answer: Any) -> Any:
+        if asked == "eth_call":
+            raise Refuse(3, "execution reverted", data)
+        return ABOUT_RIGHT.get(asked, answer)
+
+    return lie
+
+
+def rich(method: str, params: list[Any], answer: Any) -> Any:
+    return ABOUT_RIGHT.get(method, answer)
+
+
+def rich_but(method: str, instead: Any) -> Lie:
+    return lambda asked, params, answer: instead if asked == method else rich(asked, params, answer)
+
+
+LIES_BEFORE = {
+    "reverts for good": reverts(VETOED),
+    "gas too low": rich_but("eth_estimateGas", "0x1"),
+    "gas above what a transaction may have": rich_but("eth_estimateGas", hex(2**25)),
+    "no balance": rich_but("eth_getBalance", "0x0"),
+    "dear": rich_but("eth_getBlockByHash", {"baseFeePerGas": hex(10**18)}),
+    "no gas": rich_but("eth_estimateGas", None),
+}
+every_lie_before = pytest.mark.parametrize("lie", LIES_BEFORE.values(), ids=LIES_BEFORE)
+
+
+@every_lie_before
+async def test_preflight__one_of_three_lies__outvoted(listen: Listen, lie: Lie):
+    for lies in ((lie, rich, rich), (rich, rich, lie)):
+        ears = await listen(*lies)
+        assert await ears.payer.preflight(PROPOSAL, AT) == Ready(1250)
+
+
+@pytest.mark.parametrize("name", sorted(LIES_BEFORE.keys() - {"dear"}))
+async def test_preflight__one_of_two_lies__no_verdict(listen: Listen, name: str):
+    for lies in ((LIES_BEFORE[name], rich), (rich, LIES_BEFORE[name])):
+        with pytest.raises(RetryableError):
+            await (await listen(*lies)).payer.preflight(PROPOSAL, AT)
+
+
+async def test_preflight__one_of_three_gives_another_reason__the_reason_of_two_counts(listen: Listen):
+    """What waits for its approval must not be held for good because one endpoint says that it is vetoed."""
+    for data in ((VETOED, NOT_APPROVED, NOT_APPROVED), (NOT_APPROVED, NOT_APPROVED, VETOED)):
+        refusal = await (await listen(*map(reverts, data))).payer.preflight(PROPOSAL, AT)
+        assert isinstance(refusal, Refusal)
+        assert refusal.temporary
+    with pytest.raises(ChainDisagrees):
+        await (await listen(reverts(VETOED), reverts(NOT_APPROVED))).payer.preflight(PROPOSAL, AT)
+
+
+async def test_preflight__estimates_that_differ_a_little__the_higher_one_and_the_margin(listen: Listen):
+    ears = await listen(rich, rich_but("eth_estimateGas", hex(1100)))
+    assert await ears.payer.preflight(PROPOSAL, AT) == Ready(1375)
+
+
+async def test_fees__one_endpoint_says_that_gas_is_dear__its_word_is_not_offered(listen: Listen):
+    dear = says("eth_getBlockByNumber", {"baseFeePerGas": hex(10**9)})
+    for lies in ((dear, None), (None, dear), (dear, None, None)):
+        market = await read_market((await listen(*lies)).rpc, None)
+        assert market.base_fee == 1
 
 
 async def test_disowned__one_of_two_has_the_receipt__not_disowned(listen: Listen):

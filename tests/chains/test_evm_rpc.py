@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, classify
+from bridge.chains.evm.rpc import Endpoint, EvmRpc, Refusal, RpcRefused, classify
 from bridge.chains.fake.chain import FakeChain
 from bridge.domain.errors import ChainUnavailable, ConfigError
 from tests.chains.nodes import Node, Refuse
@@ -76,6 +76,42 @@ async def test_call__nobody_answers__bounded_and_without_the_key(nodes: list[Nod
         await rpc.call("eth_blockNumber")
     assert "secret" not in repr(caught.value) + repr(rpc.endpoints)
     assert caught.value.__cause__ is None
+
+
+async def test_rank__contradicted__asked_last_for_a_while_however_well_it_answers(nodes: list[Node], rpc: EvmRpc):
+    rpc.endpoints[0].doubt()
+    for _ in range(5):
+        await rpc.call_on_each("eth_blockNumber")
+        assert rpc.ranked()[0] is rpc.endpoints[1]
+    rpc.endpoints[0].doubted_until_ms = 0
+    rpc.endpoints[1].doubt()
+    assert rpc.ranked()[0] is rpc.endpoints[0]
+
+
+async def test_rank__contradicted_again_and_again__for_longer_each_time(rpc: EvmRpc):
+    endpoint, lengths = rpc.endpoints[0], []
+    now = 1_000_000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bridge.chains.evm.rpc._now_ms", lambda: now)
+        for _ in range(8):
+            endpoint.doubt()
+            endpoint.doubt()  # the same lie, met elsewhere
+            lengths.append(endpoint.doubted_until_ms - now)
+            now = endpoint.doubted_until_ms + 1
+        assert lengths == [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]
+        now += 100_000
+        endpoint.doubt()
+        assert endpoint.doubted_until_ms - now == 1000
+
+
+@pytest.mark.parametrize(("heads", "reached"), [((7, 9), 7), ((9, 9), 9), ((None, 9), None)])
+async def test_reached_by_two__two_endpoints__the_lower_one(
+    rpc: EvmRpc, heads: tuple[int | None, int | None], reached: int | None
+):
+    async def ask(endpoint: Endpoint) -> int | None:
+        return heads[rpc.endpoints.index(endpoint)]
+
+    assert await rpc.reached_by_two(ask) == reached
 
 
 async def test_call_on_each__one_refuses__every_answer_in_order(nodes: list[Node], rpc: EvmRpc):

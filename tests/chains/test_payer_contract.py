@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import orjson
 import pytest
+from eth_hash.auto import keccak
 
 from bridge.chains.evm.claims import ClaimSet
+from bridge.chains.evm.culprits import NEVER
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
-from bridge.chains.evm.rpc import Answer, EvmRpc, RpcRefused
+from bridge.chains.evm.rpc import Answer, Endpoint, EvmRpc
 from bridge.chains.evm.signer import KeystoreSigner
+from bridge.chains.evm.storage import Layout
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.payer import FakePayer
 from bridge.domain.errors import RetryableError
@@ -41,6 +46,7 @@ from bridge.ports import BroadcastOutcome, Payer, Ready, Settlement
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.deploy import ACTIVATION_DELAY_S, GATE_DELAY_S, Deployer, Deployment
 from bridge.simulation.wallets import Wallet
+from tests.crash.proxy import Proxy
 
 CHAIN = "here"
 GENESIS_TIMESTAMP = 1_900_000_000
@@ -600,15 +606,15 @@ async def test_evm__chain_with_and_without_a_base_fee__paid_bumped_and_cancelled
     anvil: AnvilScene, monkeypatch: pytest.MonkeyPatch, base_fee: bool, kind: str
 ):
     """Anvil takes legacy transactions too; that its headers have a base fee is hidden from the payer."""
-    ask = anvil.rpc.call
+    ask = anvil.rpc.call_on
 
-    async def call(method: str, params: Sequence[object] = ()) -> object:
-        answer = await ask(method, params)
+    async def call_on(endpoint: Endpoint, method: str, params: Sequence[object] = ()) -> object:
+        answer = await ask(endpoint, method, params)
         if method.startswith("eth_getBlock") and not base_fee:
             del answer["baseFeePerGas"]
         return answer
 
-    monkeypatch.setattr(anvil.rpc, "call", call)
+    monkeypatch.setattr(anvil.rpc, "call_on", call_on)
     distribution, (propose, batch, _) = plan(anvil)
     sender = Sender(anvil)
     first = await sender.sign(propose)
@@ -651,8 +657,66 @@ def crowd(scene: AnvilScene, *bad: Address) -> tuple[Distribution, list[Action]]
     return distribution, [action_of(distribution, call) for call in calls]
 
 
+@contextlib.asynccontextmanager
+async def payer_at(anvil: AnvilScene, tmp_path: Path, *urls: str) -> AsyncIterator[EvmPayer]:
+    """The scene's payer, with other endpoints."""
+    rpc = EvmRpc(urls, timeout_ms=2000)
+    try:
+        yield EvmPayer(
+            chain=CHAIN,
+            chain_id=CHAIN_ID,
+            rpc=rpc,
+            signer=KeystoreSigner.load(tmp_path / "operator.json", "sesame"),
+            vault=anvil.deployment.stage.vault.address,
+            distributor=anvil.deployment.distributor.address,
+            ceilings=FeeCeilings(20 * GWEI, GWEI),
+        )
+    finally:
+        await rpc.close()
+
+
+@dataclasses.dataclass
+class Limited(Proxy):
+    """Before Anvil: a node that knows less."""
+
+    simulates: bool
+    overrides: bool | None  # None: it does not look at a third parameter of eth_call, and says nothing of it
+
+    def __post_init__(self) -> None:
+        super().__init__("")
+        self.used: set[str] = set()
+
+    async def _ask(self, body: bytes) -> bytes:
+        call = orjson.loads(body)
+        if isinstance(call, dict):
+            method, more = call["method"], call["params"][2:]
+            if method == "eth_simulateV1" and not self.simulates:
+                return self._refuse(call, -32601, "the method eth_simulateV1 does not exist/is not available")
+            if method == "eth_call" and more and self.overrides is False:
+                return self._refuse(call, -32602, "too many arguments, want at most 2")
+            if method == "eth_call" and self.overrides is None:
+                body = orjson.dumps(call | {"params": call["params"][:2]})
+            self.used |= {"simulated"} if method == "eth_simulateV1" else {"on another state"} if more else set()
+        return await super()._ask(body)
+
+    def _refuse(self, call: dict[str, object], code: int, message: str) -> bytes:
+        return orjson.dumps({"jsonrpc": "2.0", "id": call["id"], "error": {"code": code, "message": message}})
+
+
+NODES = {
+    "that simulates": (Limited(simulates=True, overrides=False), {"simulated"}, True),
+    "that takes another state": (Limited(simulates=False, overrides=True), {"on another state"}, True),
+    "that knows neither": (Limited(simulates=False, overrides=False), set(), False),
+    "that overlooks another state": (Limited(simulates=False, overrides=None), {"on another state"}, False),
+}
+
+
 @pytest.mark.parametrize("approval", [False, True], ids=["under_the_auto_limit", "above_it"])
-async def test_evm__batch_that_some_recipient_makes_revert__held_with_the_name(anvil: AnvilScene, approval: bool):
+@pytest.mark.parametrize("kind", NODES)
+async def test_evm__batch_that_some_recipient_makes_revert__held_with_the_name_where_a_node_can_tell(
+    anvil: AnvilScene, tmp_path: Path, kind: str, approval: bool
+):
+    node, used, named = NODES[kind]
     distributor = anvil.deployment.distributor.address
     distribution, (propose, batch) = crowd(anvil, distributor)
     if approval:
@@ -664,30 +728,48 @@ async def test_evm__batch_that_some_recipient_makes_revert__held_with_the_name(a
         await anvil.mine(approver.sign(distributor, call))
         anvil.pass_time(GATE_DELAY_S)
         await anvil.mine()
-    refusal = await anvil.payer.preflight(batch, await anvil.head())
+    node.node, node.used = anvil.anvil.rpc_url, set()
+    async with node.running(), payer_at(anvil, tmp_path, node.url) as payer:
+        refusal = await payer.preflight(batch, await anvil.head())
     assert isinstance(refusal, Refusal)
     assert not refusal.temporary
-    assert refusal.reason == (
-        f"would revert: InvalidRecipient(recipient={format_address(distributor)}); for {format_address(distributor)}"
-    )
+    name = f"; for {format_address(distributor)}" if named else ""
+    assert refusal.reason == f"would revert: InvalidRecipient(recipient={format_address(distributor)}){name}"
+    assert node.used == used
 
 
-async def test_evm__endpoint_that_cannot_simulate__held_without_a_name(
-    anvil: AnvilScene, monkeypatch: pytest.MonkeyPatch
-):
-    _, (propose, batch) = crowd(anvil, anvil.deployment.distributor.address)
+async def test_evm__proposal_of_one_batch__in_storage_where_the_layout_says(anvil: AnvilScene):
+    """What a part is tried on is what the contract itself would have written."""
+    distribution, (propose, batch) = crowd(anvil)
     await Sender(anvil).land(propose)
-    ask = anvil.rpc.call
+    id_, layout = distribution.distribution_id, Layout.load("Distributor")
+    proposal = {
+        "contentHash": int.from_bytes(distribution.content_hash),
+        "left": distribution.batches[0].total,
+        "token": int.from_bytes(anvil.token.address),
+        "batchCount": 1,
+        "executedCount": 0,
+        "recipientsLeft": len(distribution.batches[0].payouts),
+    }
+    latest = await anvil.anvil.call("eth_getBlockByNumber", "latest", False)
+    gate = {"readyAt": int(latest["timestamp"], 16), "expiresAt": NEVER, "vetoed": 0}
+    for slot, word in {
+        **layout.words("_gates", [id_], gate),
+        **layout.words("_proposals", [id_], proposal),
+        **layout.words("_batchHashes", [id_, bytes(32)], int.from_bytes(keccak(batch.payload[4:]))),
+    }.items():
+        stored = await anvil.anvil.call(
+            "eth_getStorageAt", format_address(anvil.deployment.distributor.address), "0x" + slot.hex(), "latest"
+        )
+        assert stored == "0x" + word.hex()
 
-    async def call(method: str, params: Sequence[object] = ()) -> object:
-        if method == "eth_simulateV1":
-            raise RpcRefused("here", method, -32601, "method not found")
-        return await ask(method, params)
 
-    monkeypatch.setattr(anvil.rpc, "call", call)
-    refusal = await anvil.payer.preflight(batch, await anvil.head())
-    assert isinstance(refusal, Refusal)
-    assert refusal.reason.endswith(")")
+def test_layout__value_that_has_no_room_or_no_place__refused():
+    layout = Layout.load("Distributor")
+    with pytest.raises(OverflowError):
+        layout.words("_gates", [bytes(32)], {"readyAt": 2**64})
+    with pytest.raises(KeyError):
+        layout.words("_gates", [bytes(32)], {"openedAt": 1})
 
 
 async def test_evm__tampered_batch__nobody_is_blamed(anvil: AnvilScene):
@@ -721,25 +803,13 @@ async def test_evm__gas_is_dearer_than_the_ceiling__waits(anvil: AnvilScene):
 
 
 async def test_evm__one_endpoint_is_dead__the_other_takes_it_and_nobody_disowns(anvil: AnvilScene, tmp_path: Path):
-    rpc = EvmRpc(["http://127.0.0.1:9", anvil.anvil.rpc_url], timeout_ms=2000)
-    half_dead = EvmPayer(
-        chain=CHAIN,
-        chain_id=CHAIN_ID,
-        rpc=rpc,
-        signer=KeystoreSigner.load(tmp_path / "operator.json", "sesame"),
-        vault=anvil.deployment.stage.vault.address,
-        distributor=anvil.deployment.distributor.address,
-        ceilings=FeeCeilings(20 * GWEI, GWEI),
-    )
-    try:
+    async with payer_at(anvil, tmp_path, "http://127.0.0.1:9", anvil.anvil.rpc_url) as half_dead:
         _, (propose, *_) = plan(anvil)
         attempt = await Sender(anvil).sign(propose)
         assert (await half_dead.broadcast(attempt.signed.raw)).outcome is BroadcastOutcome.ACCEPTED
         assert not await half_dead.disowned([attempt.signed.tx_id], await anvil.head())
         await anvil.mine()
         assert len(await half_dead.inclusions(attempt.signed.tx_id)) == 1
-    finally:
-        await rpc.close()
 
 
 RECEIPT = {

@@ -53,7 +53,7 @@ def test_artifacts__each__is_complete_and_names_no_machine() -> None:
     for path in ARTIFACTS.glob("*.json"):
         text = path.read_text(encoding="utf-8")
         artifact = json.loads(text)
-        assert set(artifact) == {"contract", "abi", "bytecode", "deployedBytecode", "compiler"}
+        assert set(artifact) == {"contract", "abi", "bytecode", "deployedBytecode", "storage", "compiler"}
         assert artifact["contract"] == path.stem
         assert artifact["abi"]
         assert bytes.fromhex(artifact["bytecode"].removeprefix("0x"))

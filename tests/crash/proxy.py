@@ -35,6 +35,7 @@ class Whim(Enum):
     BUSY = "busy"  # 429
     BUSY_FOR = "busy for"  # 429 with Retry-After
     TRUNCATED = "truncated"  # the first half of the answer
+    STALE = "stale"  # what the same request was answered some time ago: an older head, no receipt yet
     OTHER_TYPE = "other type"  # JSON, but no JSON-RPC
 
 
@@ -44,8 +45,10 @@ class Proxy:
     def __init__(self, node: str) -> None:
         self.url = ""
         self.node = node
+        self.delay_s = 0.0  # of every answer
         self.chance: Random | None = None  # where whims come from; None: there are none
         self.whims: Counter[Whim] = Counter()  # those that were had
+        self._old: dict[bytes, bytes] = {}  # an earlier answer to each request
         self._fault: Fault | None = None
         self._over = asyncio.Event()  # set when the present fault ends
         self._felt: asyncio.Queue[None] = asyncio.Queue()  # an item for each request that met the present fault
@@ -90,7 +93,8 @@ class Proxy:
         return _end(request) if fault is not None else web.Response(body=answered, content_type="application/json")
 
     async def _on_a_whim(self, request: web.Request, body: bytes, chance: Random) -> web.StreamResponse:
-        whim = chance.choice(list(Whim))
+        possible = [whim for whim in Whim if whim is not Whim.STALE or body in self._old]
+        whim = min(possible, key=lambda whim: (self.whims[whim], chance.random()))  # each has its turn
         self.whims[whim] += 1
         if whim is Whim.BUSY:
             return web.Response(status=429)
@@ -102,7 +106,7 @@ class Proxy:
             await asyncio.sleep(chance.uniform(0.05, 0.5))
         if whim is Whim.TWICE:
             await self._ask(body)
-        answered = await self._ask(body)
+        answered = self._old[body] if whim is Whim.STALE else await self._ask(body)
         if whim is Whim.END_AFTER:
             return _end(request)
         if whim is Whim.TRUNCATED:
@@ -113,7 +117,11 @@ class Proxy:
 
     async def _ask(self, body: bytes) -> bytes:
         async with self._client.post(self.node, data=body, headers={"content-type": "application/json"}) as answer:
-            return await answer.read()
+            answered = await answer.read()
+        await asyncio.sleep(self.delay_s)
+        if self.chance is not None and (body not in self._old or self.chance.random() < 0.2):
+            self._old[body] = answered
+        return answered
 
 
 def _end(request: web.Request) -> web.StreamResponse:

@@ -26,6 +26,7 @@ from bridge.store.migrations import migrate
 
 GENESIS = 1_800_000_000  # a multiple of EPOCH_S
 EPOCH_S = 40
+EPOCHS = 2
 PATIENCE_S = 60
 SceneKind = TypeVar("SceneKind", bound=Scene)
 DAEMON = "outage_daemon"  # what the daemon's connections call themselves
@@ -38,12 +39,13 @@ async def staged(
     kind: type[SceneKind],
     rpc: Callable[[str], Sequence[str]] = lambda url: [url],
     lease_ms: int = 3000,
+    epochs: int = EPOCHS,
 ) -> AsyncIterator[SceneKind]:
     """A simulation that is about to begin; the daemon is to reach the node at the URLs `rpc(its own)`."""
     order = Order(
         *(directory / "sandbox", directory / "report"),
         seed=11,
-        epochs=2,
+        epochs=epochs,
         reorgs=0,
         block_time_s=0.15,
         epoch_s=EPOCH_S,
@@ -87,6 +89,16 @@ async def settle(scene: Scene) -> None:
     await scene.settle()
     await until(decided, "decided")
     await scene.settle()
+
+
+async def started(scene: Scene) -> None:
+    """Until the daemon has found its node: one that finds none at its start says so and ends."""
+
+    async def registered() -> bool:
+        async with scene.database.snapshot() as transaction:
+            return bool((await transaction.status.read()).chains)
+
+    await until(registered, "started")
 
 
 async def until(done: Callable[[], Awaitable[object]], what: str, within_s: float = PATIENCE_S) -> None:

@@ -17,7 +17,7 @@ import pytest
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.simulate import Scene
 from tests.crash.proxy import Fault, Proxy, Whim
-from tests.crash.scenes import DAEMON, EPOCH_S, PATIENCE_S, Result, check_outcome, settle, staged, until
+from tests.crash.scenes import DAEMON, EPOCH_S, PATIENCE_S, Result, check_outcome, settle, staged, started, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -42,6 +42,7 @@ async def test_rpc__refuses_hangs_and_loses_answers_for_a_while__nothing_is_lost
         return [proxy.url]
 
     async def trouble(scene: Scene) -> None:
+        await started(scene)
         await until_busy(scene)
         async with asyncio.timeout(PATIENCE_S):
             await proxy.suffer(Fault.REFUSE, times=4)
@@ -68,12 +69,8 @@ async def test_rpc__unreliable_by_chance_all_the_time__same_payouts_and_books_as
         proxy.node = url
         return [proxy.url]
 
-    async def registered() -> bool:  # a daemon that finds no node at its start says so and ends
-        async with scene.database.snapshot() as transaction:
-            return bool((await transaction.status.read()).chains)
-
     async def trouble() -> None:
-        await until(registered, "started")
+        await started(scene)
         proxy.chance = random.Random(seed)
 
     async with proxy.running(), staged(tmp_path, kind=Scene, rpc=through_proxy) as scene:
@@ -82,6 +79,7 @@ async def test_rpc__unreliable_by_chance_all_the_time__same_payouts_and_books_as
             await scene.traffic()
             await settle(scene)
         proxy.chance = None
+        print(f"whims: {dict(proxy.whims)}")
         assert set(proxy.whims) == set(Whim)
         assert await check_outcome(scene) == undisturbed
 

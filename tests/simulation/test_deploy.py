@@ -1,21 +1,26 @@
 """`bridge deploy` on a real chain: what it makes, how it goes on, and what a daemon refuses to work with."""
 
+import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_hash.auto import keccak
 
+from bridge.chains.evm.abi import selector
 from bridge.chains.evm.deployment import contract_address
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.deploy import check_governance, deploy, journal_path
-from bridge.domain.errors import ConfigError, RefusedError
+from bridge.domain.errors import ChainDisagrees, ConfigError, RefusedError
 from bridge.domain.units import Address, format_address
 from bridge.runtime.config import load_config
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.wallets import Wallet
+from tests.crash.proxy import Proxy
 
 CHAIN = "anvil"
 PASSWORD = "sesame"  # of a key that is good for nothing
@@ -147,3 +152,99 @@ async def test_deploy__operator_may_approve__refused_before_anything_is_sent(wor
 @pytest.mark.slow
 async def test_sandbox__its_configuration__is_what_the_chain_says(world: World):
     await check_governance(load_config(world.sandbox.config_path), CHAIN, world.rpc, world.operator)
+
+
+# ── Two endpoints ───────────────────────────────────────────────────────────────────────────────────────────────────
+Change = Callable[[dict[str, Any], Any], Any]  # (call, honest result) → what is said instead
+
+
+class Altered(Proxy):
+    """Before a node: answers that are not its own."""
+
+    def __init__(self, node: str, change: Change) -> None:
+        super().__init__(node)
+        self.change = change
+
+    async def _ask(self, body: bytes) -> bytes:
+        asked, answered = json.loads(body), json.loads(await super()._ask(body))
+        several = isinstance(asked, list)
+        for call, answer in zip(asked if several else [asked], answered if several else [answered], strict=True):
+            if "result" in answer:
+                answer["result"] = self.change(call, answer["result"])
+        return json.dumps(answered).encode()
+
+
+def other_code(call: dict[str, Any], result: Any) -> Any:
+    return result + "00" if call["method"] == "eth_getCode" else result
+
+
+def other_delay(call: dict[str, Any], result: Any) -> Any:
+    is_delay = call["method"] == "eth_call" and call["params"][0]["data"] == "0x" + selector("delay()").hex()
+    return "0x" + "00" * 31 + "01" if is_delay else result
+
+
+def other_blocks(call: dict[str, Any], result: Any) -> Any:
+    return result | {"hash": "0x" + "ab" * 32} if call["method"] == "eth_getBlockByNumber" else result
+
+
+def far_head(call: dict[str, Any], result: Any) -> Any:
+    return "0xffffff" if call["method"] == "eth_blockNumber" else result
+
+
+LIES = pytest.mark.parametrize("lie", [other_code, other_delay, other_blocks])
+
+
+async def check_with(world: World, *changes: Change) -> None:
+    """Against one endpoint for each."""
+    async with AsyncExitStack() as stack:
+        proxies = [await stack.enter_async_context(Altered(world.sandbox.rpc_url, one).running()) for one in changes]
+        rpc = EvmRpc([proxy.url for proxy in proxies])
+        stack.push_async_callback(rpc.close)
+        await check_governance(load_config(world.sandbox.config_path), CHAIN, rpc, world.operator)
+
+
+def honest(call: dict[str, Any], result: Any) -> Any:
+    return result
+
+
+@LIES
+@pytest.mark.slow
+async def test_governance__one_of_two_endpoints_tells_it_otherwise__no_start_and_both_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, lie: Change
+):
+    monkeypatch.setattr("bridge.chains.evm.governance.PAUSE_S", 0.01)
+    for changes in ((lie, honest), (honest, lie)):
+        with pytest.raises(ChainDisagrees, match=r"no two endpoints said the same .* 127.0.0.1:\d+, 127.0.0.1:\d+"):
+            await check_with(world, *changes)
+
+
+@pytest.mark.parametrize("lie", [other_code, other_delay, other_blocks, far_head])
+@pytest.mark.slow
+async def test_governance__one_of_three_endpoints_tells_it_otherwise__outvoted(world: World, lie: Change):
+    for changes in ((lie, honest, honest), (honest, honest, lie)):
+        await check_with(world, *changes)
+
+
+@pytest.mark.slow
+async def test_governance__endpoints_that_differ_for_a_moment__asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bridge.chains.evm.governance.PAUSE_S", 0.01)
+    told: list[str] = []
+
+    def at_first(call: dict[str, Any], result: Any) -> Any:
+        if call["method"] != "eth_getBlockByNumber" or len(told) == 2:
+            return result
+        told.append(call["method"])
+        return other_blocks(call, result)
+
+    await check_with(world, honest, at_first)
+    assert len(told) == 2
+
+
+@pytest.mark.slow
+async def test_governance__one_of_two_endpoints_lags__read_at_a_block_that_both_have(world: World):
+    def lagging(call: dict[str, Any], result: Any) -> Any:
+        return hex(int(result, 16) - 3) if call["method"] == "eth_blockNumber" else result
+
+    await check_with(world, honest, lagging)

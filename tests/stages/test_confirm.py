@@ -311,6 +311,28 @@ async def test_confirm__receipt_was_made_up_by_one_endpoint__looked_for_again_an
     world.assert_paid_once(2)
 
 
+async def test_confirm__receipt_made_up_in_final_blocks_again_and_again__never_included(world: SendingWorld):
+    """Only the first such word counts, while its block is not final; then what two say alike does."""
+    await world.mine(5)
+    final = world.chain.blocks[world.chain.finalized].block
+    made_up = Inclusion(BlockStamp("fake", final.number, final.hash), True, 1, 1)
+    honest = world.payer.inclusions
+
+    async def inclusions(tx_id: bytes) -> tuple[Inclusion, ...]:
+        return (*await honest(tx_id), made_up)
+
+    async def settled(tx_id: bytes) -> Inclusion | None:
+        found = await honest(tx_id)
+        return found[0] if found else None
+
+    world.payer.inclusions = inclusions  # type: ignore[method-assign]
+    world.payer.settled = settled  # type: ignore[method-assign]
+    await world.advance(12)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
+    assert ("included", "broadcast") not in await arrows(world, 0)
+
+
 async def test_confirm__receipt_first_told_wrong__the_agreed_one_is_kept(world: SendingWorld):
     await world.advance()
     async with world.database.begin() as transaction:

@@ -1,6 +1,7 @@
 """Blocks and logs in Postgres: what comes out is what went in, and only finalized logs count."""
 
 import uuid
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -99,6 +100,22 @@ async def test_orphan__then_canonical_again__once_with_its_new_logs(database: Da
         assert await events.block(CHAIN, 2) == block(2)
         assert (await events.cursor(CHAIN)).logs.count == 2
         assert await transaction.connection.fetchval("SELECT count(*) FROM reorgs") == 2
+
+
+async def test_orphan__told_with_another_time_and_parent_now__those_are_kept(database: Database):
+    """One endpoint told them wrong; two that knew better had it orphaned, under the very hash that it has."""
+    await register(database)
+    wrong = replace(block(1), timestamp=7)
+    async with database.begin() as transaction:
+        events = transaction.events
+        await events.add(CHAIN, added(block(0), wrong), 1)
+        await events.orphan_above(CHAIN, block(0))
+        await events.add(CHAIN, added(block(1)), 1)
+        assert await events.block(CHAIN, 1) == block(1)
+        await events.finalize(CHAIN, finalized(0, block(1)))
+        await events.add(CHAIN, added(block(2)), 2)
+        await events.orphan_above(CHAIN, block(1))
+        await events.add(CHAIN, added(block(2)), 2)
 
 
 async def test_orphan__below_the_finalized_block__refused(database: Database):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bridge.chains.evm.logs import block_numbers
-from bridge.chains.evm.ranges import LogReader, Span, headers_on
+from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks
 from bridge.chains.evm.rpc import Endpoint, Refusal, RpcRefused
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
 from bridge.domain.events import Block, BlockAdded, Finalized, LogColumns, join_columns
@@ -70,7 +70,7 @@ class Backfill:
 
     async def _fetch(self, first: int, last: int, turn: int) -> _Range:
         endpoints = self._rpc.ranked()
-        healthy = [endpoint for endpoint in endpoints if endpoint.failures == 0] or endpoints
+        healthy = [endpoint for endpoint in endpoints if endpoint.failures == 0 and not endpoint.doubted] or endpoints
         reader = healthy[turn % len(healthy)]
         others = [endpoint for endpoint in endpoints if endpoint is not reader] or [reader]
         mine, theirs = await asyncio.gather(self._read(reader, first, last), self._read(others[0], first, last))
@@ -91,7 +91,7 @@ class Backfill:
             word = await self._parse(other, await self._read(other, first, last))
             for endpoint, logs in said.items():
                 if logs.digest() == word.digest():
-                    (verifier if endpoint is reader else reader).failed()
+                    (verifier if endpoint is reader else reader).doubt()
                     return endpoint, other, word
         raise ChainDisagrees(f"{reader.name} and {verifier.name} give different logs for blocks {first} … {last}")
 
@@ -127,29 +127,21 @@ class Backfill:
     async def _with_headers(
         self, reader: Endpoint, verifier: Endpoint, first: int, last: int, logs: LogColumns
     ) -> _Range:
-        """Headers of the blocks that carry logs, and of both ends; logs and both endpoints must agree with them."""
+        """Headers of the blocks that carry logs, and of both ends, agreed by two endpoints; logs must fit to them."""
         numbers, rows = np.unique(block_numbers(logs), return_index=True)
         carrying = numbers.tolist()
         wanted = sorted({first, last, *carrying})
-        headers, ends = await asyncio.gather(
-            headers_on(self._rpc, reader, wanted), headers_on(self._rpc, verifier, [first, last])
-        )
-        by_number = dict(zip(wanted, headers, strict=True))
+        by_number = dict(zip(wanted, await agreed_blocks(self._rpc, wanted), strict=True))
         for number, row in zip(carrying, rows.tolist(), strict=True):
-            header = by_number[number]
-            if header is None or header.block.hash != logs.block_hashes[32 * row : 32 * row + 32]:
-                reader.failed()
+            if by_number[number].hash != logs.block_hashes[32 * row : 32 * row + 32]:
+                reader.doubt()
                 raise ChainDisagrees(f"{reader.name} gave logs of block {number} that do not belong to its header")
         if not _uniform(logs, rows):
             raise ChainDisagrees(f"{reader.name} gave logs of one block under two hashes")
-        if any(end is None or end != by_number[end.block.number] for end in ends):
-            raise ChainDisagrees(f"{reader.name} and {verifier.name} know different blocks {first} … {last}")
         self._span.fitted(last - first + 1, logs.count)
-        blocks = tuple(header.block for number in sorted({last, *carrying}) if (header := by_number[number]))
-        start = by_number[first]
-        assert start is not None
+        blocks = tuple(by_number[number] for number in sorted({last, *carrying}))
         return _Range(
-            start.block.parent_hash,
+            by_number[first].parent_hash,
             BlockAdded(first, blocks, logs),
             Finalized(first, blocks[-1], logs.count, logs.digest(), reader.name, verifier.name),
         )

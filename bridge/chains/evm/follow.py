@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from bridge.chains.evm.backfill import Backfill
 from bridge.chains.evm.blocks import Header, may_hold, parse_header
-from bridge.chains.evm.ranges import LogReader, Span, headers_on
-from bridge.chains.evm.rpc import Endpoint, EvmRpc, RpcRefused
+from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks, headers_on
+from bridge.chains.evm.rpc import QUORUM, Endpoint, EvmRpc, RpcRefused
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, DeepReorg
 from bridge.domain.events import (
     Block,
@@ -126,10 +126,15 @@ class Follower:
         while True:
             view = await self._rpc.first_of(self._look)
             quiet = True
-            async with contextlib.aclosing(self._advance(view)) as news:
-                async for event in news:
-                    quiet = False
-                    yield event
+            try:
+                async with contextlib.aclosing(self._advance(view)) as news:
+                    async for event in news:
+                        quiet = False
+                        yield event
+            except ChainDisagrees:
+                # Whoever is wrong: the next walk looks through another endpoint, where there is one.
+                view.endpoint.doubt()
+                raise
             self._quiet_looks = self._quiet_looks + 1 if quiet else 0
             if quiet:
                 if self._quiet_looks % QUIET_LOOKS_MAX == 0:
@@ -145,14 +150,14 @@ class Follower:
         return View(endpoint, head, final)
 
     async def _find_longer_chain(self) -> None:
-        """The best endpoint has had no news: it may have fallen behind. One that is ahead becomes the best."""
+        """The best endpoint has had no news: it may have fallen behind. One that has the next block becomes the best;
+        it must show that block, for a head is only claimed."""
         if len(self._rpc.endpoints) == 1:
             return
-        for answer in await self._rpc.call_on_each("eth_getBlockByNumber", ["latest", False]):
-            if answer.error is None and (header := parse_header(answer.endpoint.name, answer.result)) is not None:
-                if header.block.number >= self._next:
-                    self._rpc.prefer(answer.endpoint)
-                self.node_head = max(self.node_head, header.block.number)
+        for answer in await self._rpc.call_on_each("eth_getBlockByNumber", [hex(self._next), False]):
+            if answer.error is None and isinstance(answer.result, dict) and not answer.endpoint.doubted:
+                self._rpc.prefer(answer.endpoint)
+                self.node_head = max(self.node_head, self._next)
 
     async def _advance(self, view: View) -> AsyncGenerator[ChainEvent, None]:
         # What can be:
@@ -178,7 +183,7 @@ class Follower:
 
     # ── Below the finalized block ────────────────────────────────────────────────────────────────────────────────
     async def _fill(self, view: View) -> AsyncGenerator[ChainEvent, None]:
-        target = await self._agreed_final(view)
+        target = await self._agreed_final()
         if target is None:
             return
         if self._final is not None and target.number >= self._next:
@@ -186,7 +191,8 @@ class Follower:
         async with contextlib.aclosing(self._backfill.read(self._next, target.number, self._final)) as ranges:
             async for event in ranges:
                 last = event.block if isinstance(event, Finalized) else event.blocks[-1]
-                self._check_is_final(last, target)
+                if last.number == target.number and last != target:
+                    raise ChainDisagrees(f"{self._chain}: block {target.number} is called final under two hashes")
                 if isinstance(event, Finalized):
                     self._final = event.block
                 yield event
@@ -197,35 +203,34 @@ class Follower:
         if header is not None and header.block.hash != self._final.hash:
             await self._refuse_deep_reorg(self._final)
 
-    def _check_is_final(self, block: Block, final: Block) -> None:
-        """A number is not enough: behind one URL there may be nodes on two branches, and only one of them was asked
-        what is final."""
-        if block.number == final.number and block != final:
-            raise ChainDisagrees(f"{self._chain}: block {final.number} is called final under two hashes")
-
-    async def _agreed_final(self, view: View) -> Block | None:
-        """The highest block that two endpoints call final; one endpoint's word where it is the only one configured.
-        None where the second one calls nothing final yet.
+    async def _agreed_final(self) -> Block | None:
+        """The highest block that two endpoints call final, as two tell it; the only one's word where one is configured.
+        None where fewer call anything final yet.
 
         Raises ChainUnavailable where no second endpoint answers: nothing becomes final on one node's word alone.
         """
-        assert view.final is not None
-        mine = view.final.block
-        others = [endpoint for endpoint in self._rpc.ranked() if endpoint is not view.endpoint]
-        if not others:
-            return mine
-        last: ChainUnavailable | RpcRefused | None = None
-        for other in others:
-            try:
-                _, final = await self._finality.ask(self._rpc, other)
-            except (ChainUnavailable, RpcRefused) as error:
-                last = error
-                continue
+        called: list[Block] = []
+
+        async def final_of(endpoint: Endpoint) -> int | None:
+            _, final = await self._finality.ask(self._rpc, endpoint)
             if final is None:
                 return None
-            self._check_is_final(final.block, mine)
-            return min(mine, final.block, key=lambda block: block.number)
-        raise ChainUnavailable(f"no second endpoint says what is final: {last}")
+            called.append(final.block)
+            return final.block.number
+
+        try:
+            number = await self._rpc.reached_by_two(final_of)
+        except ChainUnavailable as error:
+            raise ChainUnavailable(f"no second endpoint says what is final: {error}") from None
+        if number is None:
+            return None
+        [block] = await agreed_blocks(self._rpc, [number])
+        # A number is not enough: behind one URL there may be nodes on two branches, and only one of them was asked
+        # what is final.
+        alike = [final for final in called if final.number > number or final == block]
+        if len(alike) < min(QUORUM, len(self._rpc.endpoints)):
+            raise ChainDisagrees(f"{self._chain}: block {number} is called final under two hashes")
+        return block
 
     # ── At the tip ───────────────────────────────────────────────────────────────────────────────────────────────
     async def _extend(self, view: View) -> BlockAdded | Reorged | None:
@@ -273,11 +278,11 @@ class Follower:
 
     async def _again(self, others: list[Endpoint], blocks: list[Block]) -> list[LogColumns]:
         """A second answer. Blooms err towards yes, so a second empty one is believed until the block is finalized."""
-        last: ChainUnavailable | RpcRefused | None = None
+        last: ChainUnavailable | ChainDisagrees | RpcRefused | None = None
         for other in others:
             try:
                 return await self._logs.of_blocks(other, blocks)
-            except (ChainUnavailable, RpcRefused) as error:
+            except (ChainUnavailable, ChainDisagrees, RpcRefused) as error:
                 last = error
         raise ChainUnavailable(f"empty logs under a bloom that is not, and nobody else answers: {last}")
 
@@ -291,9 +296,8 @@ class Follower:
             if known is not None and known.hash == block.parent_hash:
                 return self._cut_above(known)
             if self._final is not None and block.number - 1 <= self._final.number:
-                view.endpoint.failed()
                 await self._refuse_deep_reorg(self._final)
-            parent = await self._block_by_hash(view.endpoint, block.parent_hash)
+            parent = await self._block_by_hash(view.endpoint, block.parent_hash, block.number - 1)
             if known is None and parent.number < self._start:
                 return self._cut_above(parent)  # everything we had is gone, and nothing of it was final
             block = parent
@@ -302,18 +306,19 @@ class Follower:
         self._pending = [added for added in self._pending if added.block.number <= ancestor.number]
         return Reorged(ancestor)
 
-    async def _block_by_hash(self, endpoint: Endpoint, hash_: bytes) -> Block:
+    async def _block_by_hash(self, endpoint: Endpoint, hash_: bytes, number: int) -> Block:
         header = parse_header(
             endpoint.name, await self._rpc.call_on(endpoint, "eth_getBlockByHash", ["0x" + hash_.hex(), False])
         )
-        if header is None or header.block.hash != hash_:
+        if header is None or header.block.hash != hash_ or header.block.number != number:
             raise ChainDisagrees(f"{endpoint.name} does not know the parent of a block that it gave")
         return header.block
 
     async def _refuse_deep_reorg(self, final: Block) -> None:
-        """A node contradicts the finalized block. Only if every node that answers does, and none is syncing, is that a
-        reorganisation; otherwise one of them is wrong, which passes or is the operator's to mend."""
-        contradicted = False
+        """A node contradicts the finalized block. Only if every node that answers does, at least two where two are
+        configured, and none is syncing, is that a reorganisation; otherwise one of them is wrong, which passes or is
+        the operator's to mend."""
+        contradictions = 0
         for answer in await self._rpc.call_on_each("eth_getBlockByNumber", [hex(final.number), False]):
             header = parse_header(answer.endpoint.name, answer.result) if answer.error is None else None
             if header is None:
@@ -321,9 +326,9 @@ class Follower:
             syncing = await self._rpc.call_on(answer.endpoint, "eth_syncing")
             if header.block.hash == final.hash or syncing:
                 raise ChainDisagrees(f"endpoints disagree about finalized block {final.number}, or are syncing")
-            contradicted = True
-        if not contradicted:
-            raise ChainDisagrees(f"no endpoint has the finalized block {final.number}")
+            contradictions += 1
+        if contradictions < min(QUORUM, len(self._rpc.endpoints)):
+            raise ChainDisagrees(f"too few endpoints have another finalized block {final.number}: {contradictions}")
         raise DeepReorg(
             f"{self._chain}: finalized block {final.number} (0x{final.hash.hex()}) was replaced on every endpoint; "
             "compare with an independent source before going on"
@@ -331,30 +336,33 @@ class Follower:
 
     # ── Finality ─────────────────────────────────────────────────────────────────────────────────────────────────
     async def _finalize(self, view: View) -> Finalized | Reorged | None:
-        final = await self._agreed_final(view)
+        final = await self._agreed_final()
         if final is None:
             return None
         range_ = [added for added in self._pending if added.block.number <= final.number]
         if not range_:
             return None
-        block = range_[-1].block
         # After a restart in the middle of a backfill, not every block is here: the last one below the target counts.
-        (header,) = await headers_on(self._rpc, view.endpoint, [block.number])
-        if header is None:
-            raise ChainDisagrees(f"{view.endpoint.name} has no block {block.number}, which it calls final")
-        self._check_is_final(header.block, final)
-        if header.block.hash != block.hash:
-            return await self._reorg(view, header.block)  # final on a branch that is not ours, nor longer yet
+        block = range_[-1].block
+        told = await agreed_blocks(self._rpc, [added.block.number for added in range_])
+        wrong = next((added for added, right in zip(range_, told, strict=True) if added.block != right), None)
+        if wrong is not None and wrong.read_by is not None:
+            wrong.read_by.doubt()
+        if told[-1].hash != block.hash:
+            return await self._reorg(view, told[-1])  # final on a branch that is not ours, nor longer yet
+        if wrong is not None:  # the same hash under another time: one endpoint told us, and two tell otherwise
+            right = [added.block for added in range_ if added.block.number < wrong.block.number]
+            return self._cut_above(right[-1] if right else self._final or await self._block_before_start())
         first = self._final_number + 1
         stored = join_columns([added.logs for added in range_])
         agreed = await self._second_read(first, block, stored, [added.read_by for added in range_])
         if isinstance(agreed, LogColumns):
-            return self._cut_above(await self._last_right(view.endpoint, range_, agreed))
+            return self._cut_above(await self._last_right(range_, agreed))
         self._final = block
         self._pending = self._pending[len(range_) :]
         return Finalized(first, block, stored.count, stored.digest(), *agreed)
 
-    async def _last_right(self, endpoint: Endpoint, range_: list[Added], agreed: LogColumns) -> Block:
+    async def _last_right(self, range_: list[Added], agreed: LogColumns) -> Block:
         """Two reads agree with each other and not with what was handed on: the block from which to hand it on again.
 
         It is one that was handed on itself: of a backfill not every block is here, nor need the wrong one be.
@@ -364,14 +372,13 @@ class Follower:
             if added.logs != agreed.between(next_, added.block.number):
                 break
             right, next_ = added.block, added.block.number + 1
-        if right is not None:
-            return right
+        return right or await self._block_before_start()
+
+    async def _block_before_start(self) -> Block:
         if self._start == 0:
             return Block(-1, bytes(32), bytes(32), 0)
-        (before,) = await headers_on(self._rpc, endpoint, [self._start - 1])
-        if before is None:
-            raise ChainDisagrees(f"{endpoint.name} has no block {self._start - 1}")
-        return before.block
+        [before] = await agreed_blocks(self._rpc, [self._start - 1])
+        return before
 
     async def _second_read(
         self, first: int, last: Block, stored: LogColumns, sources: list[Endpoint | None]
@@ -387,17 +394,17 @@ class Follower:
         against: list[bytes] = []
         others = [endpoint for endpoint in self._rpc.ranked() if endpoint is not source]
         askable = self._rpc.endpoints * 2 if alone else others + ([source] if source is not None else [])
-        last_error: ChainUnavailable | RpcRefused | None = None
+        last_error: ChainUnavailable | ChainDisagrees | RpcRefused | None = None
         for endpoint in askable:
             try:
                 logs = await self._read_final(endpoint, first, last)
-            except (ChainUnavailable, RpcRefused) as error:
+            except (ChainUnavailable, ChainDisagrees, RpcRefused) as error:
                 last_error = error
                 continue
             if logs.digest() != stored.digest():
                 if logs.digest() in against:
                     if source is not None:
-                        source.failed()
+                        source.doubt()
                     return logs
                 against.append(logs.digest())
             elif alone or endpoint is not source:

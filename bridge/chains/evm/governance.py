@@ -1,17 +1,29 @@
-"""What the contracts of a chain say, at one block, of who may do what and how much."""
+"""What the contracts of a chain say, at one block, of who may do what and how much.
+
+Said by two endpoints alike, where there are two, at a block that both have: whoever could forge this answer could have
+a daemon work with contracts that somebody else governs.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.abi import decode_values, encode_call
-from bridge.chains.evm.rpc import EvmRpc
+from bridge.chains.evm.ranges import agreed_blocks, common_head
+from bridge.chains.evm.rpc import QUORUM, EvmRpc, data_of
 from bridge.domain.errors import ChainDisagrees
+from bridge.domain.events import Block
 from bridge.domain.governance import Governance, TokenLimits
 from bridge.domain.units import Address
+
+READS_MAX = 5
+PAUSE_S = 0.5
+"""Between reads that differ."""
 
 HOLDERS_MAX = 64
 """More holders of one role than people can oversee are reported as a number, by the count that differs."""
@@ -50,14 +62,30 @@ def all_roles(
     }
 
 
-async def read_governance(
-    rpc: EvmRpc, contracts: Mapping[str, Address], tokens: Mapping[str, Address], block_hash: bytes
-) -> Governance:
-    """All of it at block `block_hash`. `contracts` are the governed ones, `tokens` by symbol.
+async def read_governance(rpc: EvmRpc, contracts: Mapping[str, Address], tokens: Mapping[str, Address]) -> Governance:
+    """All of it at the newest block that two endpoints have. `contracts` are the governed ones, `tokens` by symbol.
 
-    Raises ChainDisagrees for a contract that is not ours.
+    Raises ChainDisagrees for a contract that is not ours, and where endpoints go on to differ, ChainUnavailable where
+    no two answer.
     """
-    views = _Views(rpc, contracts, block_hash)
+    several = len(rpc.endpoints) >= QUORUM
+    for _ in range(READS_MAX - 1 if several else 0):
+        # The newest block may just be replaced, and an endpoint may lag: that passes.
+        with contextlib.suppress(ChainDisagrees):
+            return await _read_once(rpc, contracts, tokens)
+        await asyncio.sleep(PAUSE_S)
+    try:
+        return await _read_once(rpc, contracts, tokens)
+    except ChainDisagrees as error:
+        if not several:
+            raise
+        raise ChainDisagrees(
+            f"{READS_MAX} times no two endpoints said the same of roles, limits and code: {error}; compare them by hand"
+        ) from None
+
+
+async def _read_once(rpc: EvmRpc, contracts: Mapping[str, Address], tokens: Mapping[str, Address]) -> Governance:
+    views = _Views(rpc, contracts, await newest_common_block(rpc))
     return Governance(
         code={contract: await views.code_hash(contract) for contract in contracts},
         roles={
@@ -72,26 +100,23 @@ async def read_governance(
     )
 
 
-async def latest_block_hash(rpc: EvmRpc) -> bytes:
-    header = await rpc.call("eth_getBlockByNumber", ["latest", False])
-    try:
-        return bytes.fromhex(header["hash"][2:])
-    except (TypeError, KeyError, ValueError):
-        raise ChainDisagrees(f"the endpoint's latest block is {header!r:.100}") from None
+async def newest_common_block(rpc: EvmRpc) -> Block:
+    """The newest that two endpoints have, the only one's newest where one is configured.
+
+    Raises ChainDisagrees where they have different ones of its number.
+    """
+    [block] = await agreed_blocks(rpc, [await common_head(rpc)])
+    return block
 
 
 class _Views:
-    def __init__(self, rpc: EvmRpc, contracts: Mapping[str, Address], block_hash: bytes) -> None:
+    def __init__(self, rpc: EvmRpc, contracts: Mapping[str, Address], block: Block) -> None:
         self._rpc = rpc
         self._contracts = contracts
-        self._at = {"blockHash": "0x" + block_hash.hex()}
+        self._at = {"blockHash": "0x" + block.hash.hex()}
 
     async def code_hash(self, contract: str) -> bytes:
-        code = await self._rpc.call("eth_getCode", [self._hex(contract), self._at])
-        try:
-            return keccak(bytes.fromhex(code[2:]))
-        except (TypeError, ValueError):
-            raise ChainDisagrees(f"the endpoint gave {code!r:.100} as the code of {contract}") from None
+        return keccak(await self._rpc.agreed("eth_getCode", [self._hex(contract), self._at], data_of))
 
     async def holders(self, contract: str, role: str) -> frozenset[Address]:
         identity = role_id(role)
@@ -118,9 +143,10 @@ class _Views:
 
     async def _view(self, contract: str, signature: str, returned: Sequence[str], *arguments: object) -> Any:
         data = encode_call(signature, *arguments)
-        answer = await self._rpc.call("eth_call", [{"to": self._hex(contract), "data": "0x" + data.hex()}, self._at])
+        call = {"to": self._hex(contract), "data": "0x" + data.hex()}
+        answer = await self._rpc.agreed("eth_call", [call, self._at], data_of)
         try:
-            return decode_values(returned, bytes.fromhex(str(answer)[2:]))
+            return decode_values(returned, answer)
         except ValueError:
             raise ChainDisagrees(f"{self._hex(contract)} has no {signature}: it is not our {contract}") from None
 

@@ -21,9 +21,9 @@ from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.claim_plan import plan_tree
 from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.distributions import derive_id, token_of
-from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
-from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts, revert_data
-from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity
+from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_market
+from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused, data_of, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Log
 from bridge.domain.payouts import (
@@ -150,8 +150,8 @@ class EvmPayer:
             return Refusal(f"gas costs {price} wei, over max_fee_per_gas {self._ceilings.max_fee}", temporary=True)
         call = {"from": _hex(self.account), "to": _hex(action.target), "data": _hex(action.payload)}
         try:
-            await self._rpc.call("eth_call", [call, _at(at)])
-            estimate = quantity(await self._rpc.call("eth_estimateGas", [call, _at(at)]))
+            await self._rpc.agreed("eth_call", [call, _at(at)], data_of)
+            estimate = await estimate_gas(self._rpc, [call, _at(at)])
         except RpcRefused as refused:
             refusal = self._reverts.refusal(refused)
             if refusal.temporary or action.kind is not ActionKind.EXECUTE or action.leg is Leg.CLAIM:
@@ -164,7 +164,7 @@ class EvmPayer:
             )
         fees = market.offer(self._ceilings, None)
         assert fees is not None, "a first attempt always has fees"
-        balance = quantity(await self._rpc.call("eth_getBalance", [_hex(self.account), _at(at)]))
+        balance = await self._rpc.agreed("eth_getBalance", [_hex(self.account), _at(at)], quantity)
         if balance < gas_limit * fees.max_fee:
             need = gas_limit * fees.max_fee
             return Refusal(f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}", temporary=True)
@@ -328,7 +328,7 @@ class EvmPayer:
         """
         data = encode_call(signature, *arguments)
         call = {"to": _hex(contract), "data": _hex(data)}
-        answer = await self._rpc.agreed("eth_call", [call, _at(at)], _data)
+        answer = await self._rpc.agreed("eth_call", [call, _at(at)], data_of)
         if len(answer) < 32:
             raise ChainDisagrees(f"no contract of ours at {_hex(contract)} in block {at}")
         return answer
@@ -373,11 +373,3 @@ def _at(stamp: BlockStamp) -> dict[str, str]:
 
 def _hex(value: bytes) -> str:
     return "0x" + value.hex()
-
-
-def _data(answer: object) -> bytes:
-    """What a call returned. Raises ChainDisagrees where the endpoint sent something else."""
-    try:
-        return bytes.fromhex(str(answer)[2:])
-    except ValueError:
-        raise ChainDisagrees("the endpoint answered a call with something that is no data") from None

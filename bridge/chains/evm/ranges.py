@@ -10,7 +10,7 @@ import numpy as np
 
 from bridge.chains.evm.blocks import Header, parse_header
 from bridge.chains.evm.logs import block_numbers, in_order, merge_logs, parse_logs, scan_logs
-from bridge.chains.evm.rpc import Endpoint, EvmRpc
+from bridge.chains.evm.rpc import Endpoint, EvmRpc, quantity
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, LogColumns
 from bridge.ports import LogFilter
@@ -64,9 +64,13 @@ class LogReader:
 
     async def parse_range(self, endpoint: Endpoint, bodies: Sequence[bytes], first: int, last: int) -> LogColumns:
         """Raises RpcRefused where an answer is a refusal, ChainDisagrees where it is not what was asked for."""
-        if sum(map(len, bodies)) < THREAD_BYTES_MIN:
-            return self._parse(endpoint, bodies, first, last)
-        return await asyncio.to_thread(self._parse, endpoint, bodies, first, last)
+        try:
+            if sum(map(len, bodies)) < THREAD_BYTES_MIN:
+                return self._parse(endpoint, bodies, first, last)
+            return await asyncio.to_thread(self._parse, endpoint, bodies, first, last)
+        except ChainDisagrees:
+            endpoint.doubt()
+            raise
 
     async def of_blocks(self, endpoint: Endpoint, blocks: Sequence[Block]) -> list[LogColumns]:
         """The logs of each of `blocks`, asked for by hash: an answer cannot belong to another branch."""
@@ -135,6 +139,35 @@ async def headers_on(rpc: EvmRpc, endpoint: Endpoint, numbers: Sequence[int | st
         if header is not None and isinstance(number, int) and header.block.number != number:
             raise ChainDisagrees(f"{endpoint.name} gave block {header.block.number} when asked for {number}")
     return headers
+
+
+async def common_head(rpc: EvmRpc) -> int:
+    """The number of the newest block that two endpoints have; the only one's newest where one is configured."""
+
+    async def head_of(endpoint: Endpoint) -> int:
+        return quantity(await rpc.call_on(endpoint, "eth_blockNumber"))
+
+    head = await rpc.reached_by_two(head_of)
+    assert head is not None, "every endpoint that answers has a head"
+    return head
+
+
+async def agreed_blocks(rpc: EvmRpc, numbers: Sequence[int]) -> list[Block]:
+    """Blocks by number as two endpoints tell them, with their hashes and times; as the only one does where one is
+    configured.
+
+    Raises ChainDisagrees where they differ or one of the blocks is not there, ChainUnavailable where no two answer.
+    """
+
+    async def ask(endpoint: Endpoint) -> tuple[Block | None, ...]:
+        return tuple(header.block if header else None for header in await headers_on(rpc, endpoint, numbers))
+
+    found: list[Block] = []
+    for number, block in zip(numbers, await rpc.agreed_by(ask, "eth_getBlockByNumber"), strict=True):
+        if block is None:
+            raise ChainDisagrees(f"there is no block {number}")
+        found.append(block)
+    return found
 
 
 def _criteria_of(filter_: LogFilter) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from bridge.chains.evm.abi import EventPlan, compile_event, selector
 from bridge.chains.evm.follow import Finality, Follower
-from bridge.chains.evm.ranges import LogReader, Span, headers_on
+from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks, common_head
 from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, quantity
-from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, HoldError
+from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
@@ -101,14 +101,10 @@ class EvmReader:
         return self._follower.events()
 
     async def node_head(self) -> int:
-        """The highest head seen while following; asked for where nothing is followed yet."""
+        """The highest head seen while following; where nothing is followed yet, the highest that two endpoints have."""
         if self._follower is not None and self._follower.node_head >= 0:
             return self._follower.node_head
-        answers = await self._rpc.call_on_each("eth_blockNumber")
-        heads = [quantity(answer.result) for answer in answers if answer.error is None]
-        if not heads:
-            raise ChainUnavailable(f"{self.name}: no endpoint answers")
-        return max(heads)
+        return await common_head(self._rpc)
 
     def decoder(self, declaration: str) -> EventPlan:
         return compile_event(declaration)
@@ -140,14 +136,9 @@ class EvmReader:
         return await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at, quantity)
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
-        """Raises ChainDisagrees where a block is not there."""
-        headers = await self._rpc.first_of(lambda endpoint: headers_on(self._rpc, endpoint, numbers))
-        found: list[Block] = []
-        for number, header in zip(numbers, headers, strict=True):
-            if header is None:
-                raise ChainDisagrees(f"{self.name}: no block {number}")
-            found.append(header.block)
-        return found
+        """See ports.ChainReader; agreed by two endpoints where there are two, for a window ends where blocks say so.
+        Raises ChainDisagrees where a block is not there, or they differ."""
+        return await agreed_blocks(self._rpc, numbers)
 
     async def _view(self, contract: Address, data: bytes, at: BlockStamp) -> int | None:
         """The uint256 that a call returns; None where it returns anything else or reverts."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
 from bridge.chains.evm import rpc
-from bridge.chains.evm.rpc import Answer, RpcRefused
+from bridge.chains.evm.rpc import Answer, RpcRefused, revert_data
 from bridge.domain.payouts import Refusal
 from bridge.ports import Broadcast, BroadcastOutcome
 
@@ -117,7 +116,6 @@ _BUILT_IN: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "Error": ("Error", ("",), ("string",)),
     "Panic": ("Panic", ("code",), ("uint256",)),
 }
-_HEX_DATA = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +164,6 @@ class Reverts:
         except (DecodingError, ValueError):
             return f"{name}(?)", None
         return name, {key: _show(key, value) for key, value in zip(names, values, strict=True)}
-
-
-def revert_data(data: object) -> bytes:
-    """The bytes that a call reverted with, wherever the node put them; empty where it gave none."""
-    if isinstance(data, dict):
-        data = data.get("data") or data.get("result")
-    # Some clients write "Reverted 0x…".
-    found = _HEX_DATA.search(data) if isinstance(data, str) else None
-    return b"" if found is None else bytes.fromhex(found[0][2:])
 
 
 def _show(name: str, value: object) -> str:

@@ -6,6 +6,9 @@
                            └─ dead, slow, busy, behind ─► next endpoint ─► … ─► pause ─► again, some rounds
                                                                                    └──► ChainUnavailable | RpcRefused
 
+An endpoint that answers and is contradicted is asked last for a while, like one that does not answer: else one that
+lies quickly would be asked first for ever.
+
 No other exception than those of bridge.domain.errors (and RpcRefused, one of them) leaves this module.
 """
 
@@ -16,7 +19,7 @@ import itertools
 import random
 import re
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -36,6 +39,7 @@ COOLDOWN_FIRST_MS = 500  # how long a failing endpoint is asked last; doubles wi
 COOLDOWN_MAX_MS = 30_000
 QUORUM = 2  # endpoints that must say the same, where two or more are configured
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
+_HEX_DATA = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 _T = TypeVar("_T")
 
 
@@ -123,6 +127,23 @@ class Endpoint:
     failures: int = 0  # in a row
     latency_ms: float = 0.0  # moving average
     cool_until_ms: int = 0  # asked last until then; monotonic clock
+    doubts: int = 0  # how often it was contradicted, not long after each other
+    doubted_until_ms: int = 0  # asked last until then, however well it answers
+
+    def doubt(self) -> None:
+        """Two others contradict it, or what it says does not fit together: ask it last for a while. Answering does not
+        end that, for that is just what it does."""
+        now = _now_ms()
+        if now <= self.doubted_until_ms:
+            return  # one lie is met in many places
+        if now > self.doubted_until_ms + COOLDOWN_MAX_MS:
+            self.doubts = 0
+        self.doubts += 1
+        self.doubted_until_ms = now + min(COOLDOWN_MAX_MS, COOLDOWN_FIRST_MS * 2 ** min(self.doubts, 10))
+
+    @property
+    def doubted(self) -> bool:
+        return self.doubted_until_ms > _now_ms()
 
     def succeeded(self, took_ms: float) -> None:
         self.failures = 0
@@ -143,6 +164,11 @@ class Answer:
     endpoint: Endpoint
     result: Any
     error: ChainUnavailable | RpcRefused | None
+
+
+_Votes = tuple[  # who says what: a value, or that it reverts with such data; the reverts; what is no answer
+    dict[tuple[_T | None, bytes | None], list[Endpoint]], dict[bytes, RpcRefused], list[RetryableError]
+]
 
 
 class EvmRpc:
@@ -181,7 +207,7 @@ class EvmRpc:
 
         def rank(endpoint: Endpoint) -> tuple[bool, int, float]:
             latency = endpoint.latency_ms * (0.5 if endpoint is self._best else 1.0)
-            return endpoint.cool_until_ms > now, endpoint.failures, latency
+            return max(endpoint.cool_until_ms, endpoint.doubted_until_ms) > now, endpoint.failures, latency
 
         order = sorted(self.endpoints, key=rank)
         self._best = order[0]
@@ -216,44 +242,103 @@ class EvmRpc:
         return list(await asyncio.gather(*(ask(endpoint) for endpoint in self.endpoints)))
 
     async def agreed(self, method: str, params: Sequence[Any], read: Callable[[Any], _T]) -> _T:
-        """`read` of what two endpoints say alike, more of them than say anything else; of the only one's answer where
-        one is configured. A revert is an answer too. `read` gives something hashable, or raises ChainDisagrees.
+        """As `agreed_by`, of one call: `read` of its result."""
+
+        async def ask(endpoint: Endpoint) -> _T:
+            return read(await self.call_on(endpoint, method, params))
+
+        return await self.agreed_by(ask, method)
+
+    async def agreed_by(self, ask: Callable[[Endpoint], Awaitable[_T]], what: str) -> _T:
+        """What `ask` gets from two endpoints alike, more of them than say anything else; the only one's answer where
+        one is configured. A revert is an answer too, with the data that it carries. `ask` gives something hashable, or
+        raises ChainUnavailable, RpcRefused, or ChainDisagrees for what makes no sense. Who failed just now is asked
+        only where the others do not settle it.
 
         Raises RpcRefused where they agree on a revert, ChainDisagrees where they say different things, and otherwise
         the reason why no two answer.
         """
         if len(self.endpoints) < QUORUM:
-            return read(await self.call(method, params))
-        said: Counter[tuple[_T | None, bool]] = Counter()
-        reverted: RpcRefused | None = None
-        problems: list[RetryableError] = []
-        for answer in await self.call_on_each(method, params):
-            if isinstance(answer.error, RpcRefused) and answer.error.kind is Refusal.REVERTED:
-                reverted = answer.error
-                said[None, True] += 1
-            elif answer.error is not None:
-                problems.append(answer.error)
-            else:
-                try:
-                    said[read(answer.result), False] += 1
-                except ChainDisagrees as error:
-                    problems.append(error)
-        votes = said.most_common(2)
-        if not votes:
+            return await self.first_of(ask)
+        voters, reverts, problems = await self._votes(ask)
+        if not voters:
             raise problems[0]
-        [((value, is_revert), most), *others] = votes
-        if others and (most < QUORUM or others[0][1] == most):
-            raise ChainDisagrees(f"endpoints answer {method} differently: {_names(self.endpoints)}")
-        if most < QUORUM:
-            raise ChainUnavailable(f"only one endpoint answers {method}, two must agree; {problems[0]}")
-        if is_revert:
-            assert reverted is not None
-            raise reverted
+        [((value, reverted), most), *others] = sorted(voters.items(), key=lambda vote: -len(vote[1]))
+        if others and (len(most) < QUORUM or len(others[0][1]) == len(most)):
+            raise ChainDisagrees(f"endpoints answer {what} differently: {_names(self.endpoints)}")
+        if len(most) < QUORUM:
+            raise ChainUnavailable(f"only one endpoint answers {what}, two must agree; {problems[0]}")
+        for _, minority in others:
+            for endpoint in minority:
+                endpoint.doubt()
+        if reverted is not None:
+            raise reverts[reverted]
         return cast("_T", value)
+
+    async def _votes(self, ask: Callable[[Endpoint], Awaitable[_T]]) -> _Votes[_T]:
+        answering, failing = self._by_health()
+        voters: defaultdict[tuple[_T | None, bytes | None], list[Endpoint]] = defaultdict(list)
+        reverts: dict[bytes, RpcRefused] = {}
+        problems: list[RetryableError] = []
+        for turn in (answering, failing):
+            for endpoint, (value, error) in zip(turn, await self.each(ask, turn), strict=True):
+                if isinstance(error, RpcRefused) and error.kind is Refusal.REVERTED:
+                    data = revert_data(error.data)
+                    reverts[data] = error
+                    voters[None, data].append(endpoint)
+                elif error is not None:
+                    problems.append(error)
+                else:
+                    voters[value, None].append(endpoint)
+            if not problems and len(voters) == 1 and len(turn) >= QUORUM:
+                break  # those that answer are enough, and of one mind
+        return voters, reverts, problems
+
+    def _by_health(self) -> tuple[list[Endpoint], list[Endpoint]]:
+        """(those that answer, those that failed just now), in the configured order: one that hangs holds nobody up
+        whom two others can serve."""
+        now = _now_ms()
+        failing = [endpoint for endpoint in self.endpoints if endpoint.cool_until_ms > now]
+        return [endpoint for endpoint in self.endpoints if endpoint not in failing], failing
+
+    async def each(
+        self, ask: Callable[[Endpoint], Awaitable[_T]], endpoints: Sequence[Endpoint] | None = None
+    ) -> list[tuple[_T, None] | tuple[None, ChainUnavailable | RpcRefused | ChainDisagrees]]:
+        """(what `ask` gets, None) or (None, why it gets nothing) of every one of `endpoints`, by default of all, in
+        their order; nothing is tried twice."""
+
+        async def word(
+            endpoint: Endpoint,
+        ) -> tuple[_T, None] | tuple[None, ChainUnavailable | RpcRefused | ChainDisagrees]:
+            try:
+                return await ask(endpoint), None
+            except (ChainUnavailable, RpcRefused, ChainDisagrees) as error:
+                return None, error
+
+        asked = self.endpoints if endpoints is None else endpoints
+        return list(await asyncio.gather(*(word(endpoint) for endpoint in asked)))
+
+    async def reached_by_two(self, ask: Callable[[Endpoint], Awaitable[int | None]]) -> int | None:
+        """Of numbers that differ from endpoint to endpoint (a head, what is final, a price): the highest that two
+        reach, so that none alone can drive it up. The only one's word where one is configured. None where fewer say a
+        number.
+
+        Raises ChainUnavailable where fewer than two answer.
+        """
+        answering, failing = self._by_health()
+        needed = min(QUORUM, len(self.endpoints))
+        words = await self.each(ask, answering)
+        if sum(number is not None for number, _ in words) < needed:
+            words += await self.each(ask, failing)
+        heard = [number for number, error in words if error is None]
+        if len(heard) < needed:
+            raise ChainUnavailable(f"too few endpoints answer: {next(error for _, error in words if error)}")
+        numbers = sorted((number for number in heard if number is not None), reverse=True)
+        return numbers[needed - 1] if len(numbers) >= needed else None
 
     async def first_of(self, ask: Callable[[Endpoint], Awaitable[_T]], *, rounds_max: int = ROUNDS_MAX) -> _T:
         """`ask` of one endpoint after the other, best first, until one answers; pauses between rounds."""
-        last: ChainUnavailable | RpcRefused | None = None
+        last: ChainUnavailable | ChainDisagrees | RpcRefused | None = None
         for attempt in range(rounds_max):
             if attempt:
                 await asyncio.sleep(PAUSE_FIRST_MS / 1000 * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311
@@ -261,6 +346,9 @@ class EvmRpc:
                 try:
                     return await ask(endpoint)
                 except ChainUnavailable as error:
+                    last = error
+                except ChainDisagrees as error:
+                    endpoint.doubt()
                     last = error
                 except RpcRefused as error:
                     if error.kind not in _PASS_ON:
@@ -370,6 +458,23 @@ def _refusal(endpoint: Endpoint, method: str, error: Any) -> RpcRefused:
     return RpcRefused(
         endpoint.name, method, code if isinstance(code, int) else 0, str(error.get("message")), error.get("data")
     )
+
+
+def data_of(value: object) -> bytes:
+    """JSON-RPC data. Raises ChainDisagrees where the endpoint sent something else."""
+    try:
+        return bytes.fromhex(str(value)[2:])
+    except ValueError:
+        raise ChainDisagrees(f"the endpoint sent {value!r:.100} where data is due") from None
+
+
+def revert_data(data: object) -> bytes:
+    """The bytes that a call reverted with, wherever the node put them; empty where it gave none."""
+    if isinstance(data, dict):
+        data = data.get("data") or data.get("result")
+    # Some clients write "Reverted 0x…".
+    found = _HEX_DATA.search(data) if isinstance(data, str) else None
+    return b"" if found is None else bytes.fromhex(found[0][2:])
 
 
 def _now_ms() -> int:
