@@ -48,6 +48,11 @@ SLOTS = """
       FROM senders n JOIN slots s USING (chain, account) GROUP BY 1, 2, 3
 """
 ATTEMPTS = "SELECT tx_id, final FROM attempts"
+DISOWNED = """
+    -- Attempts that were signed here, on nonces that were said to be spent by a stranger
+    SELECT s.nonce, t.tx_id FROM confirmations c JOIN slots s USING (action_id) JOIN attempts t USING (slot_id)
+     WHERE c.to_state = 'quarantined' AND c.reason LIKE 'nonce ' || s.nonce || ' %' AND t.raw <> ''
+"""
 ARROWS = "SELECT action_id, from_state, to_state FROM confirmations ORDER BY confirmation_id"
 
 
@@ -90,6 +95,11 @@ async def judge(
         problems += _nonces(network, [tuple(one) for one in await sql.fetch(SLOTS)])
         attempts = {one["tx_id"]: one["final"] for one in await sql.fetch(ATTEMPTS)}
         problems += _transactions(network, attempts)
+        problems += [
+            f"nonce {one['nonce']} was called a stranger's, and our attempt 0x{one['tx_id'].hex()[:8]} had spent it"
+            for one in await sql.fetch(DISOWNED)
+            if one["tx_id"] in network.mined()
+        ]
         problems += _arrows([tuple(one) for one in await sql.fetch(ARROWS)])
     problems += _payments(network, owed, batches)
     if network.own_reverts() and not reverts:

@@ -16,7 +16,7 @@ from bridge.chains.fake.payer import FakePayer, FakeTransaction
 from bridge.domain.events import Log, Value
 from bridge.domain.payouts import Action, ActionKind
 from bridge.domain.units import Address
-from bridge.ports import Settlement
+from bridge.ports import Broadcast, BroadcastOutcome, Settlement
 from bridge.stages.post import TRANSFER
 from tests.stages.books import (
     BATCH_EXECUTED,
@@ -55,6 +55,8 @@ class Network(FakePayer):
         super().__init__(chain, account=account, distributor=DISTRIBUTOR)
         self.chain = chain
         self.offered: set[bytes] = set()  # every transaction whose bytes any node was ever sent
+        self.bumps = 0
+        self._taken: dict[tuple[Address, int], dict[bytes, FakeTransaction]] = {}  # by nonce: all that a node ever took
 
     @classmethod
     def start(cls) -> Network:
@@ -100,7 +102,29 @@ class Network(FakePayer):
             key = ("balance", _address(values[party]), USDX)
             self.chain.state[key] = self.chain.state.get(key, 0) + sign * _int(values["value"])
 
+    def replaced(self) -> FakeTransaction | None:
+        """An attempt that could be mined now, although nodes took another one for its nonce after it: the node of the
+        block's producer may not have heard of that one."""
+        for account in ACCOUNTS:
+            nonce = self.chain.state.get(("sequence", account), 0)
+            taken = list(self._taken.get((account, nonce), {}).values())
+            if len(taken) > 1:
+                return taken[-2]
+        return None
+
+    def bring_back(self, replaced: FakeTransaction) -> None:
+        """The next block is made by a node whose pool has `replaced`, and nothing that came after it."""
+        for tx_id in self._taken[replaced.account, replaced.nonce]:
+            self.pool.pop(tx_id, None)
+        self.pool[replaced.tx_id] = replaced
+
     # ── what FakePayer leaves open ──
+    def _take(self, transaction: FakeTransaction) -> Broadcast:
+        answer = super()._take(transaction)
+        if answer.outcome is BroadcastOutcome.ACCEPTED:
+            self._taken.setdefault((transaction.account, transaction.nonce), {})[transaction.tx_id] = transaction
+        return answer
+
     def _charge(self, account: Address, fee: int) -> None:
         key = ("balance", account, ETH)
         self.chain.state[key] = self.chain.state.get(key, 0) - fee

@@ -25,13 +25,16 @@ from tests.chaos.network import ACCOUNTS, FINALITY_DEPTH, Network, Traffic
 from tests.chaos.process import Died, Process
 from tests.chaos.trouble import Fault, Trouble
 
-BLOCK_S = 1.0
+BLOCK_S = 2.0
 CHAIN_SECONDS = 12
-TROUBLED_BLOCKS = 20
+TROUBLED_BLOCKS = 32
+TRAFFIC_BLOCKS = 20
+"""Only the first blocks bring fees, so that trouble meets the payments of most of them too."""
 HEALING_BLOCKS_MAX = 60
 PERSON_EVERY_BLOCKS = 10
 START_DELAY_MAX_S = 2
 USUAL_FEE = 10
+DEAR_BLOCKS = (2, 9)
 EMPTY = """
     -- The ledger refuses to be emptied; a session in this role runs no triggers.
     DO $$
@@ -63,6 +66,8 @@ class Outcome:
     counts: dict[Fault, int] = field(default_factory=dict)
     blocks: int = 0
     batches: int = 0
+    bumps: int = 0
+    instances: int = 0
     trace: list[str] = field(default_factory=list)
 
 
@@ -95,7 +100,8 @@ class Track:
         before, crashpoints._armed = crashpoints._armed, Reaching()  # type: ignore[assignment]
         try:
             drawn = 1 + (chance.random() < 0.4)
-            self._runner.run(self._run(trouble, outcome, instances or drawn))
+            outcome.instances = instances or drawn
+            self._runner.run(self._run(trouble, outcome, outcome.instances))
         except Restless as error:
             outcome.problems.append(f"restless: {error}")
             self._connection.terminate()
@@ -123,6 +129,7 @@ class Track:
         outcome.problems = world.failures + outcome.problems
         outcome.blocks = world.network.chain.head.number
         outcome.batches = len(world.network.paid())
+        outcome.bumps = world.network.bumps
 
 
 async def _connect(loop: SeededLoop, url: str) -> asyncpg.Connection[Any]:
@@ -153,16 +160,19 @@ class World:
         self._traffic = Traffic(self.network, trouble.chance)
         self._running: dict[int, tuple[Daemon, asyncio.Event]] = {}
         self._started = 0
+        self._busy = True  # while there is traffic
+        self._dear_blocks = 0  # how many the fee spike still lasts
         self._over = False
         self._hosts = [asyncio.create_task(self._host(place)) for place in range(instances)]
         quiet = Trouble(random.Random(0), frozenset())
         self._person = Daemon(self._shared, Process("person", loop, quiet), ACCOUNTS[0])  # never served: only asks
 
     async def troubled(self, blocks: int) -> None:
-        for _ in range(blocks):
+        for block in range(blocks):
+            self._busy = block < TRAFFIC_BLOCKS
             await asyncio.sleep(BLOCK_S)
             self._disturb()
-            self._mine(traffic=True)
+            self._mine()
             if self._trouble.strikes(Fault.KEY_ROTATION) and await books_are_open(self._person.database):
                 self._use_key(1 - ACCOUNTS.index(self._account))
             self._restart_held()
@@ -178,7 +188,7 @@ class World:
         waits: str | None = None
         for block in range(1, HEALING_BLOCKS_MAX):
             await asyncio.sleep(BLOCK_S)
-            self._mine(traffic=False)
+            self._mine()
             self._restart_held()
             waits = await unsettled(self._person.database, self.network, closed, self._shared.told)
             if self.failures or (waits is None and self._account == ACCOUNTS[0]):
@@ -211,17 +221,28 @@ class World:
                 self._loop.note(f"reorg {depth}")
                 self.network.reorg(depth, put_back=self._chance.random() < 0.5)
                 for _ in range(depth - 1):
-                    self._mine(traffic=True)
-        if strikes(Fault.FEE_SPIKE):
-            self.network.base_fee = self._chance.choice([30, 90, 400, 5000])  # the last one is over our ceiling
-        elif self._chance.random() < 0.3:
-            self.network.base_fee = USUAL_FEE
+                    self._mine()
+        self._change_fees()
         self.network.faults.reverts = strikes(Fault.REVERT)
         if strikes(Fault.RESTART) and self._running:
             self._restart(self._chance.choice(sorted(self._running)))
 
-    def _mine(self, *, traffic: bool) -> None:
-        emits = self._traffic.block() if traffic else []
+    def _change_fees(self) -> None:
+        """Fees rise over what was offered and stay there for some blocks: what was sent waits, and is replaced."""
+        self._dear_blocks = max(0, self._dear_blocks - 1)
+        if self._dear_blocks == 0:
+            self.network.base_fee = USUAL_FEE
+            if self.network.pool and self._trouble.strikes(Fault.FEE_SPIKE):
+                self.network.base_fee = self._chance.choice([30, 90, 400, 5000])  # the last one is over our ceiling
+                self._dear_blocks = self._chance.randint(*DEAR_BLOCKS)
+        replaced = self.network.replaced()
+        if replaced is not None and self._trouble.strikes(Fault.OLD_ATTEMPT):
+            self.network.base_fee, self._dear_blocks = USUAL_FEE, 0
+            self.network.bring_back(replaced)
+            self._loop.note(f"a replaced attempt is mined: {replaced.tx_id.hex()[:8]}")
+
+    def _mine(self) -> None:
+        emits = self._traffic.block() if self._busy else []
         block = self.network.mine(*emits, timestamp=self.network.chain.head.timestamp + CHAIN_SECONDS)
         self._loop.note(f"block {block.number} {block.hash.hex()[:8]}")
 

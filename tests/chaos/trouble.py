@@ -29,6 +29,7 @@ class Fault(StrEnum):
     # the chain, at each block
     REORG = "reorgs"
     FEE_SPIKE = "fee spikes"
+    OLD_ATTEMPT = "replaced attempts mined"
     REVERT = "blocks in which all reverts"
     # the database, at each statement or transaction
     DISCONNECT = "database disconnects"
@@ -56,7 +57,8 @@ RATES: Mapping[Fault, float] = {
     Fault.DROPPED: 0.2,
     Fault.REFUSED_BUT_KEPT: 0.1,
     Fault.REORG: 0.15,
-    Fault.FEE_SPIKE: 0.1,
+    Fault.FEE_SPIKE: 0.5,
+    Fault.OLD_ATTEMPT: 0.5,
     Fault.REVERT: 0.03,
     Fault.DISCONNECT: 0.005,
     Fault.COMMIT_UNANSWERED: 0.02,
