@@ -328,8 +328,9 @@ class Decide:
         return _Due(rule, window, first, cursor[0] if cursor else start.number - 1)
 
     async def _check_still_due(self, transaction: Transaction, due: _Due) -> None:
-        """Raises LeaseLost where somebody has counted on meanwhile: this process stood still, and what it reads now does
-        not belong to the window that it is at. Nothing of it could be committed, but it must not be computed either."""
+        """Raises LeaseLost where somebody has counted on meanwhile: this process stood still, and what it reads now
+        does not belong to the window that it is at. Nothing of that could be committed; it cannot be computed either.
+        """
         assert self._start is not None
         if await self._following(transaction, due.rule, self._start) != due:
             raise LeaseLost(self._lease.name)

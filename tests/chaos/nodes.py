@@ -81,6 +81,7 @@ class Payer(Network):
         self.pool = network.pool
         self._mined = network._mined
         self._taken = network._taken
+        self.gate = network.gate
 
     @property
     def base_fee(self) -> int:

@@ -2,8 +2,8 @@
 
     genesis ─► blocks with traffic and trouble ─► faults end, all restart ─► blocks until everything is final ─► judge
 
-A person is part of the world: restarts what was held, puts back the key that an open slot needs, releases what reverted
-too often. Nothing else helps.
+People are part of the world (people.py): they approve, veto, and do what the README says of what waits for a person.
+Nothing else helps.
 """
 
 from __future__ import annotations
@@ -16,23 +16,28 @@ from typing import Any
 
 import asyncpg
 
+from bridge.chains.fake.gate import Gate
 from bridge.runtime import crashpoints
 from bridge.store.database import _prepare_connection
+from tests.chaos.backup import make_copy, set_back
 from tests.chaos.daemon import Daemon, Reaching, Shared
 from tests.chaos.judge import books_are_open, judge, unsettled
 from tests.chaos.loop import Restless, SeededLoop
-from tests.chaos.network import ACCOUNTS, FINALITY_DEPTH, Network, Traffic
+from tests.chaos.network import ACCOUNTS, CHAIN_SECONDS, FINALITY_DEPTH, Network, Traffic
+from tests.chaos.people import People
 from tests.chaos.process import Died, Process
-from tests.chaos.trouble import Fault, Trouble
+from tests.chaos.trouble import GATE, Fault, Trouble
 
 BLOCK_S = 2.0
-CHAIN_SECONDS = 12
 TROUBLED_BLOCKS = 32
 TRAFFIC_BLOCKS = 20
 """Only the first blocks bring fees, so that trouble meets the payments of most of them too."""
-HEALING_BLOCKS_MAX = 60
-PERSON_EVERY_BLOCKS = 10
+HEALING_BLOCKS_MAX = 80
+PERSON_EVERY_BLOCKS = 6
+COPY_BLOCKS = (2, 9)
+"""How old the copy is at least and at most, in blocks, that a database is set back to."""
 START_DELAY_MAX_S = 2
+STOPPING_S = 0.2
 USUAL_FEE = 10
 DEAR_BLOCKS = (2, 9)
 EMPTY = """
@@ -166,16 +171,31 @@ class World:
         self._hosts = [asyncio.create_task(self._host(place)) for place in range(instances)]
         quiet = Trouble(random.Random(0), frozenset())
         self._person = Daemon(self._shared, Process("person", loop, quiet), ACCOUNTS[0])  # never served: only asks
+        self._people = People(self.network, self._person.database, trouble)
+        self._copied_at: int | None = None  # block
+        self._down = False  # no daemon is started
+        if trouble.kinds & GATE:
+            self.network.gate = Gate(
+                auto_limit=trouble.chance.choice([0, 10**12]),
+                delay_s=trouble.chance.choice([0, 2]) * CHAIN_SECONDS,
+                lifetime_s=(3 if Fault.APPROVAL_EXPIRED in trouble.kinds else 1000) * CHAIN_SECONDS,
+            )
 
     async def troubled(self, blocks: int) -> None:
-        for block in range(blocks):
-            self._busy = block < TRAFFIC_BLOCKS
+        for block in range(1, blocks + 1):
+            self._busy = block <= TRAFFIC_BLOCKS
             await asyncio.sleep(BLOCK_S)
             self._disturb()
+            self._people.approve()
             self._mine()
-            if self._trouble.strikes(Fault.KEY_ROTATION) and await books_are_open(self._person.database):
-                self._use_key(1 - ACCOUNTS.index(self._account))
+            if await books_are_open(self._person.database):
+                if self._trouble.strikes(Fault.KEY_ROTATION):
+                    self._use_key(1 - ACCOUNTS.index(self._account))
+                await self._people.interfere()
+                await self._back_up_and_restore()
             self._restart_held()
+            if block % PERSON_EVERY_BLOCKS == 0:
+                await self._help()
 
     async def healed(self) -> str | None:
         """Mine until everything is settled. Returns what is not, where that never comes."""
@@ -188,6 +208,7 @@ class World:
         waits: str | None = None
         for block in range(1, HEALING_BLOCKS_MAX):
             await asyncio.sleep(BLOCK_S)
+            self._people.approve()
             self._mine()
             self._restart_held()
             waits = await unsettled(self._person.database, self.network, closed, self._shared.told)
@@ -209,7 +230,7 @@ class World:
             self._person.reconciler(),
             self.network,
             self._shared.told,
-            reverts=self._trouble.counts[Fault.REVERT] > 0,
+            self._trouble.counts,
         )
 
     # ── the chain ──
@@ -251,6 +272,8 @@ class World:
         """Starts a daemon again whenever it has ended, as an init system does."""
         while not self._over:
             await asyncio.sleep(self._chance.uniform(0, START_DELAY_MAX_S))
+            if self._down:
+                continue
             self._started += 1
             process = Process(f"daemon {place}.{self._started}", self._loop, self._trouble)
             daemon, stop = Daemon(self._shared, process, self._account), asyncio.Event()
@@ -286,10 +309,39 @@ class World:
             self._restart(place)
 
     async def _help(self) -> None:
-        """What a person does about payouts that say what they need; in between, the operator's own key is back."""
-        async with self._person.database.begin() as transaction:
-            sql = transaction.connection
-            await sql.execute("UPDATE actions SET state = 'planned', reason = NULL WHERE state = 'held'")
-            needs = await sql.fetchval("SELECT count(*) FROM actions WHERE reason LIKE '%start with its key'")
-        if needs or self._account != ACCOUNTS[0]:
+        """The person on call looks; in between, the operator's own key is back."""
+        if await self._people.visit() or self._account != ACCOUNTS[0]:
             self._use_key(1 - ACCOUNTS.index(self._account))
+
+    async def _back_up_and_restore(self) -> None:
+        """A copy of the database now and then, and now and then the way back to it, with all daemons stopped."""
+        if Fault.RESTORE not in self._trouble.kinds:
+            return
+        head = self.network.chain.head.number
+        age = 0 if self._copied_at is None else head - self._copied_at
+        if age >= COPY_BLOCKS[0] and self._trouble.strikes(Fault.RESTORE):
+            await self._set_back()
+        elif (self._copied_at is None or age > COPY_BLOCKS[1]) and await self._all_keys_are_known():
+            async with self._person.database.begin() as transaction:
+                await make_copy(transaction)
+            self._copied_at = head
+
+    async def _all_keys_are_known(self) -> bool:
+        """A key that is used for the first time after the copy was made has no beginning in it: its books cannot be."""
+        async with self._person.database.snapshot() as transaction:
+            known = await transaction.connection.fetchval("SELECT count(*) FROM senders")
+        return known == len(ACCOUNTS) or (known == 1 and Fault.KEY_ROTATION not in self._trouble.kinds)
+
+    async def _set_back(self) -> None:
+        self._down = True
+        for place in self._running:
+            self._restart(place)
+        while self._running:  # noqa: ASYNC110  # each host takes itself off
+            await asyncio.sleep(STOPPING_S)
+        async with self._person.database.begin() as transaction:
+            await set_back(transaction)
+            newest = await transaction.connection.fetchval("SELECT max(confirmation_id) FROM confirmations") or 0
+        # What the copy does not know was told by a database that is gone.
+        self._shared.told[:] = [one for one in self._shared.told if one.confirmation_id <= newest]
+        self._loop.note(f"the database is what it was at block {self._copied_at}")
+        self._down = False
