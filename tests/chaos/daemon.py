@@ -197,7 +197,7 @@ class Daemon:
             payer=self.payer,
             lease=lease,
             batch_recipients=2,
-            bump_after_blocks=3,
+            bump_after_blocks=2,
         )
 
     def _confirm(self, lease: Lease) -> Stage:

@@ -10,7 +10,7 @@ start with its key              it gets that key, and later the usual one again
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bridge.domain.breaks import BreakKind, Level
 from bridge.domain.errors import RefusedError
@@ -23,8 +23,23 @@ from tests.chaos.network import Network
 from tests.chaos.trouble import Fault, Trouble
 from tests.stages.books import CHAIN
 
-STEPS = "SELECT action_id, distribution_id, state, reason, payload FROM actions WHERE state NOT IN ('final', 'void')"
+STEPS = """
+    SELECT action_id, distribution_id, state, reason, payload FROM actions
+     WHERE state NOT IN ('final', 'void') ORDER BY action_id
+"""
 WHIM = "a whim"
+MEDDLING = frozenset({Fault.STRANGER_BATCH, Fault.VETO, Fault.CANCEL})
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One that is not over."""
+
+    action_id: int
+    distribution_id: bytes
+    state: ActionState
+    reason: str | None
+    payload: bytes
 
 
 class People:
@@ -45,32 +60,32 @@ class People:
         strikes, chance = self._trouble.strikes, self._trouble.chance
         if strikes(Fault.STRANGER):
             self._network.intrude()
-        if strikes(Fault.STRANGER_BATCH) and (steps := await self._open_steps()):
-            self._network.intrude(chance.choice(steps)[4])
-        if strikes(Fault.VETO) and (steps := await self._open_steps()):
-            self._network.veto(chance.choice(steps)[1])
-        if strikes(Fault.CANCEL) and (steps := await self._open_steps()):
-            step, _, state, _, _ = chance.choice(steps)
-            possible, _ = POSSIBLE[ActionState(state)]
-            for kind in (InterventionKind.CANCEL, InterventionKind.HOLD):
-                if kind in possible:
-                    await self._order(kind, step, WHIM)
+        steps = await self._open_steps() if self._trouble.kinds & MEDDLING else []
+        if not steps:
+            return
+        if strikes(Fault.STRANGER_BATCH):
+            self._network.intrude(chance.choice(steps).payload)
+        if strikes(Fault.VETO):
+            self._network.veto(chance.choice(steps).distribution_id)
+        if strikes(Fault.CANCEL):
+            step = chance.choice(steps)
+            possible, _ = POSSIBLE[step.state]
+            for kind in possible & {InterventionKind.CANCEL, InterventionKind.HOLD}:
+                await self._order(kind, step, WHIM)
 
     async def visit(self) -> bool:
         """Take up what waits for a person; returns whether something waits for another key."""
         async with self._database.snapshot() as transaction:
             finalized = await transaction.events.finalized(CHAIN)
-        for step, distribution_id, state, reason, _ in await self._open_steps():
-            if state != ActionState.HELD:
+        for step in await self._open_steps():
+            vetoed_at = self._network.vetoed_at(step.distribution_id)
+            if step.state is not ActionState.HELD:
                 continue
-            if self._network.vetoed_at(distribution_id) is not None or "vetoed" in (reason or ""):
-                vetoed_at = self._network.vetoed_at(distribution_id) or 0
-                if finalized is not None and vetoed_at <= finalized.number:
-                    await self._order(InterventionKind.CANCEL, step, "it was vetoed")
-            elif WHIM in (reason or "") and self._trouble.chance.random() < 0.5:
-                await self._order(InterventionKind.CANCEL, step, WHIM)
-            else:
-                await self._order(InterventionKind.RELEASE, step, "tried again")
+            if vetoed_at is None:
+                whim = WHIM in (step.reason or "") and self._trouble.chance.random() < 0.5
+                await self._order(InterventionKind.CANCEL if whim else InterventionKind.RELEASE, step, WHIM)
+            elif finalized is not None and vetoed_at <= finalized.number:
+                await self._order(InterventionKind.CANCEL, step, "it was vetoed")
         async with self._database.begin() as transaction:
             await self._explain(transaction)
             waiting = "SELECT count(*) FROM actions WHERE reason LIKE '%start with its key'"
@@ -83,10 +98,11 @@ class People:
             if outflow and each.subject in spent and not spent[each.subject].has_event:
                 await transaction.breaks.explain(each.break_id, "looked up: it moved nothing of ours")
 
-    async def _open_steps(self) -> Sequence[tuple[int, bytes, str, str | None, bytes]]:
+    async def _open_steps(self) -> list[_Step]:
         async with self._database.snapshot() as transaction:
-            return [tuple(row) for row in await transaction.connection.fetch(STEPS + " ORDER BY action_id")]
+            rows = await transaction.connection.fetch(STEPS)
+        return [_Step(**{**row, "state": ActionState(row["state"])}) for row in rows]
 
-    async def _order(self, kind: InterventionKind, step: int, reason: str) -> None:
+    async def _order(self, kind: InterventionKind, step: _Step, reason: str) -> None:
         with contextlib.suppress(RefusedError):  # it is over by now
-            await intervene(self._database, kind, str(step), None, reason=reason, by="somebody")
+            await intervene(self._database, kind, str(step.action_id), None, reason=reason, by="somebody")

@@ -39,7 +39,7 @@ COPY_BLOCKS = (2, 9)
 START_DELAY_MAX_S = 2
 STOPPING_S = 0.2
 USUAL_FEE = 10
-DEAR_BLOCKS = (2, 9)
+DEAR_BLOCKS = (4, 10)
 EMPTY = """
     -- The ledger refuses to be emptied; a session in this role runs no triggers.
     DO $$
@@ -176,7 +176,7 @@ class World:
         self._down = False  # no daemon is started
         if trouble.kinds & GATE:
             self.network.gate = Gate(
-                auto_limit=trouble.chance.choice([0, 10**12]),
+                auto_limit=trouble.chance.choice([0, 0, 10**12]),
                 delay_s=trouble.chance.choice([0, 2]) * CHAIN_SECONDS,
                 lifetime_s=(3 if Fault.APPROVAL_EXPIRED in trouble.kinds else 1000) * CHAIN_SECONDS,
             )

@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.run import Track
 from tests.chaos.trouble import Fault
 
-SEEDS = 24
+SEEDS = 32
 """Enough for every kind of trouble to come."""
 
 

@@ -116,3 +116,18 @@ def test_look_up_of_old_hashes__switched_off__our_own_attempt_is_a_stranger(
         seed = first_caught(track, "was called a stranger's", kinds)
     assert seed is not None
     assert track.run(seed, kinds=frozenset(kinds), instances=1).problems == []
+
+
+def test_search_for_forgotten_transactions__switched_off__not_in_the_books(
+    track: Track, monkeypatch: pytest.MonkeyPatch
+):
+    """A restored database learns from the chain that a batch was executed, and not by which transaction of its own."""
+    kinds = {Fault.RESTORE}
+
+    async def never(self: Confirm, action: Action, at: BlockStamp) -> None: ...
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Confirm, "_trace", never)
+        seed = first_caught(track, "was executed and is no final attempt", kinds)
+    assert seed is not None
+    assert track.run(seed, kinds=frozenset(kinds), instances=1).problems == []
