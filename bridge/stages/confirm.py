@@ -2,7 +2,8 @@
 
     signed, broadcast ─receipt of any attempt, in a block that is canonical here─► included
     included ─its block was orphaned─► broadcast            (stages/pay.py sends the same bytes again)
-    included ─its block is finalized here, two endpoints say the same─► final | held (reverted) | void (the cancel)
+    included ─its block is finalized here, two endpoints say the same─► final | held (reverted) | void (the cancel, and
+                                                                        nobody else executed it)
     signed, broadcast ─nonce spent at a finalized block, by a hash nobody here knows─► quarantined
     quarantined ─what the finalized chain says was executed─► final | planned | void (a person had cancelled it)
     held by a revert ─the same question, some times─► final | planned   (its pre-flight then says what it waits for)
@@ -21,7 +22,7 @@ from dataclasses import replace
 
 from bridge.domain.confirmations import Observation, Transition, next_transition
 from bridge.domain.interventions import Intervention, InterventionKind, objection
-from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight
+from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight, Purpose
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import ChainReader, Database, Lease, Payer, Transaction
@@ -32,6 +33,9 @@ NO_EVENT = (
     "its final transaction succeeded, but ingest has no event of it: check that the contract watched is the one called"
 )
 WITHOUT_PROPOSAL = "its proposal was given up"
+EXECUTED_ELSEWHERE = (
+    "its cancel landed, but the chain says that another transaction executed it; release it to book that"
+)
 
 SLOTS_MAX = 3
 """How many nonces an action may burn by reverting before only a person can release it."""
@@ -90,10 +94,16 @@ class Confirm:
         assert attempt.inclusion is not None
         if attempt.inclusion.block.number > finalized.number:
             return await self._commit(flight, {}, finalized, spent_by_unknown=False)
+        elsewhere = False
+        if attempt.signed.purpose is Purpose.CANCEL:
+            # Its nonce paid nothing. Another may have: a second database's, or ours from before this one was restored.
+            elsewhere = await ask_chain(self._payer, flight.action, finalized) is Verdict.DONE
         agreed = await self._payer.settled(attempt.signed.tx_id)
         if agreed is None or agreed.block != attempt.inclusion.block:
             return await self._commit(flight, {}, finalized, spent_by_unknown=False, denied=True)
-        return await self._commit(flight, {attempt.attempt_id: (agreed,)}, finalized, spent_by_unknown=False)
+        return await self._commit(
+            flight, {attempt.attempt_id: (agreed,)}, finalized, spent_by_unknown=False, elsewhere=elsewhere
+        )
 
     async def _look_up(self, flight: InFlight, finalized: BlockStamp) -> bool:
         """Every hash that the slot ever had, for the first attempt may land after the third was sent."""
@@ -131,6 +141,7 @@ class Confirm:
         *,
         spent_by_unknown: bool,
         denied: bool = False,
+        elsewhere: bool = False,
     ) -> bool:
         """Judge what was seen by the blocks that are canonical in this very transaction, and take the arrow."""
         recorded = [attempt.inclusion.block for attempt in flight.attempts if attempt.inclusion is not None]
@@ -158,7 +169,9 @@ class Confirm:
                 return False
             if transition.to is ActionState.FINAL:
                 transition = await self._settled(transaction, flight, transition)
-            if transition.to is ActionState.VOID:
+            if transition.to is ActionState.VOID and elsewhere:
+                transition = replace(transition, to=ActionState.HELD, reason=EXECUTED_ELSEWHERE)
+            elif transition.to is ActionState.VOID:
                 by = await transaction.interventions.cancelled(flight.action.action_id)
                 transition = replace(transition, reason=by or transition.reason)
             moved = await transaction.payouts.apply(flight, transition)

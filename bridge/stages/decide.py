@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, advance, count_sources, touches
 from bridge.domain.decisions import Decision, Facts, decide, measure
-from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError
+from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, LeaseLost
 from bridge.domain.events import Block, Event, Log
 from bridge.domain.rules import (
     Balance,
@@ -215,7 +215,8 @@ class Decide:
         self._last_blocks: dict[int, Block] = {}  # window end → last block before it, for the windows under way
 
     async def step(self) -> bool:
-        """Raises ConfigError where a rule's text changed under its version, RetryableError and HoldError as below."""
+        """Raises ConfigError where a rule's text changed under its version, LeaseLost where another instance decided
+        meanwhile, RetryableError and HoldError as below."""
         async with self._database.snapshot() as transaction:
             head = await transaction.events.finalized(self._chain.name)
         if head is None:
@@ -226,6 +227,7 @@ class Decide:
             return False
         last = await self._last_block(due.window.end, start, head)
         async with self._database.snapshot() as transaction:
+            await self._check_still_due(transaction, due)
             progress = await self._advance(transaction, due, last)
         decision = await self._decide(due, progress, last) if progress.through.number == last.number else None
         await self._commit(due, progress, decision)
@@ -235,6 +237,7 @@ class Decide:
         """Everything of the window is counted: read what the rule reads, and decide."""
         chain, rule = self._chain.name, due.rule
         async with self._database.snapshot() as transaction:
+            await self._check_still_due(transaction, due)
             known = await transaction.decisions.accumulators(chain, rule.name)
             owed = await transaction.decisions.owed(chain, rule.binding.asset)
             carried = await transaction.decisions.carries(chain, rule.name, rule.binding.asset)
@@ -308,17 +311,29 @@ class Decide:
         due: list[_Due] = []
         async with self._database.snapshot() as transaction:
             for rule in self._rules:
-                every_s = rule.plan.rule.window_s
-                last = await transaction.decisions.last(self._chain.name, rule.name)
-                if last is None:
-                    window, first = first_window(every_s, self._starts[rule.name].since), start.number
-                else:
-                    window, first = window_after(every_s, last[0].end), last[1] + 1
-                if head.timestamp >= window.end:
-                    cursor = await transaction.chains.cursor(self.name, self._scope(rule))
-                    due.append(_Due(rule, window, first, cursor[0] if cursor else start.number - 1))
+                following = await self._following(transaction, rule, start)
+                if head.timestamp >= following.window.end:
+                    due.append(following)
         # At the same moment, rules that read a balance come last: they must know what the others have earned from it.
         return min(due, key=lambda one: (one.window.end, one.rule.plan.reads_balance, one.rule.name), default=None)
+
+    async def _following(self, transaction: Transaction, rule: BoundRule, start: Block) -> _Due:
+        """The rule's next window, closed or not."""
+        last = await transaction.decisions.last(self._chain.name, rule.name)
+        if last is None:
+            window, first = first_window(rule.plan.rule.window_s, self._starts[rule.name].since), start.number
+        else:
+            window, first = window_after(rule.plan.rule.window_s, last[0].end), last[1] + 1
+        cursor = await transaction.chains.cursor(self.name, self._scope(rule))
+        return _Due(rule, window, first, cursor[0] if cursor else start.number - 1)
+
+    async def _check_still_due(self, transaction: Transaction, due: _Due) -> None:
+        """Raises LeaseLost where somebody has counted on meanwhile: this process stood still, and what it reads now
+        does not belong to the window that it is at. Nothing of that could be committed; it cannot be computed either.
+        """
+        assert self._start is not None
+        if await self._following(transaction, due.rule, self._start) != due:
+            raise LeaseLost(self._lease.name)
 
     async def _last_block(self, end: int, start: Block, head: Block) -> Block:
         """The last block with timestamp < `end`.

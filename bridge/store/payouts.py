@@ -176,7 +176,7 @@ SETTLED_BY_WORD = f"""
      WHERE a.chain = $1
        AND a.action_id IN (SELECT action_id FROM confirmations WHERE to_state = 'final' AND from_state <> 'included')
        AND NOT EXISTS (SELECT FROM slots s JOIN attempts t USING (slot_id)
-                        WHERE s.action_id = a.action_id AND t.final AND t.succeeded)
+                        WHERE s.action_id = a.action_id AND t.final AND t.succeeded AND t.purpose = 'pay')
      ORDER BY a.action_id
 """  # noqa: S608
 SLOT_OF = "SELECT slot_id, state FROM slots WHERE chain = $1 AND account = $2 AND nonce = $3 FOR UPDATE"

@@ -21,6 +21,7 @@ from bridge.chains.evm.rpc import Answer, Endpoint, EvmRpc
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.chains.evm.storage import Layout
 from bridge.chains.fake.chain import FakeChain
+from bridge.chains.fake.gate import Gate
 from bridge.chains.fake.payer import FakePayer
 from bridge.domain.errors import RetryableError
 from bridge.domain.events import Log
@@ -44,7 +45,13 @@ from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.ports import BroadcastOutcome, Payer, Ready, Settlement
 from bridge.simulation.anvil import CHAIN_ID, Anvil
-from bridge.simulation.deploy import ACTIVATION_DELAY_S, GATE_DELAY_S, Deployer, Deployment
+from bridge.simulation.deploy import (
+    ACTIVATION_DELAY_S,
+    APPROVAL_LIFETIME_S,
+    GATE_DELAY_S,
+    Deployer,
+    Deployment,
+)
 from bridge.simulation.wallets import Wallet
 from tests.crash.proxy import Proxy
 
@@ -67,6 +74,14 @@ class Scene(Protocol):
     async def reorg(self, depth: int) -> None:
         """Replace the last `depth` blocks by empty ones; their transactions are lost."""
 
+    def pass_time(self, seconds: int) -> None:
+        """The next block is so much later."""
+
+    # each in a block of its own
+    async def forbid_unapproved(self) -> None: ...
+    async def approve(self, distribution: Distribution) -> None: ...
+    async def veto(self, distribution: Distribution) -> None: ...
+
 
 class FakeScene:
     def __init__(self) -> None:
@@ -75,18 +90,35 @@ class FakeScene:
         self.fake.claims = Address(b"\x04" * 20)
         self.payer: Payer = self.fake
         self.asset = AssetId("fake:1/erc20:0x" + "aa" * 20)
+        self._skip_s = 0
 
     async def head(self) -> BlockStamp:
         return BlockStamp(CHAIN, self.chain.head.number, self.chain.head.hash)
 
     async def mine(self) -> tuple[BlockStamp, list[Log]]:
-        self.fake.mine()
+        self.fake.mine(timestamp=self.chain.head.timestamp + STEP_S + self._skip_s)
+        self._skip_s = 0
         return await self.head(), list(self.chain.blocks[-1].logs)
 
     async def reorg(self, depth: int) -> None:
         self.fake.reorg(depth, put_back=False)
         for _ in range(depth):
             await self.mine()
+
+    def pass_time(self, seconds: int) -> None:
+        self._skip_s = seconds
+
+    async def forbid_unapproved(self) -> None:
+        self.fake.gate = Gate(auto_limit=0, delay_s=GATE_DELAY_S, lifetime_s=APPROVAL_LIFETIME_S)
+        await self.mine()
+
+    async def approve(self, distribution: Distribution) -> None:
+        self.fake.approve(distribution.distribution_id, distribution.content_hash)
+        await self.mine()
+
+    async def veto(self, distribution: Distribution) -> None:
+        self.fake.veto(distribution.distribution_id)
+        await self.mine()
 
 
 class AnvilScene:
@@ -121,6 +153,17 @@ class AnvilScene:
     def pass_time(self, seconds: int) -> None:
         """The next block is so much later."""
         self._timestamp += seconds
+
+    async def forbid_unapproved(self) -> None:
+        await self.as_admin("distributor", "setAutoLimit", format_address(self.token.address), 0)
+
+    async def approve(self, distribution: Distribution) -> None:
+        distributor = self.deployment.distributor
+        approval = distributor.call("approve", distribution.distribution_id, distribution.content_hash)
+        await self.mine(self.deployment.approver.sign(distributor.address, approval))
+
+    async def veto(self, distribution: Distribution) -> None:
+        await self.call("distributor", "veto", distribution.distribution_id)
 
     async def call(self, contract: str, function: str, *arguments: object) -> None:
         """The deployer, who is the guardian, calls a contract in a block of its own."""
@@ -318,6 +361,63 @@ async def test_preflight__batch_that_was_executed__refused(scene: Scene):
     await sender.land(batch)
     assert isinstance(await scene.payer.preflight(batch, await scene.head()), Refusal)
     assert isinstance(await scene.payer.preflight(propose, await scene.head()), Refusal)
+
+
+async def waits(scene: Scene, action: Action) -> str:
+    refusal = await scene.payer.preflight(action, await scene.head())
+    assert isinstance(refusal, Refusal)
+    assert refusal.temporary
+    return refusal.reason
+
+
+async def test_preflight__over_the_auto_limit__waits_for_the_approval_then_for_the_delay(scene: Scene):
+    distribution, (propose, batch, _) = plan(scene)
+    await scene.forbid_unapproved()
+    sender = Sender(scene)
+    await sender.land(propose)
+    assert (await waits(scene, batch)).startswith(f"waits for approval of 0x{distribution.distribution_id.hex()}")
+    await scene.approve(distribution)
+    assert (await waits(scene, batch)).startswith("waits until ")
+    scene.pass_time(GATE_DELAY_S)
+    await scene.mine()
+    _, inclusion, logs = await sender.land(batch)
+    assert inclusion.succeeded
+    assert scene.payer.settlement(batch, logs).executed
+
+
+async def test_preflight__approval_expired__waits_for_a_new_one(scene: Scene):
+    distribution, (propose, batch, last) = plan(scene)
+    await scene.forbid_unapproved()
+    sender = Sender(scene)
+    await sender.land(propose)
+    await scene.approve(distribution)
+    scene.pass_time(GATE_DELAY_S)
+    await scene.mine()
+    await sender.land(batch)
+    attempt = await sender.sign(last)
+    scene.pass_time(APPROVAL_LIFETIME_S)
+    await scene.mine()
+    new = f"waits for a new approval of 0x{distribution.distribution_id.hex()}, the last one expired at "
+    assert (await waits(scene, last)).startswith(new)
+    await scene.payer.broadcast(attempt.signed.raw)
+    await scene.mine()
+    [inclusion] = await scene.payer.inclusions(attempt.signed.tx_id)
+    assert not inclusion.succeeded
+    await scene.approve(distribution)
+    _, inclusion, _ = await sender.land(last)
+    assert inclusion.succeeded
+
+
+@pytest.mark.parametrize("proposed", [True, False], ids=["after_its_proposal", "before_it"])
+async def test_preflight__vetoed__is_a_permanent_refusal(scene: Scene, proposed: bool):
+    distribution, (propose, batch, _) = plan(scene)
+    if proposed:
+        await Sender(scene).land(propose)
+    await scene.veto(distribution)
+    refusal = await scene.payer.preflight(batch if proposed else propose, await scene.head())
+    assert isinstance(refusal, Refusal)
+    assert not refusal.temporary
+    assert refusal.reason.startswith("vetoed by the guardian: ")
 
 
 async def test_broadcast__same_bytes_again__known_and_then_nonce_too_low_or_known(scene: Scene):
@@ -566,41 +666,6 @@ async def test_evm__cap_is_used_up__waits_with_the_figures(anvil: AnvilScene):
     assert f"needed={11 * UNIT}, available={10 * UNIT}" in refusal.reason
 
 
-async def test_evm__over_the_auto_limit__waits_for_the_approval_then_for_the_delay(anvil: AnvilScene):
-    distribution, (propose, batch, _) = plan(anvil)
-    await anvil.as_admin("distributor", "setAutoLimit", format_address(anvil.token.address), 0)
-    sender = Sender(anvil)
-    await sender.land(propose)
-    refusal = await anvil.payer.preflight(batch, await anvil.head())
-    assert isinstance(refusal, Refusal)
-    assert refusal.temporary
-    assert refusal.reason.startswith(f"waits for approval of 0x{distribution.distribution_id.hex()}")
-
-    distributor, approver = anvil.deployment.distributor, anvil.deployment.approver
-    approval = distributor.call("approve", distribution.distribution_id, distribution.content_hash)
-    await anvil.mine(approver.sign(distributor.address, approval))
-    refusal = await anvil.payer.preflight(batch, await anvil.head())
-    assert isinstance(refusal, Refusal)
-    assert refusal.temporary
-    assert refusal.reason.startswith("waits until 2")
-
-    anvil.pass_time(GATE_DELAY_S)
-    await anvil.mine()
-    _, inclusion, logs = await sender.land(batch)
-    assert inclusion.succeeded
-    assert anvil.payer.settlement(batch, logs).executed
-
-
-async def test_evm__vetoed__is_a_permanent_refusal(anvil: AnvilScene):
-    distribution, (propose, batch, _) = plan(anvil)
-    await Sender(anvil).land(propose)
-    await anvil.call("distributor", "veto", distribution.distribution_id)
-    refusal = await anvil.payer.preflight(batch, await anvil.head())
-    assert isinstance(refusal, Refusal)
-    assert not refusal.temporary
-    assert refusal.reason.startswith("vetoed by the guardian: ")
-
-
 @pytest.mark.parametrize(("base_fee", "kind"), [(True, "0x2"), (False, "0x0")], ids=["eip1559", "legacy"])
 async def test_evm__chain_with_and_without_a_base_fee__paid_bumped_and_cancelled_in_its_kind_of_transaction(
     anvil: AnvilScene, monkeypatch: pytest.MonkeyPatch, base_fee: bool, kind: str
@@ -720,12 +785,10 @@ async def test_evm__batch_that_some_recipient_makes_revert__held_with_the_name_w
     distributor = anvil.deployment.distributor.address
     distribution, (propose, batch) = crowd(anvil, distributor)
     if approval:
-        await anvil.as_admin("distributor", "setAutoLimit", format_address(anvil.token.address), 0)
+        await anvil.forbid_unapproved()
     await Sender(anvil).land(propose)
     if approval:
-        approver = anvil.deployment.approver
-        call = anvil.deployment.distributor.call("approve", distribution.distribution_id, distribution.content_hash)
-        await anvil.mine(approver.sign(distributor, call))
+        await anvil.approve(distribution)
         anvil.pass_time(GATE_DELAY_S)
         await anvil.mine()
     node.node, node.used = anvil.anvil.rpc_url, set()

@@ -62,6 +62,7 @@ surplus: fees
 carry: surplus
 split: {{pro_rata: stake}}
 """
+PLAN = parse_rule(RULE, name="rule fees")
 
 _here: ContextVar[Process] = ContextVar("process")
 
@@ -174,8 +175,7 @@ class Daemon:
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
         contracts = {"vault": VAULT, "distributor": DISTRIBUTOR, "pool": POOL}
-        plan = parse_rule(RULE, name="rule fees")
-        rules = decide.bind_rules([plan], chain=self.reader, contracts=contracts, tokens={"USDX": Token(USDX, TOKEN)})
+        rules = decide.bind_rules([PLAN], chain=self.reader, contracts=contracts, tokens={"USDX": Token(USDX, TOKEN)})
         filters = (*decide.log_filters(rules), *post.log_filters(self.reader, self.watched))
         builders: dict[str, Callable[[Lease], Stage]] = {
             "ingest": lambda lease: Ingest(database=self.database, chain=self.reader, filters=filters, lease=lease),
@@ -197,7 +197,7 @@ class Daemon:
             payer=self.payer,
             lease=lease,
             batch_recipients=2,
-            bump_after_blocks=3,
+            bump_after_blocks=2,
         )
 
     def _confirm(self, lease: Lease) -> Stage:

@@ -10,13 +10,16 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bridge.chains.fake.chain import Emit, FakeChain
-from bridge.chains.fake.payer import FakePayer, FakeTransaction
+from bridge.chains.fake.gate import APPROVE, VETO
+from bridge.chains.fake.payer import NOTHING, FakePayer, FakeTransaction
 from bridge.domain.events import Log, Value
 from bridge.domain.payouts import Action, ActionKind
 from bridge.domain.units import Address
-from bridge.ports import Settlement
+from bridge.ports import Broadcast, BroadcastOutcome, Settlement
 from bridge.stages.post import TRANSFER
 from tests.stages.books import (
     BATCH_EXECUTED,
@@ -40,7 +43,28 @@ ACCOUNTS = (OPERATOR, Address(b"\x0f" * 20))
 """The operator, and the one whose key replaces its key for a while. Only the first holds coins at the beginning: the
 books open once, with what the operator of that moment holds."""
 FINALITY_DEPTH = 3
+CHAIN_SECONDS = 12
 COINS = 10**18
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A transaction of one of our accounts that is in a block."""
+
+    account: Address
+    nonce: int
+    tx_id: bytes
+    has_event: bool  # one of ours: a proposal or a batch that took effect
+    fee_paid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the chain holds and has not paid to the end."""
+
+    distribution_id: bytes
+    content_hash: bytes
+    expired: bool  # its last approval
 
 
 def emit(events: Sequence[Emitted], tx_id: bytes) -> list[Emit]:
@@ -55,6 +79,9 @@ class Network(FakePayer):
         super().__init__(chain, account=account, distributor=DISTRIBUTOR)
         self.chain = chain
         self.offered: set[bytes] = set()  # every transaction whose bytes any node was ever sent
+        self.strangers: set[bytes] = set()  # transactions of our accounts that none of our processes sent
+        self.bumps = 0
+        self._taken: dict[tuple[Address, int], dict[bytes, FakeTransaction]] = {}  # by nonce: all that a node ever took
 
     @classmethod
     def start(cls) -> Network:
@@ -79,14 +106,61 @@ class Network(FakePayer):
         logs = [log for entry in self.chain.blocks if start <= entry.block.timestamp < end for log in entry.logs]
         return sum(_int(paid.decode(log)["amount"]) for log in logs if log.topics[0] == paid.topic0)
 
-    def mined(self) -> Counter[bytes]:
-        """Our transactions on the canonical chain, by id."""
-        return Counter(one.transaction.tx_id for one in self._canonical())
+    def sent(self) -> list[Sent]:
+        """Transactions of our accounts on the canonical chain, whoever sent them."""
+        return [
+            Sent(one.account, one.nonce, one.tx_id, mined.succeeded and one.payload != NOTHING, mined.fee_paid)
+            for mined in self._canonical()
+            if (one := mined.transaction).account in ACCOUNTS
+        ]
 
     def own_reverts(self) -> int:
-        """Transactions of ours on the canonical chain that did nothing."""
-        return sum(not one.succeeded for one in self._canonical())
+        """Transactions of our accounts on the canonical chain that failed."""
+        return sum(not mined.succeeded for mined in self._canonical() if mined.transaction.account in ACCOUNTS)
 
+    def proposals(self) -> list[Proposal]:
+        """Those on the canonical chain that are neither vetoed nor paid to the last batch."""
+        left: dict[str, list[Any]] = {}
+        for one in self._canonical():
+            call = json.loads(one.payload)
+            if one.succeeded and call.get("call") == ActionKind.PROPOSE:
+                left[call["id"]] = [bytes.fromhex(call["content"]), call["batches"]]
+            elif one.succeeded and call.get("call") == ActionKind.EXECUTE:
+                left[call["id"]][1] -= 1
+            elif one.succeeded and call.get("call") == VETO:
+                left.pop(call["id"], None)
+        return [Proposal(bytes.fromhex(one), content, False) for one, (content, batches) in left.items() if batches > 0]
+
+    def unapproved(self) -> list[Proposal]:
+        """Proposals that wait for an approval which nobody has sent yet."""
+        before = [one for one in self._canonical() if one.succeeded]
+        sent = {
+            call.get("id") for one in self.pool.values() if (call := json.loads(one.payload)).get("call") == APPROVE
+        }
+        found = []
+        for one in self.proposals():
+            call = {"call": ActionKind.EXECUTE, "id": one.distribution_id.hex()}
+            refusal = self.gate.refusal(self.account, call, before, self.chain.head.timestamp + CHAIN_SECONDS)
+            if refusal is not None and "approval" in refusal.reason and call["id"] not in sent:
+                found.append(replace(one, expired="new approval" in refusal.reason))
+        return found
+
+    def vetoed_at(self, distribution_id: bytes) -> int | None:
+        """The block whose veto counts."""
+        for entry in self.chain.blocks:
+            for one in self._mined.get(entry.block.hash, ()):
+                call = json.loads(one.payload)
+                if one.succeeded and call.get("call") == VETO and call["id"] == distribution_id.hex():
+                    return entry.block.number
+        return None
+
+    def intrude(self, payload: bytes = NOTHING) -> None:
+        """Somebody else sends something with our key."""
+        before = set(self.pool)
+        self.spend_nonce(payload)
+        self.strangers |= self.pool.keys() - before
+
+    # ── what happens to it ──
     def pay_in(self, events: Sequence[Emitted], tx_id: bytes) -> list[Emit]:
         """The logs of a transaction of somebody else, whose transfers are made."""
         for address, declaration, values in events:
@@ -100,7 +174,30 @@ class Network(FakePayer):
             key = ("balance", _address(values[party]), USDX)
             self.chain.state[key] = self.chain.state.get(key, 0) + sign * _int(values["value"])
 
+    def replaced(self) -> FakeTransaction | None:
+        """An attempt that could be mined now, although nodes took another one for its nonce after it: the node of the
+        block's producer may not have heard of that one."""
+        for account in ACCOUNTS:
+            nonce = self.chain.state.get(("sequence", account), 0)
+            taken = list(self._taken.get((account, nonce), {}).values())
+            if len(taken) > 1:
+                return taken[-2]
+        return None
+
+    def bring_back(self, replaced: FakeTransaction) -> None:
+        """The next block is made by a node whose pool has `replaced`, and nothing that came after it."""
+        rivals = [one for one in self.pool.values() if (one.account, one.nonce) == (replaced.account, replaced.nonce)]
+        for one in rivals:
+            del self.pool[one.tx_id]
+        self.pool[replaced.tx_id] = replaced
+
     # ── what FakePayer leaves open ──
+    def _take(self, transaction: FakeTransaction) -> Broadcast:
+        answer = super()._take(transaction)
+        if answer.outcome is BroadcastOutcome.ACCEPTED:
+            self._taken.setdefault((transaction.account, transaction.nonce), {})[transaction.tx_id] = transaction
+        return answer
+
     def _charge(self, account: Address, fee: int) -> None:
         key = ("balance", account, ETH)
         self.chain.state[key] = self.chain.state.get(key, 0) - fee

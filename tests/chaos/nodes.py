@@ -80,6 +80,8 @@ class Payer(Network):
         self.faults = network.faults
         self.pool = network.pool
         self._mined = network._mined
+        self._taken = network._taken
+        self.gate = network.gate
 
     @property
     def base_fee(self) -> int:
@@ -99,7 +101,9 @@ class Payer(Network):
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
     ) -> Signed | None:
         await ask(self._process, "sign")
-        return await super().sign(action, slot, previous, purpose)
+        signed = await super().sign(action, slot, previous, purpose)
+        self._network.bumps += previous is not None and signed is not None
+        return signed
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         await self._process.turn("broadcast")

@@ -2,8 +2,8 @@
 
     genesis ─► blocks with traffic and trouble ─► faults end, all restart ─► blocks until everything is final ─► judge
 
-A person is part of the world: restarts what was held, puts back the key that an open slot needs, releases what reverted
-too often. Nothing else helps.
+People are part of the world (people.py): they approve, veto, and do what the README says of what waits for a person.
+Nothing else helps.
 """
 
 from __future__ import annotations
@@ -16,22 +16,30 @@ from typing import Any
 
 import asyncpg
 
+from bridge.chains.fake.gate import Gate
 from bridge.runtime import crashpoints
 from bridge.store.database import _prepare_connection
+from tests.chaos.backup import make_copy, set_back
 from tests.chaos.daemon import Daemon, Reaching, Shared
 from tests.chaos.judge import books_are_open, judge, unsettled
 from tests.chaos.loop import Restless, SeededLoop
-from tests.chaos.network import ACCOUNTS, FINALITY_DEPTH, Network, Traffic
+from tests.chaos.network import ACCOUNTS, CHAIN_SECONDS, FINALITY_DEPTH, Network, Traffic
+from tests.chaos.people import People
 from tests.chaos.process import Died, Process
-from tests.chaos.trouble import Fault, Trouble
+from tests.chaos.trouble import GATE, Fault, Trouble
 
-BLOCK_S = 1.0
-CHAIN_SECONDS = 12
-TROUBLED_BLOCKS = 20
-HEALING_BLOCKS_MAX = 60
-PERSON_EVERY_BLOCKS = 10
+BLOCK_S = 2.0
+TROUBLED_BLOCKS = 32
+TRAFFIC_BLOCKS = 20
+"""Only the first blocks bring fees, so that trouble meets the payments of most of them too."""
+HEALING_BLOCKS_MAX = 80
+PERSON_EVERY_BLOCKS = 6
+COPY_BLOCKS = (2, 9)
+"""How old the copy is at least and at most, in blocks, that a database is set back to."""
 START_DELAY_MAX_S = 2
+STOPPING_S = 0.2
 USUAL_FEE = 10
+DEAR_BLOCKS = (4, 10)
 EMPTY = """
     -- The ledger refuses to be emptied; a session in this role runs no triggers.
     DO $$
@@ -63,6 +71,8 @@ class Outcome:
     counts: dict[Fault, int] = field(default_factory=dict)
     blocks: int = 0
     batches: int = 0
+    bumps: int = 0
+    instances: int = 0
     trace: list[str] = field(default_factory=list)
 
 
@@ -95,7 +105,8 @@ class Track:
         before, crashpoints._armed = crashpoints._armed, Reaching()  # type: ignore[assignment]
         try:
             drawn = 1 + (chance.random() < 0.4)
-            self._runner.run(self._run(trouble, outcome, instances or drawn))
+            outcome.instances = instances or drawn
+            self._runner.run(self._run(trouble, outcome, outcome.instances))
         except Restless as error:
             outcome.problems.append(f"restless: {error}")
             self._connection.terminate()
@@ -123,6 +134,7 @@ class Track:
         outcome.problems = world.failures + outcome.problems
         outcome.blocks = world.network.chain.head.number
         outcome.batches = len(world.network.paid())
+        outcome.bumps = world.network.bumps
 
 
 async def _connect(loop: SeededLoop, url: str) -> asyncpg.Connection[Any]:
@@ -153,19 +165,37 @@ class World:
         self._traffic = Traffic(self.network, trouble.chance)
         self._running: dict[int, tuple[Daemon, asyncio.Event]] = {}
         self._started = 0
+        self._busy = True  # while there is traffic
+        self._dear_blocks = 0  # how many the fee spike still lasts
         self._over = False
         self._hosts = [asyncio.create_task(self._host(place)) for place in range(instances)]
         quiet = Trouble(random.Random(0), frozenset())
         self._person = Daemon(self._shared, Process("person", loop, quiet), ACCOUNTS[0])  # never served: only asks
+        self._people = People(self.network, self._person.database, trouble)
+        self._copied_at: int | None = None  # block
+        self._down = False  # no daemon is started
+        if trouble.kinds & GATE:
+            self.network.gate = Gate(
+                auto_limit=trouble.chance.choice([0, 0, 10**12]),
+                delay_s=trouble.chance.choice([0, 2]) * CHAIN_SECONDS,
+                lifetime_s=(3 if Fault.APPROVAL_EXPIRED in trouble.kinds else 1000) * CHAIN_SECONDS,
+            )
 
     async def troubled(self, blocks: int) -> None:
-        for _ in range(blocks):
+        for block in range(1, blocks + 1):
+            self._busy = block <= TRAFFIC_BLOCKS
             await asyncio.sleep(BLOCK_S)
             self._disturb()
-            self._mine(traffic=True)
-            if self._trouble.strikes(Fault.KEY_ROTATION) and await books_are_open(self._person.database):
-                self._use_key(1 - ACCOUNTS.index(self._account))
+            self._people.approve()
+            self._mine()
+            if await books_are_open(self._person.database):
+                if self._trouble.strikes(Fault.KEY_ROTATION):
+                    self._use_key(1 - ACCOUNTS.index(self._account))
+                await self._people.interfere()
+                await self._back_up_and_restore()
             self._restart_held()
+            if block % PERSON_EVERY_BLOCKS == 0:
+                await self._help()
 
     async def healed(self) -> str | None:
         """Mine until everything is settled. Returns what is not, where that never comes."""
@@ -178,7 +208,8 @@ class World:
         waits: str | None = None
         for block in range(1, HEALING_BLOCKS_MAX):
             await asyncio.sleep(BLOCK_S)
-            self._mine(traffic=False)
+            self._people.approve()
+            self._mine()
             self._restart_held()
             waits = await unsettled(self._person.database, self.network, closed, self._shared.told)
             if self.failures or (waits is None and self._account == ACCOUNTS[0]):
@@ -199,7 +230,7 @@ class World:
             self._person.reconciler(),
             self.network,
             self._shared.told,
-            reverts=self._trouble.counts[Fault.REVERT] > 0,
+            self._trouble.counts,
         )
 
     # ── the chain ──
@@ -211,17 +242,28 @@ class World:
                 self._loop.note(f"reorg {depth}")
                 self.network.reorg(depth, put_back=self._chance.random() < 0.5)
                 for _ in range(depth - 1):
-                    self._mine(traffic=True)
-        if strikes(Fault.FEE_SPIKE):
-            self.network.base_fee = self._chance.choice([30, 90, 400, 5000])  # the last one is over our ceiling
-        elif self._chance.random() < 0.3:
-            self.network.base_fee = USUAL_FEE
+                    self._mine()
+        self._change_fees()
         self.network.faults.reverts = strikes(Fault.REVERT)
         if strikes(Fault.RESTART) and self._running:
             self._restart(self._chance.choice(sorted(self._running)))
 
-    def _mine(self, *, traffic: bool) -> None:
-        emits = self._traffic.block() if traffic else []
+    def _change_fees(self) -> None:
+        """Fees rise over what was offered and stay there for some blocks: what was sent waits, and is replaced."""
+        self._dear_blocks = max(0, self._dear_blocks - 1)
+        if self._dear_blocks == 0:
+            self.network.base_fee = USUAL_FEE
+            if self.network.pool and self._trouble.strikes(Fault.FEE_SPIKE):
+                self.network.base_fee = self._chance.choice([30, 90, 400, 5000])  # the last one is over our ceiling
+                self._dear_blocks = self._chance.randint(*DEAR_BLOCKS)
+        replaced = self.network.replaced()
+        if replaced is not None and self._trouble.strikes(Fault.OLD_ATTEMPT):
+            self.network.base_fee, self._dear_blocks = USUAL_FEE, 0
+            self.network.bring_back(replaced)
+            self._loop.note(f"a replaced attempt is mined: {replaced.tx_id.hex()[:8]}")
+
+    def _mine(self) -> None:
+        emits = self._traffic.block() if self._busy else []
         block = self.network.mine(*emits, timestamp=self.network.chain.head.timestamp + CHAIN_SECONDS)
         self._loop.note(f"block {block.number} {block.hash.hex()[:8]}")
 
@@ -230,6 +272,8 @@ class World:
         """Starts a daemon again whenever it has ended, as an init system does."""
         while not self._over:
             await asyncio.sleep(self._chance.uniform(0, START_DELAY_MAX_S))
+            if self._down:
+                continue
             self._started += 1
             process = Process(f"daemon {place}.{self._started}", self._loop, self._trouble)
             daemon, stop = Daemon(self._shared, process, self._account), asyncio.Event()
@@ -265,10 +309,39 @@ class World:
             self._restart(place)
 
     async def _help(self) -> None:
-        """What a person does about payouts that say what they need; in between, the operator's own key is back."""
-        async with self._person.database.begin() as transaction:
-            sql = transaction.connection
-            await sql.execute("UPDATE actions SET state = 'planned', reason = NULL WHERE state = 'held'")
-            needs = await sql.fetchval("SELECT count(*) FROM actions WHERE reason LIKE '%start with its key'")
-        if needs or self._account != ACCOUNTS[0]:
+        """The person on call looks; in between, the operator's own key is back."""
+        if await self._people.visit() or self._account != ACCOUNTS[0]:
             self._use_key(1 - ACCOUNTS.index(self._account))
+
+    async def _back_up_and_restore(self) -> None:
+        """A copy of the database now and then, and now and then the way back to it, with all daemons stopped."""
+        if Fault.RESTORE not in self._trouble.kinds:
+            return
+        head = self.network.chain.head.number
+        age = 0 if self._copied_at is None else head - self._copied_at
+        if age >= COPY_BLOCKS[0] and self._trouble.strikes(Fault.RESTORE):
+            await self._set_back()
+        elif (self._copied_at is None or age > COPY_BLOCKS[1]) and await self._all_keys_are_known():
+            async with self._person.database.begin() as transaction:
+                await make_copy(transaction)
+            self._copied_at = head
+
+    async def _all_keys_are_known(self) -> bool:
+        """A key that is used for the first time after the copy was made has no beginning in it: its books cannot be."""
+        async with self._person.database.snapshot() as transaction:
+            known = await transaction.connection.fetchval("SELECT count(*) FROM senders")
+        return known == len(ACCOUNTS) or (known == 1 and Fault.KEY_ROTATION not in self._trouble.kinds)
+
+    async def _set_back(self) -> None:
+        self._down = True
+        for place in self._running:
+            self._restart(place)
+        while self._running:  # noqa: ASYNC110  # each host takes itself off
+            await asyncio.sleep(STOPPING_S)
+        async with self._person.database.begin() as transaction:
+            await set_back(transaction)
+            newest = await transaction.connection.fetchval("SELECT max(confirmation_id) FROM confirmations") or 0
+        # What the copy does not know was told by a database that is gone.
+        self._shared.told[:] = [one for one in self._shared.told if one.confirmation_id <= newest]
+        self._loop.note(f"the database is what it was at block {self._copied_at}")
+        self._down = False

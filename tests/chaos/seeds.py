@@ -114,7 +114,9 @@ def _report(outcomes: list[Outcome], seconds: float) -> int:
     blocks, batches = sum(outcome.blocks for outcome in outcomes), sum(outcome.batches for outcome in outcomes)
     print(
         f"{len(outcomes)} seeds in {seconds:.0f} s: {blocks} blocks, {batches} batches paid, "
-        f"{sum(counts[kind] for kind in CRASHES)} crashes, {counts[Fault.REORG]} reorgs"
+        f"{sum(counts[kind] for kind in CRASHES)} crashes, {counts[Fault.REORG]} reorgs, "
+        f"{sum(outcome.bumps for outcome in outcomes)} fee bumps, "
+        f"{sum(outcome.instances > 1 for outcome in outcomes)} seeds with two instances"
     )
     print(", ".join(f"{counts[kind]} {kind}" for kind in Fault))
     print(f"{len(failed)} failed: {', '.join(failed)}" if failed else "all clean")

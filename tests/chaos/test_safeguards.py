@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import pytest
 
-from bridge.domain.payouts import Action, Attempt, Purpose, Signed, Slot
+from bridge.domain.payouts import Action, Attempt, InFlight, Purpose, Signed, Slot
 from bridge.domain.units import BlockStamp
 from bridge.ports import Lease
+from bridge.stages.confirm import Confirm
 from bridge.stages.decide import Decide
 from bridge.store.database import Database, Transaction
 from tests.chaos import trouble
@@ -96,3 +98,36 @@ def test_guard_on_chain__switched_off__paid_twice(track: Track, monkeypatch: pyt
         seed = first_caught(track, "was paid 2 times", kinds, first=11)
     assert seed is not None
     assert not any("was paid" in problem for problem in track.run(seed, kinds=frozenset(kinds), instances=1).problems)
+
+
+def test_look_up_of_old_hashes__switched_off__our_own_attempt_is_a_stranger(
+    track: Track, monkeypatch: pytest.MonkeyPatch
+):
+    """Fees rise, what waits is replaced, fees fall, and a producer that never got the replacement mines the old one."""
+    kinds = {Fault.FEE_SPIKE, Fault.OLD_ATTEMPT}
+    monkeypatch.setattr(trouble, "RATES", {**trouble.RATES, Fault.OLD_ATTEMPT: 1.0})
+    look_up = Confirm._look_up
+
+    async def look_up_the_newest(self: Confirm, flight: InFlight, finalized: BlockStamp) -> bool:
+        return await look_up(self, replace(flight, attempts=(flight.latest,)), finalized)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Confirm, "_look_up", look_up_the_newest)
+        seed = first_caught(track, "was called a stranger's", kinds)
+    assert seed is not None
+    assert track.run(seed, kinds=frozenset(kinds), instances=1).problems == []
+
+
+def test_search_for_forgotten_transactions__switched_off__not_in_the_books(
+    track: Track, monkeypatch: pytest.MonkeyPatch
+):
+    """A restored database learns from the chain that a batch was executed, and not by which transaction of its own."""
+    kinds = {Fault.RESTORE}
+
+    async def never(self: Confirm, action: Action, at: BlockStamp) -> None: ...
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Confirm, "_trace", never)
+        seed = first_caught(track, "was executed and is no final attempt", kinds)
+    assert seed is not None
+    assert track.run(seed, kinds=frozenset(kinds), instances=1).problems == []

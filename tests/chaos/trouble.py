@@ -29,7 +29,15 @@ class Fault(StrEnum):
     # the chain, at each block
     REORG = "reorgs"
     FEE_SPIKE = "fee spikes"
+    OLD_ATTEMPT = "replaced attempts mined"
     REVERT = "blocks in which all reverts"
+    # other people
+    STRANGER = "nonces spent by strangers"
+    STRANGER_BATCH = "steps that a second database sent with our key"
+    APPROVAL_LATE = "approvals put off"
+    APPROVAL_EXPIRED = "approvals that expired"
+    VETO = "vetoes"
+    CANCEL = "orders to cancel"
     # the database, at each statement or transaction
     DISCONNECT = "database disconnects"
     COMMIT_UNANSWERED = "commits without an answer"
@@ -39,6 +47,7 @@ class Fault(StrEnum):
     FREEZE = "frozen processes"
     FREEZE_POINT = "frozen at a crash point"
     RESTART = "restarts"
+    RESTORE = "databases restored from a copy"
     KEY_ROTATION = "key rotations"
 
 
@@ -54,10 +63,17 @@ RATES: Mapping[Fault, float] = {
     Fault.ALREADY_KNOWN: 0.2,
     Fault.LOST: 0.2,
     Fault.DROPPED: 0.2,
-    Fault.REFUSED_BUT_KEPT: 0.1,
+    Fault.REFUSED_BUT_KEPT: 0.2,
     Fault.REORG: 0.15,
-    Fault.FEE_SPIKE: 0.1,
+    Fault.FEE_SPIKE: 0.7,
+    Fault.OLD_ATTEMPT: 0.9,
     Fault.REVERT: 0.03,
+    Fault.STRANGER: 0.04,
+    Fault.STRANGER_BATCH: 0.08,
+    Fault.APPROVAL_LATE: 0.7,
+    Fault.APPROVAL_EXPIRED: 0.0,  # it makes approvals short; whether one expires follows from the rest
+    Fault.VETO: 0.08,
+    Fault.CANCEL: 0.2,
     Fault.DISCONNECT: 0.005,
     Fault.COMMIT_UNANSWERED: 0.02,
     Fault.CRASH: 0.004,
@@ -65,9 +81,32 @@ RATES: Mapping[Fault, float] = {
     Fault.FREEZE: 0.002,
     Fault.FREEZE_POINT: 0.03,
     Fault.RESTART: 0.04,
+    Fault.RESTORE: 0.2,
     Fault.KEY_ROTATION: 0.04,
 }
 """How often each strikes where it could, in a run that has it."""
+SHARES: Mapping[Fault, float] = {
+    Fault.FEE_SPIKE: 0.7,
+    Fault.OLD_ATTEMPT: 0.95,
+    Fault.STRANGER: 0.25,
+    Fault.STRANGER_BATCH: 0.25,
+    Fault.APPROVAL_LATE: 0.7,
+    Fault.APPROVAL_EXPIRED: 0.4,
+    Fault.VETO: 0.25,
+    Fault.CANCEL: 0.35,
+    Fault.RESTORE: 0.3,
+}
+"""Which share of the runs has a kind, where that is not one half."""
+GATE = frozenset({Fault.APPROVAL_LATE, Fault.APPROVAL_EXPIRED})
+
+
+def draw_kinds(chance: random.Random) -> frozenset[Fault]:
+    """Nothing can prove that a transaction which nobody here knows will not land, so where such may exist nobody gives
+    a payment up before the chain refuses it."""
+    kinds = {kind for kind in Fault if chance.random() < SHARES.get(kind, 0.5)}
+    if kinds & {Fault.STRANGER_BATCH, Fault.RESTORE}:
+        kinds.discard(Fault.CANCEL)
+    return frozenset(kinds)
 
 
 class Trouble:
@@ -76,7 +115,7 @@ class Trouble:
     def __init__(self, chance: random.Random, kinds: frozenset[Fault] | None = None) -> None:
         """`kinds`: which faults the run has; drawn where None."""
         self.chance = chance
-        self.kinds = frozenset(kind for kind in Fault if chance.random() < 0.5) if kinds is None else kinds
+        self.kinds = draw_kinds(chance) if kinds is None else kinds
         self.vigour = chance.choice([0.3, 1, 1, 2])
         self.notices_lost = chance.choice([0.8, 0.95, 1])
         self.counts: Counter[Fault] = Counter()

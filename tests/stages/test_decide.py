@@ -444,6 +444,35 @@ async def test_step__lease_lost__commits_nothing(world: World):
     assert [row["block_number"] for row in await world.rows("SELECT block_number FROM cursors")] == [9]
 
 
+@pytest.mark.parametrize("place", ["_last_block", "_decide"])
+async def test_step__stood_still_while_another_instance_decided__lease_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str
+):
+    """What it had begun is for another window than what it reads when it goes on: that fits nothing."""
+    chain = world.chain
+    chain.deposit(0, ALICE, 1)
+    chain.fee(1, 40)
+    chain.deposit(12, BOB, 1)
+    chain.fee(22, 2)
+    chain.withdraw(23, ALICE, 1)
+    chain.final = 30
+    slow = world.stage(FEES)
+    go_on = getattr(slow, place)
+
+    async def stand_still(*args: object) -> object:
+        lease = await Leases(world.database).acquire("decide:test", "another", 60_000)
+        assert lease is not None
+        world.lease = lease
+        await world.run(world.stage(FEES))
+        return await go_on(*args)
+
+    await Leases(world.database).release(world.lease)
+    monkeypatch.setattr(slow, place, stand_still)
+    with pytest.raises(LeaseLost):
+        await slow.step()
+    assert len(await world.decisions()) == 3
+
+
 async def test_step__same_version_other_text__refused_with_the_mend(world: World):
     world.chain.final = 10
     await world.run(world.stage(FEES))

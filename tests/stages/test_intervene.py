@@ -285,6 +285,27 @@ async def test_cancel__stranger_spends_the_nonce__given_up_and_not_tried_again(w
     assert world.payer.paid() == {}
 
 
+async def test_cancel__stranger_executes_it_under_another_nonce__held_and_then_final(world: SendingWorld):
+    """The cancel lands, and proves only that its own nonce paid nothing."""
+    await world.work()
+    await world.advance()
+    assert (await world.states())[1:] == ["broadcast", "broadcast"]
+    await order(world, CANCEL, batch=1)
+    await world.work()
+    [(payload,)] = await world.rows("SELECT payload FROM actions WHERE ordinal = 2")
+    assert isinstance(payload, bytes)
+    world.payer.spend_nonce(payload)
+    await world.advance(8)
+    assert (await world.states())[1:] == ["final", "held"]
+    assert "another transaction executed it" in str((await world.reasons())[2])
+    assert await order_step(world, RELEASE, 2) is None
+    await world.advance(4)
+    assert await world.states() == ["final"] * 3
+    assert (await world.summary()).paid_total == 18
+    assert await world.rows("SELECT DISTINCT state FROM slots") == [("settled",)]
+    world.assert_paid_once(2)
+
+
 async def test_cancel__proposal_after_a_reorg_with_batches_in_flight__they_are_void_too(world: SendingWorld):
     await world.work()
     await world.advance()

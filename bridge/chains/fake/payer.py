@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bridge.chains.fake.chain import Emit, FakeChain
+from bridge.chains.fake.gate import APPROVE, VETO, Gate
 from bridge.domain.errors import ChainUnavailable
 from bridge.domain.events import Block, Log
 from bridge.domain.payouts import (
@@ -45,8 +46,9 @@ GAS_LIMIT = 100_000
 GAS_USED = 60_000
 NOTHING = b"{}"
 """The payload of a transaction that does nothing but spend its nonce."""
-PROPOSED, BATCH_EXECUTED, CREDITED, ROOT_ACTIVATED = (
-    hashlib.sha256(name).digest() for name in (b"Proposed", b"BatchExecuted", b"Credited", b"RootActivated")
+PROPOSED, BATCH_EXECUTED, CREDITED, APPROVED, VETOED, ROOT_ACTIVATED = (
+    hashlib.sha256(name).digest()
+    for name in (b"Proposed", b"BatchExecuted", b"Credited", b"Approved", b"Vetoed", b"RootActivated")
 )
 
 
@@ -91,6 +93,11 @@ class _Mined:
     transaction: FakeTransaction
     succeeded: bool
     fee_paid: int
+    timestamp: int  # of its block
+
+    @property
+    def payload(self) -> bytes:
+        return self.transaction.payload
 
 
 class FakePayer:
@@ -102,6 +109,7 @@ class FakePayer:
         self.faults = Faults()
         self.pool: dict[bytes, FakeTransaction] = {}
         self.base_fee = 10
+        self.gate = Gate()
         self._chain = chain
         self._distributor = distributor
         self._max_fee = max_fee
@@ -112,9 +120,12 @@ class FakePayer:
         """One more block of the chain: the logs of `others`, then the pool as far as nonces follow each other."""
         mined: list[_Mined] = []
         emits = list(others)
+        now = self._chain.head.timestamp + self._chain.seconds_per_block if timestamp is None else timestamp
         while (transaction := self._next_of_pool(mined)) is not None:
-            succeeded = not self.faults.reverts and self._executable(transaction, [*self._canonical(), *mined])
-            mined.append(_Mined(transaction, succeeded, GAS_USED * self.base_fee))
+            before = [*self._canonical(), *mined]
+            open_ = self._shut(transaction, before, now) is None
+            succeeded = not self.faults.reverts and open_ and self._executable(transaction, before)
+            mined.append(_Mined(transaction, succeeded, GAS_USED * self.base_fee, now))
             self._charge(transaction.account, mined[-1].fee_paid)
             if succeeded:
                 emits += self._emits(transaction)
@@ -140,6 +151,15 @@ class FakePayer:
         stranger = FakeTransaction(self.account, nonce, payload, Fees(10**9, 10**9))
         self.pool[stranger.tx_id] = stranger
 
+    def approve(self, distribution_id: bytes, content_hash: bytes) -> None:
+        """The approver sends its word; it is in the next block."""
+        call = {"call": APPROVE, "id": distribution_id.hex(), "content": content_hash.hex()}
+        self._send_as(self.gate.approver, call)
+
+    def veto(self, distribution_id: bytes) -> None:
+        """The guardian likewise."""
+        self._send_as(self.gate.guardian, {"call": VETO, "id": distribution_id.hex()})
+
     def paid(self) -> dict[tuple[bytes, int], int]:
         """How often each (distribution, batch) was executed on the canonical chain."""
         times: dict[tuple[bytes, int], int] = {}
@@ -162,7 +182,7 @@ class FakePayer:
             for batch in batches
         ]
         content_hash = hashlib.sha256(json.dumps([str(order.total), contents]).encode()).digest()
-        proposal = _proposal(distribution_id, content_hash, what)
+        proposal = _proposal(distribution_id, content_hash, what, order.total, len(batches))
         calls = [PlannedCall(0, ActionKind.PROPOSE, self._distributor, proposal)]
         for batch, content in zip(batches, contents, strict=True):
             execution = {"call": ActionKind.EXECUTE, "id": distribution_id.hex(), **content}
@@ -177,9 +197,10 @@ class FakePayer:
         distribution_id = _identity(self.claims, what)
         tree = [str(order.total), [[leaf.recipient.hex(), str(leaf.amount)] for leaf in leaves]]
         content_hash = hashlib.sha256(json.dumps(tree).encode()).digest()
+        proposal = _proposal(distribution_id, content_hash, what, order.total, batches=1)
         activation = {"call": ActionKind.EXECUTE, "id": distribution_id.hex(), "index": 0, "tree": tree}
         calls = (
-            PlannedCall(0, ActionKind.PROPOSE, self.claims, _proposal(distribution_id, content_hash, what)),
+            PlannedCall(0, ActionKind.PROPOSE, self.claims, proposal),
             PlannedCall(1, ActionKind.EXECUTE, self.claims, json.dumps(activation).encode()),
         )
         batches = pack_batches(order.payouts, len(order.payouts))
@@ -193,7 +214,10 @@ class FakePayer:
             return self.faults.refusal
         before = self._through(at)
         nonce = _nonces_after(before).get(self.account, 0)
-        if not self._executable(FakeTransaction(self.account, nonce, action.payload, Fees(0, 0)), before):
+        transaction = FakeTransaction(self.account, nonce, action.payload, Fees(0, 0))
+        if (shut := self._shut(transaction, before, self._chain.blocks[at.number].block.timestamp)) is not None:
+            return shut
+        if not self._executable(transaction, before):
             return Refusal("would revert", temporary=True)
         return Ready(GAS_LIMIT)
 
@@ -265,6 +289,17 @@ class FakePayer:
         return Settlement(any(log.topics[0] == BATCH_EXECUTED for log in own), credited)
 
     # ── inside ──
+    def _send_as(self, account: Address, call: dict[str, str]) -> None:
+        waiting = sum(one.account == account for one in self.pool.values())
+        nonce = _nonces_after(self._canonical()).get(account, 0) + waiting
+        sent = FakeTransaction(account, nonce, json.dumps(call).encode(), Fees(10**9, 10**9))
+        self.pool[sent.tx_id] = sent
+
+    def _shut(self, transaction: FakeTransaction, before: Iterable[_Mined], now: int) -> Refusal | None:
+        """Why the gate does not let it through in a block of second `now`."""
+        done = [one for one in before if one.succeeded]
+        return self.gate.refusal(transaction.account, json.loads(transaction.payload), done, now)
+
     def _take(self, transaction: FakeTransaction) -> Broadcast:
         if self.faults.lose_broadcasts:
             return Broadcast(BroadcastOutcome.UNKNOWN, "time-out")
@@ -324,6 +359,10 @@ class FakePayer:
                 if recipient in self.faults.credited
             ]
             facts.append(((BATCH_EXECUTED, distribution_id, index), b""))
+        elif call.get("call") in (APPROVE, VETO):
+            topic = APPROVED if call["call"] == APPROVE else VETOED
+            sender = transaction.account.rjust(32, b"\0")
+            facts = [((topic, bytes.fromhex(call["id"]), sender), bytes.fromhex(call.get("content", "")))]
         return [Emit(contract, topics, data, transaction.tx_id) for topics, data in facts]
 
     def _charge(self, account: Address, fee: int) -> None:
@@ -352,8 +391,15 @@ def _identity(contract: Address, what: Sequence[object]) -> bytes:
     return hashlib.sha256(json.dumps([contract.hex(), *what]).encode()).digest()
 
 
-def _proposal(distribution_id: bytes, content_hash: bytes, what: Sequence[object]) -> bytes:
-    call = {"call": ActionKind.PROPOSE, "id": distribution_id.hex(), "content": content_hash.hex(), "what": what}
+def _proposal(distribution_id: bytes, content_hash: bytes, what: Sequence[object], total: int, batches: int) -> bytes:
+    call = {
+        "call": ActionKind.PROPOSE,
+        "id": distribution_id.hex(),
+        "content": content_hash.hex(),
+        "what": what,
+        "total": str(total),
+        "batches": batches,
+    }
     return json.dumps(call).encode()
 
 
