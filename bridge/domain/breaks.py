@@ -73,7 +73,7 @@ class Difference:
     evidence: Evidence
     asset: AssetId | None = None
     amount: int | None = None  # chain minus books
-    lasting: bool = False  # a fact that no entry can undo: opened once, and not again after a person resolved it
+    lasting: bool = False  # a fact that no entry can undo: not opened again after a person resolved it
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ OPEN_BREAKS = """
            AS found (kind, chain, level, check_subject, subject, asset, amount, evidence, block_number, block_hash,
                      lasting)
      WHERE NOT (lasting AND EXISTS (
-               SELECT FROM breaks b WHERE b.state = 'resolved' AND (b.kind, b.chain, b.subject) =
-                                          (found.kind, found.chain, found.subject)))
+               SELECT FROM breaks b WHERE b.state = 'resolved' AND b.cleared_by IS NULL
+                                      AND (b.kind, b.chain, b.subject) = (found.kind, found.chain, found.subject)))
     ON CONFLICT (kind, chain, subject, COALESCE(asset, '')) WHERE state <> 'resolved' DO UPDATE
        SET last_seen = excluded.last_seen, amount = excluded.amount, evidence = known.evidence || excluded.evidence,
            level = excluded.level, check_subject = excluded.check_subject
@@ -48,7 +48,7 @@ OPEN_BREAKS = """
 
 CLEAR = """
     UPDATE breaks b
-       SET state = 'resolved', resolved_at = clock_timestamp(),
+       SET state = 'resolved', resolved_at = clock_timestamp(), cleared_by = k.check_id,
            resolution = concat_ws('; ', b.resolution, 'cleared by check ' || k.check_id)
       FROM checks k
      WHERE k.reconciliation_id = $1 AND k.outcome <> 'skipped'

@@ -87,7 +87,7 @@ def test_guard_on_chain__switched_off__paid_twice(track: Track, monkeypatch: pyt
     async def deny(self: Payer, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
         return self._process.trouble.strikes(Fault.NULL_RECEIPT)
 
-    async def never(self: Payer, distribution_id: bytes, batch_index: int, at: BlockStamp) -> bool:
+    async def never(self: Payer, action: Action, at: BlockStamp) -> bool:
         return False
 
     monkeypatch.setattr(Payer, "disowned", deny)

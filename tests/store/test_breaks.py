@@ -59,6 +59,23 @@ async def test_finish__cleared_and_found_anew__a_new_row(books: Database):
     assert new.break_id > old.break_id
 
 
+async def test_finish__lasting__found_again_after_a_check_cleared_it_and_not_after_a_person_resolved_it(
+    books: Database,
+):
+    """A nonce is nobody's, then for a moment it is thought to be ours, then it is a stranger's after all."""
+    nonce = Difference(BreakKind.UNEXPECTED_OUT, "operator nonce 0", {"nonce": 0}, lasting=True)
+    lasting = Check(Level.NONCE, "operator", AT, differences=(nonce,))
+    assert len((await finish(books, lasting)).breaks) == 1
+    assert (await finish(books, Check(Level.NONCE, "operator", AT))).cleared == 1
+    [again] = (await finish(books, lasting)).breaks
+    async with books.begin() as tx:
+        await tx.connection.execute(
+            "UPDATE breaks SET state = 'resolved', resolved_at = now(), resolution = 'known' WHERE break_id = $1",
+            again.break_id,
+        )
+    assert (await finish(books, lasting)).breaks == ()
+
+
 async def test_finish__twice__refused(books: Database):
     async with books.begin() as tx:
         reconciliation_id = await tx.breaks.start()
