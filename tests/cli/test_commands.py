@@ -110,9 +110,9 @@ def test_simulate__kept__said_its_verdict_first(kept: Kept):
 def test_status__after_a_simulation__tells_heads_rules_and_counts(kept: Kept):
     text = kept.answer("status")
     assert re.search(r"^anvil +\d+ +0 ", text, re.MULTILINE)
-    for rule in ("fee_window", "reserve_buffer"):
-        assert re.search(rf"^{rule} +1 +1 +0 +[\d,.]+ (USDX|DAIX)", text, re.MULTILINE)
-    assert re.search(r"^distributions +2 final$", text, re.MULTILINE)
+    for rule in ("fee_window", "points_window", "reserve_buffer"):
+        assert re.search(rf"^{rule} +1 +1 +0 +[\d,.]+ (USDX|PTSX|DAIX)", text, re.MULTILINE)
+    assert re.search(r"^distributions +3 final$", text, re.MULTILINE)
     assert re.search(r"^reconciled +", text, re.MULTILINE)
 
 
@@ -121,7 +121,7 @@ def test_status__as_json__amounts_are_exact(kept: Kept):
     paid = {each["rule"]: each["total"] for each in kept.facts["distributions"]}
     assert {rule["rule"]: rule["allocated"] for rule in status["rules"]} == paid
     assert int(paid["reserve_buffer"]) > 2**53
-    assert status["distributions"] == {"final": 2}
+    assert status["distributions"] == {"final": 3}
     assert status["dead_letters"] == []
 
 
@@ -184,9 +184,11 @@ async def _add_twin(url: str, decision: str) -> str:
     connection = await asyncpg.connect(url.replace("/bridge?", "/twins?"))
     await connection.execute(
         """
-        INSERT INTO decisions SELECT (copied.row).* FROM (
+        INSERT INTO decisions OVERRIDING SYSTEM VALUE SELECT (copied.row).* FROM (
             SELECT jsonb_populate_record(
-                       d, jsonb_build_object('decision_id', $2::TEXT, 'window_start', window_start + 1)
+                       d, jsonb_build_object(
+                           'decision_id', $2::TEXT, 'window_start', window_start + 1, 'decision_number', 0
+                       )
                    ) AS row
               FROM decisions d WHERE decision_id = $1
         ) copied
@@ -277,6 +279,6 @@ def test_sandbox__ended__exit_code_0_and_no_process_left(tmp_path: Path, end: si
     assert (process.returncode, complaints) == (0, "")
     assert not alive(facts)
     assert {"rpc_url", "chain_id", "database_url", "contracts", "tokens", "participants"} <= facts.keys()
-    assert {"vault", "distributor"} <= facts["contracts"].keys()
-    assert {token["decimals"] for token in facts["tokens"].values()} == {6, 18}
+    assert {"vault", "distributor", "claims"} <= facts["contracts"].keys()
+    assert {token["decimals"] for token in facts["tokens"].values()} == {6, 8, 18}
     assert len(facts["participants"]) == 12

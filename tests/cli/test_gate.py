@@ -8,11 +8,13 @@ import re
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from eth_hash.auto import keccak
 
+from bridge.domain.payouts import Leg
 from bridge.domain.units import format_address
 from bridge.simulation.simulate import Scene
 from bridge.store.payouts import Summary
@@ -34,15 +36,16 @@ class Gate:
     async def set_up(self) -> None:
         """On chain, and in the configuration that the daemon compares with it."""
         deployment = self.scene.sandbox.deployment
-        distributor, vault = deployment.distributor, deployment.stage.vault
+        gates, vault = (deployment.distributor, deployment.claims), deployment.stage.vault
         guardian = (keccak(b"GUARDIAN_ROLE"), format_address(deployment.approver.address))
         calls = [
             *(
-                (distributor, "setAutoLimit", (format_address(token.contract.address), 0))
+                (gate, "setAutoLimit", (format_address(token.contract.address), 0))
                 for token in deployment.stage.tokens
+                for gate in gates
             ),
-            (distributor, "setDelay", (DELAY_S,)),
-            (distributor, "grantRole", guardian),
+            *((gate, "setDelay", (DELAY_S,)) for gate in gates),
+            *((gate, "grantRole", guardian) for gate in gates),
             (vault, "grantRole", guardian),
         ]
         for contract, function, arguments in calls:
@@ -50,7 +53,7 @@ class Gate:
                 await self.scene.sandbox.anvil.call("eth_sendRawTransaction", "0x" + raw.hex())
         self._edit(r"^delay_s = \d+", f"delay_s = {DELAY_S}")
         self._edit(r"^guardians = \[", f'guardians = ["{guardian[1]}", ')
-        self._edit(r"auto_per_epoch = \S+ }", "auto_per_epoch = 0 }")
+        self._edit(r"auto_per_epoch = \S+(,| })", r"auto_per_epoch = 0\1")
 
     def _edit(self, old: str, new: str) -> None:
         path = self.scene.sandbox.config_path
@@ -80,6 +83,11 @@ class Gate:
                     reason,
                 )
             ]
+
+    async def unapproved(self, leg: Leg, *others: str) -> list[str]:
+        """Distributions of the leg that wait for an approval, without `others`."""
+        waiting = [one for one, _ in await self.steps("waits for approval of 0x") if one not in others]
+        return [one for one in waiting if (await self.summary(one)).leg == leg]
 
     async def summary(self, distribution: str) -> Summary:
         async with self.scene.database.snapshot() as transaction:
@@ -111,22 +119,21 @@ async def gated(tmp_path: Path) -> AsyncIterator[Gate]:
 
 async def test_gate__above_the_auto_limit__waits_is_approved_and_paid_or_vetoed_and_held(tmp_path: Path):
     async with gated(tmp_path) as gate:
-        await until(lambda: gate.steps("waits for approval of 0x"), "waiting", within_s=2 * PATIENCE_S)
-        first = (await gate.steps("waits for approval of 0x"))[0][0]
-        await _printed(gate, await gate.summary(first))
-        await _refused(gate, first)
-        run = await gate.sign("approve", first)
-        assert (run.returncode, run.stderr) == (0, "")
-        assert "the daemon goes on by itself" in run.stdout
+        approved = {}
+        for leg in Leg:
+            await until(partial(gate.unapproved, leg), "waiting", within_s=2 * PATIENCE_S)
+            approved[leg] = (await gate.unapproved(leg))[0]
+            await _printed(gate, await gate.summary(approved[leg]))
+            run = await gate.sign("approve", approved[leg])
+            assert (run.returncode, run.stderr) == (0, "")
+            assert "the daemon goes on by itself" in run.stdout
+        await _refused(gate, approved[Leg.PUSH])
 
         async def paid() -> bool:
-            return (await gate.summary(first)).state == "final"
+            return all([(await gate.summary(one)).state == "final" for one in approved.values()])
 
         await until(paid, "paid", within_s=2 * PATIENCE_S)
-
-        async def another() -> list[str]:
-            return [one for one, _ in await gate.steps("waits for approval of 0x") if one != first]
-
+        another = partial(gate.unapproved, Leg.PUSH, *approved.values())
         await until(another, "waiting", within_s=2 * PATIENCE_S)
         second = (await another())[0]
         run = await gate.sign("veto", second)
@@ -138,23 +145,24 @@ async def test_gate__above_the_auto_limit__waits_is_approved_and_paid_or_vetoed_
 
 
 async def _printed(gate: Gate, summary: Summary) -> None:
-    distributor, distribution_id = gate.scene.sandbox.deployment.distributor, summary.distribution_id
+    deployment, distribution_id = gate.scene.sandbox.deployment, summary.distribution_id
+    contract = deployment.claims if summary.leg == Leg.CLAIM else deployment.distributor
     proposal = await gate.scene.sandbox.anvil.call(
         "eth_call",
         {
-            "to": format_address(distributor.address),
-            "data": "0x" + distributor.call("proposal", distribution_id).hex(),
+            "to": format_address(contract.address),
+            "data": "0x" + contract.call("proposal", distribution_id).hex(),
         },
         "latest",
     )
     content_hash = proposal[2:66]
-    data = "0x" + distributor.call("approve", distribution_id, bytes.fromhex(content_hash)).hex()
+    data = "0x" + contract.call("approve", distribution_id, bytes.fromhex(content_hash)).hex()
     said = (await gate.bridge("approve", distribution_id.hex()[:12], "--print")).stdout
-    for line in (f"content  0x{content_hash}", f"to       {format_address(distributor.address)}", f"data     {data}"):
+    for line in (f"content  0x{content_hash}", f"to       {format_address(contract.address)}", f"data     {data}"):
         assert line in said
     assert f"({summary.total} atoms) to {summary.recipients} recipients" in said
     safe = json.loads((await gate.bridge("approve", distribution_id.hex()[:12], "--print", "--json")).stdout)
-    assert safe["transactions"] == [{"to": format_address(distributor.address), "value": "0", "data": data}]
+    assert safe["transactions"] == [{"to": format_address(contract.address), "value": "0", "data": data}]
     assert safe["chainId"] == "31337"
 
 
