@@ -84,6 +84,9 @@ LIES: Mapping[str, tuple[Lie, ...]] = {
 }
 """By what is asked (see `_subject`)."""
 
+OFTEN = 10
+"""Some questions are rare, and may all come while the liar rests."""
+
 Answer = dict[str, Any]
 
 
@@ -93,6 +96,7 @@ class Liar(Proxy):
     def __init__(self, node: str = "") -> None:
         super().__init__(node)
         self.told: Counter[Lie] = Counter()
+        self.asked: Counter[str] = Counter()  # subjects, while it lied
         self._random: Random | None = None
         self._of_phase: Lie | None = None
         self._phases: Counter[Lie] = Counter()
@@ -135,6 +139,14 @@ class Liar(Proxy):
     def untold(self) -> set[Lie]:
         return set(Lie) - set(self.told)
 
+    def silent(self) -> set[str]:
+        """What it was asked often enough, and never lied about."""
+        return {
+            subject
+            for subject, lies in LIES.items()
+            if self.asked[subject] >= OFTEN and not any(self.told[lie] for lie in lies)
+        }
+
     # ── answers ──
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -151,6 +163,7 @@ class Liar(Proxy):
         subject, random = _subject(call), self._random
         if random is None:
             return await self._honest(call)
+        self.asked[subject] += 1
         lies = self._least_told(subject)
         unheard_logs = [lie for lie in self._least_told("eth_getLogs") if not self.told[lie]]
         if subject == "eth_getLogs" and unheard_logs:
