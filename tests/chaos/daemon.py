@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import RetryableError
+from bridge.domain.payouts import Distribution, Payout
 from bridge.domain.rules import Token
 from bridge.domain.units import Address
 from bridge.ports import Lease, Stage
@@ -27,6 +29,7 @@ from bridge.stages.ingest import Ingest
 from bridge.stages.notify import Notify
 from bridge.stages.pay import Pay
 from bridge.stages.post import Post
+from bridge.stages.publish import Publish
 from bridge.stages.reconcile import Books, Reconcile
 from bridge.store import leases
 from bridge.store.database import Database
@@ -36,7 +39,7 @@ from tests.chaos.network import POOL, Network
 from tests.chaos.nodes import Payer, Reader
 from tests.chaos.process import Process
 from tests.chaos.wire import Wire
-from tests.stages.books import CHAIN, DISTRIBUTOR, TOKEN, USDX, VAULT, WATCHED
+from tests.stages.books import CHAIN, CLAIMS, DISTRIBUTOR, TOKEN, USDX, VAULT, WATCHED
 
 LEASE_MS = 4_000
 POLL_MS = 1_500
@@ -127,6 +130,30 @@ class Shared:
     connection: asyncpg.Connection[Any]
     notify: Callable[[], None]
     told: list[Confirmation] = field(default_factory=list)
+    claims_above: int | None = None  # recipients; larger sets are claimed
+    published: set[bytes] = field(default_factory=set)  # distributions; on a disk that outlives every process
+
+
+class Shelf:
+    """Implements ports.ClaimFiles on the disk of a run. Each tree must be the one that was planned."""
+
+    def __init__(self, published: set[bytes], payer: Payer) -> None:
+        self._published = published
+        self._payer = payer
+
+    def publish(self, distribution: Distribution, leaves: Sequence[Payout]) -> None:
+        planned, _ = self._payer.plan_claims(distribution.order, leaves)
+        assert planned.content_hash == distribution.content_hash, "another tree than was planned"
+        self._published.add(distribution.distribution_id)
+
+    def is_published(self, distribution_id: bytes) -> bool:
+        return distribution_id in self._published
+
+    def find(self, distribution_id: bytes) -> Path | None:
+        raise NotImplementedError
+
+    def claim(self, distribution_id: bytes, account: str) -> Mapping[str, object]:
+        raise NotImplementedError
 
 
 class Daemon:
@@ -140,7 +167,7 @@ class Daemon:
         self._clock = VirtualClock(shared.loop)
         self.reader = Reader(shared.network, process)
         self.payer = Payer(shared.network, process, account)
-        self.watched = replace(WATCHED, operator=account)
+        self.watched = replace(WATCHED, operator=account, claims=shared.network.claims)
         self._supervisors = [self._supervisor(CHAIN), self._supervisor("all")]
 
     @property
@@ -174,7 +201,7 @@ class Daemon:
         return self._reconcile(None)
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
-        contracts = {"vault": VAULT, "distributor": DISTRIBUTOR, "pool": POOL}
+        contracts = {"vault": VAULT, "distributor": DISTRIBUTOR, "claims": CLAIMS, "pool": POOL}
         rules = decide.bind_rules([PLAN], chain=self.reader, contracts=contracts, tokens={"USDX": Token(USDX, TOKEN)})
         filters = (*decide.log_filters(rules), *post.log_filters(self.reader, self.watched))
         builders: dict[str, Callable[[Lease], Stage]] = {
@@ -185,6 +212,7 @@ class Daemon:
             "post": lambda lease: Post(
                 database=self.database, chain=self.reader, watched=self.watched, start_block=0, lease=lease
             ),
+            "publish": self._publish,
         }
         chain, every = self._supervisors
         jobs = [chain.run(name, build) for name, build in builders.items()]
@@ -197,8 +225,13 @@ class Daemon:
             payer=self.payer,
             lease=lease,
             batch_recipients=2,
+            claims_above={} if self._shared.claims_above is None else {USDX: self._shared.claims_above},
             bump_after_blocks=2,
         )
+
+    def _publish(self, lease: Lease) -> Stage:
+        files = Shelf(self._shared.published, self.payer)
+        return Publish(database=self.database, chain=CHAIN, files=files, lease=lease)
 
     def _confirm(self, lease: Lease) -> Stage:
         return Confirm(database=self.database, chain=self.reader, payer=self.payer, lease=lease)

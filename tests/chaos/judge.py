@@ -50,6 +50,7 @@ OWED = """
                 WHERE d.decision_id = l.decision_id AND p.recipient = l.recipient AND a.state = 'void')
      GROUP BY recipient
 """
+ENTITLED = "SELECT account, cumulative FROM entitlements"
 BATCHES = "SELECT distribution_id, ordinal - 1 AS index FROM actions WHERE kind = 'execute' AND state <> 'void'"
 GIVEN_UP_BY_NOBODY = """
     SELECT a.action_id, a.reason FROM actions a JOIN actions proposal USING (distribution_id)
@@ -139,6 +140,9 @@ async def judge(
                 problems.append(f"window {one['window_start']}: decided on {one['surplus']}, the fees were {fees}")
         owed = {Address(one["recipient"]): one["amount"] for one in await sql.fetch(OWED)}
         batches = Counter((one["distribution_id"], one["index"]) for one in await sql.fetch(BATCHES))
+        entitled = {Address(one["account"]): one["cumulative"] for one in await sql.fetch(ENTITLED)}
+        if entitled != network.claimable():
+            problems.append(f"the newest tree gives {network.claimable()}, the rows say {entitled}")
         row = await sql.fetchrow(LOOSE)
         assert row is not None
         problems += [f"{count} {name}" for name, count in row.items() if count]

@@ -13,6 +13,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 TURNS_MAX = 50_000
 
@@ -54,6 +55,17 @@ class SeededLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """At once, and alone: what a thread does would come at a moment that no seed decides."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001  # whoever waits is told
+            future.set_exception(error)
+        return future
 
     async def turn(self, label: str, may: Callable[[], bool] = lambda: True) -> None:
         """Wait until it is our turn; `may` says whether we can have one yet."""

@@ -15,15 +15,17 @@ from typing import Any
 
 from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.chains.fake.gate import APPROVE, VETO
-from bridge.chains.fake.payer import NOTHING, FakePayer, FakeTransaction
+from bridge.chains.fake.payer import NOTHING, FakePayer, FakeTransaction, _trees
 from bridge.domain.events import Log, Value
-from bridge.domain.payouts import Action, ActionKind
+from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.units import Address
 from bridge.ports import Broadcast, BroadcastOutcome, Settlement
 from bridge.stages.post import TRANSFER
 from tests.stages.books import (
+    ACTIVATED,
     BATCH_EXECUTED,
     CHAIN,
+    CLAIMS,
     CREDITED,
     DISTRIBUTOR,
     ETH,
@@ -33,7 +35,9 @@ from tests.stages.books import (
     USDX,
     Declaration,
     Emitted,
+    activation,
     batch,
+    claim,
     fee,
 )
 
@@ -89,7 +93,7 @@ class Network(FakePayer):
         return cls(FakeChain(CHAIN, finality_depth=FINALITY_DEPTH, state=coins), OPERATOR)
 
     def received(self) -> Counter[Address]:
-        """What the distributor paid out or credited on the canonical chain, by recipient, whatever it was for."""
+        """What was paid out, credited or made claimable on the canonical chain, by recipient, whatever it was for."""
         transfer, credit = Declaration(TRANSFER), Declaration(CREDITED)
         received: Counter[Address] = Counter()
         for log in (log for entry in self.chain.blocks for log in entry.logs):
@@ -98,7 +102,22 @@ class Network(FakePayer):
             elif log.topics[0] == credit.topic0:
                 fields = credit.decode(log)
                 received[_address(fields["to"])] += _int(fields["amount"])
-        return received
+        return received + Counter(self.claimable())
+
+    @property
+    def trees(self) -> int:
+        """Activated on the canonical chain."""
+        return len(_trees(self._canonical()))
+
+    def claim(self, account: Address, chance: random.Random) -> list[Emitted]:
+        """What `account` claims of what it has not had yet; nothing where there is none."""
+        key = ("claimed", account)
+        had = self.chain.state.get(key, 0)
+        left = self.claimable().get(account, 0) - had
+        if left <= 0:
+            return []
+        self.chain.state[key] = had + left
+        return claim(account, left, to=chance.choice([account, POOL]))
 
     def fees_in(self, start: int, end: int) -> int:
         """Fees of canonical blocks with start ≤ timestamp < end."""
@@ -206,6 +225,8 @@ class Network(FakePayer):
         call = json.loads(transaction.payload)
         if call.get("call") != ActionKind.EXECUTE:
             return super()._emits(transaction)
+        if "tree" in call:
+            return self.pay_in(activation(int(call["tree"][0]), bytes.fromhex(call["id"])), transaction.tx_id)
         payouts = {Address(bytes.fromhex(to)): int(amount) for to, amount in call["payouts"]}
         credited = {to: amount for to, amount in payouts.items() if to in self.faults.credited}
         paid = {to: amount for to, amount in payouts.items() if to not in credited}
@@ -214,6 +235,9 @@ class Network(FakePayer):
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         if action.kind is ActionKind.PROPOSE:
             return super().settlement(action, logs)
+        if action.leg is Leg.CLAIM:
+            topics = (Declaration(ACTIVATED).topic0, action.distribution_id)
+            return Settlement(any((log.address, log.topics[:2]) == (CLAIMS, topics) for log in logs), frozenset())
         executed, credited = Declaration(BATCH_EXECUTED), Declaration(CREDITED)
         key = (action.distribution_id, action.batch_index)
         found, kept = False, set()
@@ -248,6 +272,10 @@ class Traffic:
             amount = staked if declaration == WITHDRAWN else self._chance.randint(1, 10**9)
             state["staked", who] = staked + (-amount if declaration == WITHDRAWN else amount)
             events += self._network.pay_in([(POOL, declaration, {"account": who, "amount": amount})], self._next())
+        if self._network.claims is not None and self._chance.random() < 0.3:
+            events += self._network.pay_in(
+                self._network.claim(self._chance.choice(self._people), self._chance), self._next()
+            )
         return events
 
     def _next(self) -> bytes:

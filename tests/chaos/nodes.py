@@ -82,6 +82,7 @@ class Payer(Network):
         self._mined = network._mined
         self._taken = network._taken
         self.gate = network.gate
+        self.claims = network.claims
 
     @property
     def base_fee(self) -> int:

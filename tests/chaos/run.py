@@ -27,6 +27,7 @@ from tests.chaos.network import ACCOUNTS, CHAIN_SECONDS, FINALITY_DEPTH, Network
 from tests.chaos.people import People
 from tests.chaos.process import Died, Process
 from tests.chaos.trouble import GATE, Fault, Trouble
+from tests.stages.books import CLAIMS
 
 BLOCK_S = 2.0
 TROUBLED_BLOCKS = 32
@@ -71,6 +72,7 @@ class Outcome:
     counts: dict[Fault, int] = field(default_factory=dict)
     blocks: int = 0
     batches: int = 0
+    trees: int = 0
     bumps: int = 0
     instances: int = 0
     trace: list[str] = field(default_factory=list)
@@ -135,6 +137,7 @@ class Track:
         outcome.blocks = world.network.chain.head.number
         outcome.batches = len(world.network.paid())
         outcome.bumps = world.network.bumps
+        outcome.trees = world.network.trees
 
 
 async def _connect(loop: SeededLoop, url: str) -> asyncpg.Connection[Any]:
@@ -161,6 +164,8 @@ class World:
         self._chance = trouble.chance
         self._loop = loop
         self._shared = Shared(loop, self.network, connection, self._notify)
+        self._shared.claims_above = trouble.chance.choice([None, 1, 2])
+        self.network.claims = None if self._shared.claims_above is None else CLAIMS
         self._account = ACCOUNTS[0]
         self._traffic = Traffic(self.network, trouble.chance)
         self._running: dict[int, tuple[Daemon, asyncio.Event]] = {}

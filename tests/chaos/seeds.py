@@ -116,6 +116,7 @@ def _report(outcomes: list[Outcome], seconds: float) -> int:
         f"{len(outcomes)} seeds in {seconds:.0f} s: {blocks} blocks, {batches} batches paid, "
         f"{sum(counts[kind] for kind in CRASHES)} crashes, {counts[Fault.REORG]} reorgs, "
         f"{sum(outcome.bumps for outcome in outcomes)} fee bumps, "
+        f"{sum(outcome.trees for outcome in outcomes)} trees activated, "
         f"{sum(outcome.instances > 1 for outcome in outcomes)} seeds with two instances"
     )
     print(", ".join(f"{counts[kind]} {kind}" for kind in Fault))

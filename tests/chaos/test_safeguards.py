@@ -13,6 +13,7 @@ from bridge.domain.units import BlockStamp
 from bridge.ports import Lease
 from bridge.stages.confirm import Confirm
 from bridge.stages.decide import Decide
+from bridge.store import payouts
 from bridge.store.database import Database, Transaction
 from tests.chaos import trouble
 from tests.chaos.daemon import here
@@ -131,3 +132,16 @@ def test_search_for_forgotten_transactions__switched_off__not_in_the_books(
         seed = first_caught(track, "was executed and is no final attempt", kinds)
     assert seed is not None
     assert track.run(seed, kinds=frozenset(kinds), instances=1).problems == []
+
+
+def test_order_of_trees__switched_off__the_next_one_forgets_what_the_one_before_gave(
+    track: Track, monkeypatch: pytest.MonkeyPatch
+):
+    """Each tree of a token builds on the one before. Planned too early, it can never be activated."""
+    waits, never = "v.state NOT IN ('final', 'void')", "FALSE"
+    assert waits in payouts.NEXT_ORDER
+    with monkeypatch.context() as patch:
+        patch.setattr(payouts, "NEXT_ORDER", payouts.NEXT_ORDER.replace(waits, never))
+        seed = first_caught(track, "not settled", set())
+    assert seed is not None
+    assert track.run(seed, kinds=frozenset(), instances=1).problems == []

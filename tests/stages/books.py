@@ -226,9 +226,8 @@ def batch(
     return [*logs, (DISTRIBUTOR, BATCH_EXECUTED, fields)]
 
 
-def activation(amounts: Mapping[Address, int], distribution: bytes = DISTRIBUTION) -> list[Emitted]:
+def activation(total: int, distribution: bytes = DISTRIBUTION) -> list[Emitted]:
     """The logs of a tree that may be claimed from now on."""
-    total = sum(amounts.values())
     fields: Mapping[str, Value] = {
         "id": distribution,
         "token": TOKEN,

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.chains.fake.gate import APPROVE, VETO, Gate
@@ -169,6 +170,12 @@ class FakePayer:
                 key = (bytes.fromhex(call["id"]), int(call["index"]))
                 times[key] = times.get(key, 0) + 1
         return times
+
+    def claimable(self) -> dict[Address, int]:
+        """What the newest activated tree gives each account."""
+        trees = _trees(self._canonical())
+        leaves = trees[-1][1] if trees else []
+        return {Address(bytes.fromhex(account)): int(amount) for account, amount in leaves}
 
     # ── ports.Payer ──
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
@@ -335,7 +342,11 @@ class FakePayer:
             return bytes.fromhex(call["id"]) not in proposals
         if call.get("call") == ActionKind.EXECUTE:
             distribution_id = bytes.fromhex(call["id"])
-            return distribution_id in proposals and (distribution_id, int(call["index"])) not in executed
+            if distribution_id not in proposals or (distribution_id, int(call["index"])) in executed:
+                return False
+            # A tree gives what the trees before it gave, and its own total.
+            given = sum(int(tree[0]) for tree in _trees(before))
+            return "tree" not in call or _given(call["tree"]) == given + int(call["tree"][0])
         return True
 
     def _emits(self, transaction: FakeTransaction) -> list[Emit]:
@@ -409,6 +420,16 @@ def _succeeded(mined: Iterable[_Mined]) -> list[FakeTransaction]:
 
 def _nonces_after(mined: Iterable[_Mined]) -> dict[Address, int]:
     return {one.transaction.account: one.transaction.nonce + 1 for one in mined}
+
+
+def _trees(mined: Iterable[_Mined]) -> list[Any]:
+    """Those that were activated, oldest first: (total, leaves)."""
+    calls = (json.loads(one.payload) for one in _succeeded(mined))
+    return [call["tree"] for call in calls if "tree" in call]
+
+
+def _given(tree: Any) -> int:
+    return sum(int(amount) for _, amount in tree[1])
 
 
 def _state(mined: Iterable[_Mined]) -> tuple[dict[bytes, bytes], set[tuple[bytes, int]]]:
