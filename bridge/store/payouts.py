@@ -214,6 +214,7 @@ INSERT_ATTEMPT = """
     INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, purpose, gas_limit, max_fee, priority_fee, signed_head)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
+COUNT_ATTEMPTS = "SELECT count(*) FROM attempts WHERE slot_id = $1"
 MARK_SENT = "UPDATE attempts SET sent_at = now() WHERE attempt_id = $1 AND sent_at IS NULL"
 CLEAR_INCLUSION = """
     UPDATE attempts t
@@ -556,6 +557,9 @@ class Payouts:
     async def apply(self, flight: InFlight, transition: Transition) -> bool:
         # The action's row is locked before anything else is written: the loser of a race has written nothing.
         if await self._connection.fetchval(LOCK_ACTION, flight.action.action_id) != flight.action.state:
+            return False
+        # Nor where an attempt was saved since: nobody looked it up, and after a restore it may be in a block already.
+        if await self._connection.fetchval(COUNT_ATTEMPTS, flight.slot.slot_id) != len(flight.attempts):
             return False
         await self._connection.execute(CLEAR_INCLUSION, flight.slot.slot_id)
         if transition.attempt is not None and transition.inclusion is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
 from bridge.domain.payouts import Inclusion
 from bridge.domain.units import BlockStamp
 from bridge.store.database import Database
-from tests.stages.sending import SendingWorld, recipients
+from tests.stages.sending import CHAIN, FINALITY_DISTANCE, SendingWorld, recipients
 
 FINAL = ["final", "final", "final"]
 
@@ -238,6 +240,37 @@ async def test_confirm__guard_says_executed_and_no_event_says_so__not_final(worl
     await world.advance(8)
     assert await world.states() == FINAL
     world.assert_paid_once(2)
+
+
+async def test_confirm__attempt_saved_while_the_others_were_looked_up__is_looked_up_before_any_verdict(
+    world: SendingWorld, monkeypatch: pytest.MonkeyPatch
+):
+    """A restored database signs again what it had forgotten: the same bytes, which are in a final block already."""
+    async with world.database.snapshot() as transaction:
+        [flight] = await transaction.payouts.in_flight(CHAIN)
+    slot, first = flight.slot, flight.latest
+    bump = await world.payer.sign(flight.action, slot, first)
+    assert bump is not None
+    await world.payer.broadcast(bump.raw)
+    await world.mine(FINALITY_DISTANCE + 2)
+    disowned = world.payer.disowned
+
+    async def meanwhile(tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
+        answer = await disowned(tx_ids, at)
+        async with world.database.begin(world.lease) as transaction:
+            assert await transaction.payouts.save_attempt(flight, bump, world.head)
+        monkeypatch.undo()
+        return answer
+
+    monkeypatch.setattr(world.payer, "disowned", meanwhile)
+    async with world.database.snapshot() as transaction:
+        [flight] = await transaction.payouts.in_flight(CHAIN)
+    confirm = world.stages[1]
+    assert not await confirm.step()
+    assert (await world.states())[0] == "broadcast"
+    await world.work()
+    assert ("broadcast", "quarantined") not in await arrows(world, 0)
+    assert (await world.states())[0] == "final"
 
 
 async def test_confirm__stranger_spends_the_nonce_and_guard_says_executed_without_event__stays_quarantined(
