@@ -25,7 +25,7 @@ from bridge.stages.reconcile import Reconcile
 from bridge.store.database import Database
 from tests.chaos.daemon import WINDOW_S
 from tests.chaos.network import Network, Sent
-from tests.chaos.trouble import Fault
+from tests.chaos.trouble import GATE, Fault
 from tests.stages.books import OPERATOR
 
 WAITING = """
@@ -165,7 +165,8 @@ async def judge(
         ]
         problems += _arrows([tuple(one) for one in await sql.fetch(ARROWS)])
     problems += _payments(network, owed, batches)
-    if network.own_reverts() and not any(counts.get(kind) for kind in MAKE_REVERT):
+    approval_taken_away = counts.get(Fault.REORG) and any(counts.get(kind) for kind in GATE)
+    if network.own_reverts() and not approval_taken_away and not any(counts.get(kind) for kind in MAKE_REVERT):
         problems.append(f"{network.own_reverts()} of our transactions reverted: something was sent that had no use")
     problems += _told(told)
     result = await reconciler.run(full=True)
