@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge.store.database import Transaction
 
-_TABLES = """
+TABLES = """
     SELECT c.relname FROM pg_class c
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
        AND c.relname NOT IN ('state_arrows', 'schema_migrations')
@@ -19,7 +19,7 @@ COPY = f"""
         CREATE UNLOGGED TABLE IF NOT EXISTS copy.its_sequences (name TEXT, last BIGINT, used BOOLEAN);
         DELETE FROM copy.its_sequences;
         INSERT INTO copy.its_sequences {_SEQUENCES} WHERE schemaname = 'public';
-        FOR one IN {_TABLES} LOOP
+        FOR one IN {TABLES} LOOP
             EXECUTE format('CREATE UNLOGGED TABLE IF NOT EXISTS copy.%1$I (LIKE public.%1$I)', one);
             EXECUTE format('DELETE FROM copy.%I', one);
             EXECUTE format('INSERT INTO copy.%1$I SELECT * FROM public.%1$I', one);
@@ -33,7 +33,7 @@ RESTORE = f"""
         one TEXT;
     BEGIN
         SET LOCAL session_replication_role = replica;
-        FOR one IN {_TABLES} LOOP
+        FOR one IN {TABLES} LOOP
             EXECUTE format('DELETE FROM public.%I', one);
             IF to_regclass(format('copy.%I', one)) IS NOT NULL THEN
                 EXECUTE format('INSERT INTO public.%1$I OVERRIDING SYSTEM VALUE SELECT * FROM copy.%1$I', one);

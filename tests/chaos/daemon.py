@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import RetryableError
-from bridge.domain.payouts import Distribution, Payout
 from bridge.domain.rules import Token
 from bridge.domain.units import Address
 from bridge.ports import Lease, Stage
@@ -40,6 +38,7 @@ from tests.chaos.nodes import Payer, Reader
 from tests.chaos.process import Process
 from tests.chaos.wire import Wire
 from tests.stages.books import CHAIN, CLAIMS, DISTRIBUTOR, TOKEN, USDX, VAULT, WATCHED
+from tests.stages.shelf import Shelf, Trees
 
 LEASE_MS = 4_000
 POLL_MS = 1_500
@@ -131,29 +130,7 @@ class Shared:
     notify: Callable[[], None]
     told: list[Confirmation] = field(default_factory=list)
     claims_above: int | None = None  # recipients; larger sets are claimed
-    published: set[bytes] = field(default_factory=set)  # distributions; on a disk that outlives every process
-
-
-class Shelf:
-    """Implements ports.ClaimFiles on the disk of a run. Each tree must be the one that was planned."""
-
-    def __init__(self, published: set[bytes], payer: Payer) -> None:
-        self._published = published
-        self._payer = payer
-
-    def publish(self, distribution: Distribution, leaves: Sequence[Payout]) -> None:
-        planned, _ = self._payer.plan_claims(distribution.order, leaves)
-        assert planned.content_hash == distribution.content_hash, "another tree than was planned"
-        self._published.add(distribution.distribution_id)
-
-    def is_published(self, distribution_id: bytes) -> bool:
-        return distribution_id in self._published
-
-    def find(self, distribution_id: bytes) -> Path | None:
-        raise NotImplementedError
-
-    def claim(self, distribution_id: bytes, account: str) -> Mapping[str, object]:
-        raise NotImplementedError
+    trees: Trees = field(default_factory=dict)  # on a disk that outlives every process
 
 
 class Daemon:
@@ -230,7 +207,7 @@ class Daemon:
         )
 
     def _publish(self, lease: Lease) -> Stage:
-        files = Shelf(self._shared.published, self.payer)
+        files = Shelf(self.payer, self._shared.trees)
         return Publish(database=self.database, chain=CHAIN, files=files, lease=lease)
 
     def _confirm(self, lease: Lease) -> Stage:

@@ -19,7 +19,7 @@ import asyncpg
 from bridge.chains.fake.gate import Gate
 from bridge.runtime import crashpoints
 from bridge.store.database import _prepare_connection
-from tests.chaos.backup import make_copy, set_back
+from tests.chaos.backup import TABLES, make_copy, set_back
 from tests.chaos.daemon import Daemon, Reaching, Shared
 from tests.chaos.judge import books_are_open, judge, unsettled
 from tests.chaos.loop import Restless, SeededLoop
@@ -41,18 +41,15 @@ START_DELAY_MAX_S = 2
 STOPPING_S = 0.2
 USUAL_FEE = 10
 DEAR_BLOCKS = (4, 10)
-EMPTY = """
+EMPTY = f"""
     -- The ledger refuses to be emptied; a session in this role runs no triggers.
     DO $$
     DECLARE
         one TEXT;
     BEGIN
         SET LOCAL session_replication_role = replica;
-        FOR one IN SELECT format('%I', c.relname) FROM pg_class c
-                    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
-                      AND c.relname NOT IN ('state_arrows', 'schema_migrations')
-        LOOP
-            EXECUTE 'DELETE FROM ' || one;
+        FOR one IN {TABLES} LOOP
+            EXECUTE format('DELETE FROM %I', one);
         END LOOP;
         FOR one IN SELECT format('%I', c.relname) FROM pg_class c
                     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S'

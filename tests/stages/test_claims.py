@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import pytest
 
 from bridge.domain.errors import HoldError, RefusedError
 from bridge.domain.interventions import InterventionKind
-from bridge.domain.payouts import Distribution, Leg, Payout
+from bridge.domain.payouts import Leg
 from bridge.domain.units import Address
 from bridge.runtime.crashpoints import CrashPoint
 from bridge.stages import publish
@@ -18,34 +15,10 @@ from bridge.stages.publish import Publish
 from bridge.store.database import Database
 from bridge.store.payouts import AWAITS_PROOFS
 from tests.stages.sending import CHAIN, CLAIMS, TOKEN, SendingWorld, recipients
+from tests.stages.shelf import Shelf
 
 ABOVE = 2
 ALICE, BOB, CAROL, DAVE = recipients(4)
-
-
-class Shelf:
-    """Published trees in memory; as the files do, it refuses a tree that was not planned."""
-
-    def __init__(self, world: SendingWorld) -> None:
-        self._world = world
-        self.trees: dict[bytes, tuple[Payout, ...]] = {}
-        self.written = 0
-
-    def publish(self, distribution: Distribution, leaves: Sequence[Payout]) -> None:
-        planned, _ = self._world.payer.plan_claims(distribution.order, leaves)
-        if planned.content_hash != distribution.content_hash:
-            raise HoldError("another tree")
-        self.trees[distribution.distribution_id] = tuple(leaves)
-        self.written += 1
-
-    def is_published(self, distribution_id: bytes) -> bool:
-        return distribution_id in self.trees
-
-    def find(self, distribution_id: bytes) -> Path | None:
-        raise NotImplementedError
-
-    def claim(self, distribution_id: bytes, account: str) -> dict[str, object]:
-        raise NotImplementedError
 
 
 class ClaimWorld(SendingWorld):
@@ -56,7 +29,7 @@ class ClaimWorld(SendingWorld):
         """Stages as after a restart, with the same disk."""
         self.payer.claims = CLAIMS
         self.start(claims_above=above)
-        self.shelf = getattr(self, "shelf", None) or Shelf(self)
+        self.shelf = getattr(self, "shelf", None) or Shelf(self.payer, {})
         self.publisher = Publish(database=self.database, chain=CHAIN, files=self.shelf, lease=self.lease)
 
     async def publish(self) -> None:
