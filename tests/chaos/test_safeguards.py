@@ -107,10 +107,13 @@ def test_look_up_of_old_hashes__switched_off__our_own_attempt_is_a_stranger(
     """Fees rise, what waits is replaced, fees fall, and a producer that never got the replacement mines the old one."""
     kinds = {Fault.FEE_SPIKE, Fault.OLD_ATTEMPT}
     monkeypatch.setattr(trouble, "RATES", {**trouble.RATES, Fault.OLD_ATTEMPT: 1.0})
-    look_up = Confirm._look_up
 
     async def look_up_the_newest(self: Confirm, flight: InFlight, finalized: BlockStamp) -> bool:
-        return await look_up(self, replace(flight, attempts=(flight.latest,)), finalized)
+        newest = flight.latest
+        found = await self._payer.inclusions(newest.signed.tx_id)
+        spent = not found and await self._spent_by_unknown(replace(flight, attempts=(newest,)), finalized)
+        receipts = {newest.attempt_id: found} if found else {}
+        return bool(found or spent) and await self._commit(flight, receipts, finalized, spent_by_unknown=spent)
 
     with monkeypatch.context() as patch:
         patch.setattr(Confirm, "_look_up", look_up_the_newest)
