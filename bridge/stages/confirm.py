@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from bridge.domain.confirmations import Observation, Transition, next_transition
 from bridge.domain.interventions import Intervention, InterventionKind, objection
-from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight, Purpose
+from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight, Leg, Purpose
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import ChainReader, Database, Lease, Payer, Transaction
@@ -33,6 +33,7 @@ NO_EVENT = (
     "its final transaction succeeded, but ingest has no event of it: check that the contract watched is the one called"
 )
 WITHOUT_PROPOSAL = "its proposal was given up"
+WITHOUT_ACTIVATION = "its activation was given up"
 EXECUTED_ELSEWHERE = (
     "its cancel landed, but the chain says that another transaction executed it; release it to book that"
 )
@@ -293,6 +294,9 @@ async def _given_up(transaction: Transaction, action: Action, order: Interventio
 
 
 async def _void_batches(transaction: Transaction, action: Action) -> None:
-    """Batches of a proposal that will never be are given up with it, or their amounts would stay promised for ever."""
+    """Batches of a proposal that will never be are given up with it, or their amounts would stay promised for ever. So
+    is the proposal of a tree that will never be activated, while it waits: nobody would publish its proofs."""
     if action.kind is ActionKind.PROPOSE:
         await transaction.payouts.void_planned(action.distribution_id, WITHOUT_PROPOSAL)
+    elif action.leg is Leg.CLAIM:
+        await transaction.payouts.void_planned(action.distribution_id, WITHOUT_ACTIVATION)

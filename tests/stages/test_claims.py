@@ -220,3 +220,17 @@ async def test_claims__rows_were_changed_before_publishing__held(world: ClaimWor
     with pytest.raises(HoldError, match="another tree"):
         await world.publish()
     assert world.payer.pool == {}
+
+
+async def test_claims__activation_alone_is_given_up__so_is_its_waiting_proposal(world: ClaimWorld):
+    await world.decide([5, 6, 7], window=0)
+    await world.decide([1, 2, 3], window=1)
+    await world.advance()
+    identity = (await world.summary(0)).distribution_id.hex()
+    for kind in (InterventionKind.HOLD, InterventionKind.CANCEL):
+        await intervene(world.database, kind, identity, 0, reason="wrong", by="test")
+    await world.advance()
+    await world.settle(12)
+    assert await world.states(0) == ["void", "void"]
+    assert (await world.summary(1)).state == "final"
+    assert list((await world.entitled()).values()) == [1, 2, 3]
