@@ -436,8 +436,8 @@ class PayoutStore(Protocol):
     async def steps(self, low: bytes, high: bytes) -> list[Action]:
         """Actions of distributions whose id is in low … high, both included, in order."""
 
-    async def proposal_void(self, distribution_id: bytes) -> bool:
-        """Whether the distribution's proposal was given up: no batch of it can be executed."""
+    async def given_up(self, distribution_id: bytes, ordinal: int) -> bool:
+        """Whether that step of the distribution was given up. Without its proposal (0) no batch can be executed."""
 
     async def void_planned(self, distribution_id: bytes, reason: str) -> None:
         """Give up what is still planned of a distribution whose proposal was given up."""

@@ -286,16 +286,23 @@ async def _given_up(transaction: Transaction, action: Action, order: Interventio
     """By whom and why: by this order, with its proposal, or by a cancel that the payment (which then failed) outran."""
     if order is not None and order.kind is InterventionKind.CANCEL:
         return order.told("given up")
-    if action.kind is ActionKind.EXECUTE and await transaction.payouts.proposal_void(action.distribution_id):
+    if action.kind is ActionKind.EXECUTE and await transaction.payouts.given_up(action.distribution_id, 0):
         return WITHOUT_PROPOSAL
+    if _proposes_tree(action) and await transaction.payouts.given_up(action.distribution_id, 1):
+        return WITHOUT_ACTIVATION
     if order is not None:
         return None
     return await transaction.interventions.cancelled(action.action_id)
 
 
+def _proposes_tree(action: Action) -> bool:
+    return action.kind is ActionKind.PROPOSE and action.leg is Leg.CLAIM
+
+
 async def _void_batches(transaction: Transaction, action: Action) -> None:
     """Batches of a proposal that will never be are given up with it, or their amounts would stay promised for ever. So
-    is the proposal of a tree that will never be activated, while it waits: nobody would publish its proofs."""
+    is the proposal of a tree that will never be activated, while it waits: nobody would publish its proofs. (One that
+    is held is given up when it is released.)"""
     if action.kind is ActionKind.PROPOSE:
         await transaction.payouts.void_planned(action.distribution_id, WITHOUT_PROPOSAL)
     elif action.leg is Leg.CLAIM:

@@ -240,7 +240,7 @@ HOLD_PLANNED = """
      WHERE distribution_id = $1 AND state = 'planned'
     RETURNING action_id
 """
-PROPOSAL_VOID = "SELECT EXISTS (SELECT FROM actions WHERE distribution_id = $1 AND ordinal = 0 AND state = 'void')"
+GIVEN_UP = "SELECT EXISTS (SELECT FROM actions WHERE (distribution_id, ordinal, state) = ($1, $2, 'void'))"
 VOID_HELD = "UPDATE actions SET state = 'void', reason = $2, updated_at = now() WHERE action_id = ANY($1)"
 NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
 
@@ -594,8 +594,8 @@ class Payouts:
         """Actions of distributions whose id is in low … high, both included, in order."""
         return [_action(row) for row in await self._connection.fetch(STEPS_OF, low, high)]
 
-    async def proposal_void(self, distribution_id: bytes) -> bool:
-        void: bool = await self._connection.fetchval(PROPOSAL_VOID, distribution_id)
+    async def given_up(self, distribution_id: bytes, ordinal: int) -> bool:
+        void: bool = await self._connection.fetchval(GIVEN_UP, distribution_id, ordinal)
         return void
 
     async def void_planned(self, distribution_id: bytes, reason: str) -> None:

@@ -172,7 +172,7 @@ class SendingWorld:
                    SELECT 'unexpected_out', $1, 'nonce', $2, $2 || ' nonce ' || n, 'explained', '{}', 0, ''
                      FROM senders, generate_series(first_nonce, $3) AS n
                    ON CONFLICT DO NOTHING""",
-                *(CHAIN, gas_code(OPERATOR), self.chain.state["sequence", OPERATOR]),
+                *(CHAIN, gas_code(OPERATOR), self.chain.state.get(("sequence", OPERATOR), 0)),
             )
 
     async def forget_payouts(self) -> None:

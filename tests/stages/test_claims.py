@@ -234,3 +234,19 @@ async def test_claims__activation_alone_is_given_up__so_is_its_waiting_proposal(
     assert await world.states(0) == ["void", "void"]
     assert (await world.summary(1)).state == "final"
     assert list((await world.entitled()).values()) == [1, 2, 3]
+
+
+async def test_claims__proposal_held_while_its_activation_is_given_up__given_up_when_released(world: ClaimWorld):
+    await world.decide([5, 6, 7], window=0)
+    await world.advance()
+    proposal, activation = [str(step) for (step,) in await world.rows("SELECT action_id FROM actions ORDER BY ordinal")]
+    for kind, step in (
+        (InterventionKind.HOLD, proposal),
+        (InterventionKind.HOLD, activation),
+        (InterventionKind.CANCEL, activation),
+        (InterventionKind.RELEASE, proposal),
+    ):
+        await intervene(world.database, kind, step, None, reason="wrong", by="test")
+        await world.settle(2)
+    await world.settle(12)
+    assert await world.states(0) == ["void", "void"]
