@@ -19,6 +19,7 @@ from bridge.runtime.rulefile import parse_rule
 from bridge.stages.decide import BoundRule, Decide, bind_rules, log_filters, source_logs
 from bridge.store.database import Database, Transaction
 from bridge.store.leases import Leases
+from tests.stages.decoders import OneByOne
 
 VAULT, POOL, BOOK, TOKEN = (Address(bytes([n]) * 20) for n in (0xAA, 0xBB, 0xCC, 0xDD))
 ALICE, BOB = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0))
@@ -66,7 +67,7 @@ split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
 
 
 @dataclasses.dataclass
-class Decoder:
+class Decoder(OneByOne):
     """Declarations become topics by sha256, fields travel as JSON: no chain's encoding is needed here."""
 
     name: str
