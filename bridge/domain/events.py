@@ -43,6 +43,15 @@ class LogColumns:
     data: bytes  # all data fields, one after the other
     data_ends: bytes  # n × 8: where each data field ends in `data`
 
+    def number(self, row: int) -> int:
+        """The number of the block of a log; rows count from the end where negative."""
+        row %= self.count
+        return int.from_bytes(self.block_numbers[8 * row : 8 * row + 8])
+
+    def log_index(self, row: int) -> int:
+        row %= self.count
+        return int.from_bytes(self.log_indexes[4 * row : 4 * row + 4])
+
     def digest(self) -> bytes:
         """sha256 over the count and every column, so over the logs in order: equal digests mean equal logs."""
         sha = hashlib.sha256(self.count.to_bytes(8))
