@@ -15,6 +15,7 @@ from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
+from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.decisions import Decision, Stored
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
@@ -115,6 +116,22 @@ class ChainReader(Protocol):
 
     async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
         """The single uint256 that the view function `name()` returns at the end of block `at`."""
+
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[Argument],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
+        """What the view function `name(type,…)` returns at the end of block `at`: one number for each type in `returns`
+        (see domain.calls).
+
+        None where the contract does not answer so: it reverts, is not there, or returns something else. Raises
+        ValueError for arguments that the signature does not take.
+        """
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         """How many transactions `account` had sent by the end of block `at` (the nonce)."""

@@ -181,6 +181,17 @@ class Chain:
     async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
         raise NotImplementedError
 
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[int | bytes],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
+        raise NotImplementedError
+
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         return self._at(at)[1]
 
