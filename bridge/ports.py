@@ -38,6 +38,7 @@ from bridge.domain.payouts import (
     Signed,
     Slot,
 )
+from bridge.domain.prices import FeedAnswer, MarketAnswer
 from bridge.domain.reports import Facts
 from bridge.domain.rules import Rule, RuleStart, Window
 from bridge.domain.states import ActionState
@@ -138,6 +139,22 @@ class ChainReader(Protocol):
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Headers by number, as the node has them now. Used to audit what is stored."""
+
+
+class PriceFeeds(Protocol):
+    """The price feeds of one chain, pinned to a block. Implementation: chains.evm.aggregator."""
+
+    async def rounds(self, feed: Address, at: Block, since: int | None) -> FeedAnswer:
+        """What `feed` holds at the end of block `at`: its newest round, and with `since`, seconds, the rounds back to
+        the one that was in force then, as far as they answer and at most prices.ROUNDS_MAX."""
+
+
+class Market(Protocol):
+    """A price that is asked for off the chain. Implementation: prices.http."""
+
+    async def quote(self, at: Block) -> MarketAnswer:
+        """The price at the time of block `at`, as near to it as the source can say. Raises SourceUnavailable where it
+        does not answer, which may change; what is no price is an answer with a problem."""
 
 
 # ── Chains: sending ─────────────────────────────────────────────────────────────────────────────────────────────────
