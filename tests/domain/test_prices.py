@@ -248,6 +248,13 @@ def test_combine__any_two_prices__within_the_limit_or_held(left: int, right: int
     assert deviation_bps(left, right) == deviation_bps(right, left)
 
 
+def test_combine__an_atom_above_the_limit__held():
+    on_it, above = Reading(10**30 + 10**28, {}), Reading(10**30 + 10**28 + 1, {})
+    assert combine(BOTH, on_it, Reading(10**30, {})).problem is None
+    assert combine(BOTH, Reading(10**30, {}), on_it).problem is None
+    assert "101 bps apart" in str(combine(BOTH, above, Reading(10**30, {})).problem)
+
+
 def test_combine__second_in_doubt__held_with_the_evidence_of_both():
     first, second = Reading(5, {"round": "7"}), Reading(0, {"market": "exchange"}, "HTTP 404")
     reading = combine(BOTH, first, second)

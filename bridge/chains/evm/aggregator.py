@@ -32,10 +32,10 @@ class Aggregators:
         decimals = await self._chain.read_call(feed, "decimals()", (), stamp, returns=("uint8",))
         newest = await self._round(feed, None, stamp)
         rounds = [newest] if newest is not None else []
-        while since is not None and rounds and rounds[-1].updated_at > since and len(rounds) < ROUNDS_MAX:
+        while since is not None and rounds and rounds[-1].updated_at > since:
             older = await self._before(feed, rounds[-1].round_id, stamp, ROUNDS_MAX - len(rounds))
             if not older:
-                break
+                break  # it does not answer, or there are too many
             for each in older:
                 rounds.append(each)
                 if each.updated_at <= since:
