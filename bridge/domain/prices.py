@@ -194,7 +194,7 @@ def combine(source: PriceInput, first: Reading, second: Reading | None) -> Readi
         return Reading(0, parts, f"second source: {second.problem}")
     assert source.deviation_bps is not None
     apart = deviation_bps(first.value, second.value)
-    parts |= {"price": str(first.value), "second_price": str(second.value), "deviation_bps": str(apart)}
+    parts |= {"first_price": str(first.value), "second_price": str(second.value), "deviation_bps": str(apart)}
     if apart > source.deviation_bps:
         problem = f"the two sources are {apart} bps apart, {source.deviation_bps} are allowed"
         return Reading(0, parts, problem)

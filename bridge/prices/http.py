@@ -56,12 +56,12 @@ class HttpMarket:
             status, body = await self._fetch_patiently(url)
             parts |= {"status": str(status), "body_sha256": hashlib.sha256(body).hexdigest()}
             document = _parse(status, body)
-            parts["value"] = _numeral_at(document, section.value, "value")
-            answer = _number(parts["value"], section.decimals, "value")
+            parts["numeral"] = _numeral_at(document, section.value, "value")
+            answer = _number(parts["numeral"], section.decimals, "value")
             quoted_at = None
             if section.time is not None:
-                parts["time"] = _numeral_at(document, section.time, "time")
-                quoted_at = _seconds(parts["time"], section.time_format)
+                parts["moment"] = _numeral_at(document, section.time, "time")
+                quoted_at = _seconds(parts["moment"], section.time_format)
         except _NoPrice as error:
             return MarketAnswer(None, section.decimals, None, parts, f"market {self.name}: {error}")
         return MarketAnswer(answer, section.decimals, quoted_at, parts)

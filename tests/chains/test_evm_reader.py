@@ -13,8 +13,9 @@ from bridge.domain.events import Block
 from bridge.domain.prices import PriceFrom, PriceInput
 from bridge.domain.readings import Reading
 from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.runtime.clock import SystemClock
 from bridge.simulation.anvil import CHAIN_ID
-from bridge.stages.prices import read_price
+from bridge.stages.prices import PriceSources, read_price
 from tests.chains.world import ACCOUNT, AnvilWorld
 
 # Returns its own first storage slot, whatever is called: `mem[0] = sload(0); return mem[0:32]`.
@@ -92,14 +93,8 @@ class Feed:
 
     async def read(self, at: Block, *, average_s: int = 0) -> Reading:
         first = replace(self.price.first, average_s=average_s)
-        return await read_price(
-            replace(self.price, first=first),
-            contracts={"eth_usd": self.address},
-            feeds=Aggregators(self.world.reader),
-            markets={},
-            at=at,
-            now=at.timestamp,
-        )
+        sources = PriceSources(Aggregators(self.world.reader), {}, SystemClock())
+        return await read_price(replace(self.price, first=first), sources, {"eth_usd": self.address}, at)
 
 
 async def test_aggregator__pinned_to_its_block__as_it_was_then(anvil_world: AnvilWorld):

@@ -117,8 +117,8 @@ async def test_quote__evidence__what_was_asked_and_answered(exchange: Exchange):
         "url": f"{exchange.url}/v1?at=1700000000",
         "status": "200",
         "body_sha256": hashlib.sha256(body.encode()).hexdigest(),
-        "value": "1.50",
-        "time": "1700000000",
+        "numeral": "1.50",
+        "moment": "1700000000",
     }
 
 

@@ -13,7 +13,8 @@ from bridge.domain.prices import PHASE_BITS, ROUNDS_MAX, MarketAnswer, PriceFrom
 from bridge.domain.readings import Reading
 from bridge.domain.units import Address
 from bridge.ports import Market
-from bridge.stages.prices import read_price
+from bridge.runtime.clock import SystemClock
+from bridge.stages.prices import PriceSources, read_price
 
 FEED = Address(b"\xfe" * 20)
 PHASE = 2 << PHASE_BITS
@@ -21,6 +22,16 @@ SPOT = PriceFrom(feed="eth_usd", max_age_s=3600)
 MEAN = replace(SPOT, average_s=1800)
 ETH = PriceInput("WETH", "USDX", 18, 6, SPOT)
 CHECKED = replace(ETH, second=PriceFrom(http="exchange", max_age_s=600), deviation_bps=100)
+
+
+class Now(SystemClock):
+    """A clock that stands still."""
+
+    def __init__(self, now: int) -> None:
+        self._now = now
+
+    def now(self) -> int:
+        return self._now
 
 
 @dataclass
@@ -40,15 +51,9 @@ class Feed:
         self.chain.answer(FEED, "latestRoundData()", words=words)
         self.chain.answer(FEED, "getRoundData(uint80)", PHASE + self.count, words=words)
 
-    async def read(self, source: PriceInput, at: Block, *, now: int = 0, **markets: Market) -> Reading:
-        return await read_price(
-            source,
-            contracts={"eth_usd": FEED},
-            feeds=Aggregators(self.reader),
-            markets=markets,
-            at=at,
-            now=now or at.timestamp,
-        )
+    async def read(self, source: PriceInput, at: Block, *, now: int | None = None, **markets: Market) -> Reading:
+        sources = PriceSources(Aggregators(self.reader), markets, Now(at.timestamp if now is None else now))
+        return await read_price(source, sources, {"eth_usd": FEED}, at)
 
 
 @dataclass
