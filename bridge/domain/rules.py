@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bridge.domain.calls import parse_signature
 from bridge.domain.events import Value
 from bridge.domain.expressions import (
     BOOL,
@@ -30,7 +31,6 @@ from bridge.domain.units import BPS, Address, AssetId
 from bridge.domain.windows import Blocks, Each, Every, Trigger
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
-_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\(([a-z0-9]+(,[a-z0-9]+)*)?\))?\Z")
 _DECLARATION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(([^()]*)\)\s*\Z")
 _FIELD = re.compile(r"\s*([a-z]+[0-9]*)(?:\s+(indexed))?(?:\s+([A-Za-z_]\w*))?\s*\Z")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
@@ -614,11 +614,11 @@ def _check_account(scope: _Scope, trail: tuple[str, ...], event: str, by: str) -
 
 
 def _check_read(trail: tuple[str, ...], source: Read) -> None:
-    place = (*trail, "read", "function")
-    if not _FUNCTION.match(source.function):
-        mend = "write it as `total()` or `convertToAssets(uint256)`"
-        raise RuleMistake(place, "not the signature of a function", mend=mend)
-    types = argument_types(source.function)
+    try:
+        _, types = parse_signature(source.function)
+    except ValueError as error:
+        mend = "write it as total() or convertToAssets(uint256)"
+        raise RuleMistake((*trail, "read", "function"), str(error), mend=mend) from None
     if len(types) != len(source.arguments):
         problem = f"{source.function} takes {len(types)} arguments, {len(source.arguments)} are given"
         raise RuleMistake((*trail, "read"), problem, mend="give them in `arguments: [...]`")
@@ -629,11 +629,6 @@ def _check_read(trail: tuple[str, ...], source: Read) -> None:
         )
         if not fits:
             raise RuleMistake((*trail, "read", "arguments", str(index)), f"this is no {abi}")
-
-
-def argument_types(function: str) -> tuple[str, ...]:
-    inside = function.partition("(")[2].rstrip(")")
-    return tuple(inside.split(",")) if inside else ()
 
 
 def _of_event(scope: _Scope, trail: tuple[str, ...], text: str) -> tuple[str, Expression]:

@@ -23,7 +23,7 @@ from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, LeaseLo
 from bridge.domain.events import Block, Event, Log
 from bridge.domain.measurements import Facts, measure
 from bridge.domain.readings import Reading
-from bridge.domain.rules import Balance, Balances, Plan, Read, RuleStart, TimeWeighted
+from bridge.domain.rules import Balance, Balances, Binding, Plan, Read, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, Lease, Transaction
@@ -237,12 +237,19 @@ class Decide:
                 case Balance(contract, token):
                     asset = binding.asset if token is None else binding.tokens[token].asset
                     reads[name] = Reading(await self._chain.balance(binding.contracts[contract], asset, at), {})
-                case Read(contract, function, _, ()):
-                    plain = function.removesuffix("()")
-                    reads[name] = Reading(await self._chain.read_uint(binding.contracts[contract], plain, at), {})
+                case Read():
+                    reads[name] = await self._read(binding, source, at)
                 case _:
                     pass
         return reads
+
+    async def _read(self, binding: Binding, source: Read, at: BlockStamp) -> Reading:
+        """A contract that does not answer holds the decision; the next window asks again."""
+        arguments = [one if isinstance(one, int) else binding.address(one) for one in source.arguments]
+        answer = await self._chain.read_call(binding.contracts[source.contract], source.function, arguments, at)
+        if answer is None:
+            return Reading(0, {}, f"{source.contract} does not answer {source.function} at block {at.number}")
+        return Reading(answer[0], {})
 
     async def _commit(self, due: Due, progress: _Progress, decision: Decision | None) -> None:
         chain, name = self._chain.name, due.rule.name

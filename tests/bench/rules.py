@@ -19,7 +19,8 @@ import cel
 import celpy
 import rule_engine
 
-from bridge.domain.expressions import Kind, compile_expression
+from bridge.domain.expressions import Kind, Type, compile_expression
+from bridge.domain.quantities import BPS_UNIT, amount_of
 from bridge.domain.splits import Leg, capped, in_legs, pro_rata
 from bridge.domain.units import Address
 
@@ -134,10 +135,10 @@ def expressions(arguments: argparse.Namespace) -> None:
 
 
 def our_expression(text: str) -> Callable[[], object]:
-    kinds = {"fees": Kind.AMOUNT, "refunds": Kind.AMOUNT, "share": Kind.NUMBER, "floor": Kind.AMOUNT}
-    compiled = compile_expression(text, {**kinds, "BPS": Kind.NUMBER}, wants=(Kind.AMOUNT,))
-    values = {**VALUES, "BPS": 10_000}
-    return lambda: compiled.evaluate(values)
+    amount = Type(Kind.NUMBER, amount_of("USDX"))
+    types = {"fees": amount, "refunds": amount, "share": Type(Kind.NUMBER, BPS_UNIT), "floor": amount}
+    compiled = compile_expression(text, types, wants=amount)
+    return lambda: compiled.evaluate(VALUES)
 
 
 def rate_of(once: Callable[[], object], times: int) -> float:
