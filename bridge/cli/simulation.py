@@ -86,10 +86,10 @@ def run_simulation(  # noqa: PLR0917  # typer makes options of them
         check_writable("--json", json, json.parent)
     if out is not None:
         check_writable("--out", out, out)
+    _simulation("scenes").find_scene(rule)
     if keep:
         raise typer.Exit(_keep_in_background(sys.argv[1:]))
     seed = _seed(seed)
-    _simulation("scenes").find_scene(rule)
     directory = Path(tempfile.mkdtemp(prefix=f"bridge-simulation-{seed}-"))
     order = _simulation("simulate").Order(directory, out or directory / "report", seed, epochs, reorgs, rule=rule)
     run(_simulate(order, json, hold))

@@ -17,11 +17,8 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from bridge.domain.units import Address, format_address
 from bridge.simulation.sandbox import Sandbox
-from bridge.simulation.scenario import window_ends
-from bridge.simulation.traffic import SIGNS, WORTH_PER_SENDER, Token
-
-Found = Mapping[str, Mapping[tuple[int, int], int]]
-"""Surplus in atoms by rule and window (start, end)."""
+from bridge.simulation.scenes.scene import SceneRule
+from bridge.simulation.traffic import SIGNS, WORTH_PER_SENDER, Token, TrafficBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +129,20 @@ def _expected_balances(sandbox: Sandbox, token: Token, payouts: Sequence[Paid]) 
     return expected
 
 
-def audit_surplus(sandbox: Sandbox, found: Found, since: int, until: int) -> list[str]:
-    """Compare the surplus that rules found with what follows from the traffic, where a scene can tell; and see that no
-    window that ends within (since, until] was left out."""
-    history, wrong = sandbox.miner.history, list[str]()
-    for rule in sandbox.deployment.scene.rules:
-        windows = found.get(rule.name, {})
-        decided = {end for _, end in windows}
-        ends = window_ends(history, rule.each, sandbox.settings.epoch_s, since, until)
-        wrong += [f"{rule.name} has no decision for the window until {end}" for end in ends if end not in decided]
-        if rule.surplus is None:
-            continue
-        for (start, end), surplus in sorted(windows.items()):
-            expected = rule.surplus(history, start, end)
-            if expected != surplus:
-                wrong.append(
-                    f"{rule.name} found {surplus} atoms in the window from {start} to {end}, "
-                    f"{expected} follow from what was done in it"
-                )
+def audit_surplus(
+    rule: SceneRule, history: Sequence[TrafficBlock], found: Mapping[tuple[int, int], int], ends: Sequence[int]
+) -> list[str]:
+    """Compare the surplus that the rule found, atoms by window (start, end), with what follows from the traffic where
+    the scene can tell; and see that none of the windows that end at `ends` was left out."""
+    decided = {end for _, end in found}
+    wrong = [f"{rule.name} has no decision for the window until {end}" for end in ends if end not in decided]
+    if rule.surplus is None:
+        return wrong
+    for (start, end), surplus in sorted(found.items()):
+        expected = rule.surplus(history, start, end)
+        if expected != surplus:
+            wrong.append(
+                f"{rule.name} found {surplus} atoms in the window from {start} to {end}, "
+                f"{expected} follow from what was done in it"
+            )
     return wrong

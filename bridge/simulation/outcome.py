@@ -12,7 +12,7 @@ from typing import Any
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
 from bridge.domain.units import format_address, format_amount
-from bridge.simulation.audit import Found, Paid
+from bridge.simulation.audit import Paid
 from bridge.store.database import Transaction
 from bridge.store.payouts import Summary
 from bridge.store.status import Status
@@ -48,7 +48,7 @@ class Run:
     status: Status
     distributions: tuple[Summary, ...]
     payouts: tuple[Paid, ...]
-    surplus: Found
+    surplus: dict[str, dict[tuple[int, int], int]]  # atoms by rule and window (start, end)
     symbols: dict[str, tuple[str, int]]  # asset → symbol, decimals
     breaks: tuple[dict[str, Any], ...]
     latencies_ms: tuple[int, ...]  # ascending, one a distribution

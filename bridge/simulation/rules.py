@@ -40,15 +40,20 @@ def _shipped(rule: SceneRule) -> Path:
 
 
 def _adapted(rule: SceneRule, numbers: Numbers) -> str:
-    """The shipped rule's text with other values; each key stands there once, and its comment stays."""
+    """The shipped rule's text with other values; each key stands there once, and its comment and unit stay."""
     path = _shipped(rule)
     text = path.read_text(encoding="utf-8")
     values: Mapping[str, str] = rule.values(numbers)
-    if rule.each is None:
+    ends_with_events = re.search(r"^window: *\{ *each:", text, flags=re.MULTILINE) is not None
+    assert ends_with_events == (rule.each is not None), f"the windows of {path} are not what the scene is made for"
+    if not ends_with_events:
         values = {"window": f"{{every: {numbers.epoch_s} s}}", **values}
     for key, value in values.items():
-        text, count = re.subn(rf"^( *{key}: *)[^#\n]*?( *(?:#.*)?)$", rf"\g<1>{value}\g<2>", text, flags=re.MULTILINE)
+        line = rf"^( *{key}: *)[^#\n]*?( amount<\w+>)?( *(?:#.*)?)$"
+        text, count = re.subn(line, rf"\g<1>{value}\g<2>\g<3>", text, flags=re.MULTILINE)
         assert count == 1, f"{path} has {key} {count} times"
+    if "asset" in values:
+        text = text.replace("amount<USDX>", f"amount<{values['asset']}>")
     return f"# The rule that ships as {path.relative_to(REPOSITORY)}, with this sandbox's numbers.\n{text}"
 
 

@@ -31,6 +31,7 @@ from bridge.simulation.deploy import ACTIVATION_DELAY_S
 from bridge.simulation.outcome import Outcome, Run
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import window_ends
+from bridge.simulation.scenes.scene import Scene, SceneRule
 from bridge.stages.report import report, write
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
@@ -263,7 +264,9 @@ class Simulation:
         if len(status.rules) < len(self.config.rules):
             return "not every rule has decided yet"
         for rule in status.rules:
-            last = self._last_end(rule.rule)
+            last = max(
+                (end for each in self.scene.rules if each.name == rule.rule for end in self.ends(each)), default=0
+            )
             if rule.decided_until < last:
                 return f"{rule.rule} has decided until {rule.decided_until}, the last window ends {last}"
         if sum(rule.paying for rule in status.rules) > sum(status.distributions.values()):
@@ -271,11 +274,14 @@ class Simulation:
         unfinished = {state: count for state, count in status.distributions.items() if state not in FINISHED}
         return f"distributions: {unfinished}" if unfinished else None
 
-    def _last_end(self, name: str) -> int:
-        """When the last window of the rule ends that must be decided."""
-        [each] = [rule.each for rule in self.sandbox.deployment.scene.rules if rule.name == name] or [None]
+    @property
+    def scene(self) -> Scene:
+        return self.sandbox.deployment.scene
+
+    def ends(self, rule: SceneRule) -> list[int]:
+        """Of the windows that the rule must have decided on."""
         history, epoch_s = self.sandbox.miner.history, self.order.epoch_s
-        return max(window_ends(history, each, epoch_s, self.windows_start, self.windows_end), default=0)
+        return window_ends(history, rule.each, epoch_s, self.windows_start, self.windows_end)
 
     async def _unbooked(self) -> str | None:
         """What is final on the chain and not in the books yet, or None."""
@@ -315,7 +321,9 @@ async def judge(simulation: Simulation, reconciliation: Reconciliation, wall_tim
         if (waiting.kind, waiting.state) == ("decision", "held")
     ]
     reasons += await audit(simulation.sandbox, run.payouts)
-    reasons += audit_surplus(simulation.sandbox, run.surplus, simulation.windows_start, simulation.windows_end)
+    history = simulation.sandbox.miner.history
+    for rule in simulation.scene.rules:
+        reasons += audit_surplus(rule, history, run.surplus.get(rule.name, {}), simulation.ends(rule))
     return Outcome(
         seed=simulation.order.seed,
         epochs=simulation.order.epochs,

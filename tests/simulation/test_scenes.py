@@ -14,6 +14,7 @@ from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address
 from bridge.simulation.anvil import Anvil
+from bridge.simulation.audit import audit_surplus
 from bridge.simulation.deploy import Deployer
 from bridge.simulation.miner import Miner
 from bridge.simulation.scenario import amounts_of, window_ends
@@ -21,7 +22,7 @@ from bridge.simulation.scenes import SCENES, find_scene
 from bridge.simulation.scenes.fee_window import FEE_WINDOW
 from bridge.simulation.scenes.market import MARKET
 from bridge.simulation.scenes.reserve_buffer import RESERVE_BUFFER
-from bridge.simulation.scenes.scene import Ground, Scene
+from bridge.simulation.scenes.scene import Ground, Scene, SceneRule
 from bridge.simulation.traffic import OF_VAULT, SIGNS, WORTH_PER_SENDER, Act, Kind, Stage, Token, Traffic, TrafficBlock
 from bridge.simulation.wallets import Wallet
 
@@ -174,6 +175,22 @@ def test_window_ends__after_each_liquidation__one_a_second():
         block(20, Kind.LIQUIDATION),
     ]
     assert window_ends(history, Kind.LIQUIDATION, 10, 10, 20) == [11, 15]
+
+
+INFLOWS = SceneRule("inflow_smoothing", "inflow_smoothing", surplus=amounts_of(Kind.INFLOW))
+
+
+def test_audit_surplus__as_the_traffic_says__nothing_is_wrong():
+    history = [block(10, Kind.INFLOW), block(25, Kind.INFLOW)]
+    assert audit_surplus(INFLOWS, history, {(10, 20): 100, (20, 30): 250}, [20, 30]) == []
+
+
+def test_audit_surplus__an_atom_too_much_and_a_window_left_out__both_said():
+    history = [block(10, Kind.INFLOW), block(25, Kind.INFLOW)]
+    assert audit_surplus(INFLOWS, history, {(10, 20): 101}, [20, 30]) == [
+        "inflow_smoothing has no decision for the window until 30",
+        "inflow_smoothing found 101 atoms in the window from 10 to 20, 100 follow from what was done in it",
+    ]
 
 
 def test_amounts_of__other_kinds_and_other_times__do_not_count():
