@@ -16,7 +16,7 @@ from typing import Protocol
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.confirmations import Confirmation, Transition
-from bridge.domain.decisions import Decision, Stored
+from bridge.domain.decisions import Decision
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
 from bridge.domain.interventions import Intervention, InterventionKind
 from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
@@ -37,11 +37,13 @@ from bridge.domain.payouts import (
     Signed,
     Slot,
 )
+from bridge.domain.records import Stored
 from bridge.domain.reports import Facts
-from bridge.domain.rules import Rule, RuleStart, Window
+from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.states import ActionState
 from bridge.domain.stories import JournalFact, Match, SignedAttempt, StoryFacts
 from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.windows import Window
 
 
 # ── Time ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -347,6 +349,13 @@ class DecisionStore(Protocol):
     async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
         """The last decided window and its block number."""
 
+    async def counted_from(self, chain: str, rule: str) -> int | None:
+        """The second from which the rule's events are not decided about: later than the last window's end never, and
+        earlier where its surplus could not be determined. None before the first decision."""
+
+    async def paid(self, chain: str, rule: str) -> int:
+        """All that the rule ever decided to pay. Atoms."""
+
     async def last_paid_end(self, chain: str, rule: str) -> int | None: ...
     async def owed(self, chain: str, asset: AssetId) -> int:
         """All that was ever decided to be paid in the asset, and all that is carried, by whatever rule."""
@@ -626,7 +635,7 @@ class StoryStore(Protocol):
     async def logs(
         self,
         chain: str,
-        contract: Address,
+        contracts: Sequence[Address],
         topic0: bytes,
         *,
         first: tuple[int, int],

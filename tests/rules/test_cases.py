@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 
 from bridge.domain.accumulators import Key, Source, State, advance, count_sources, touches
-from bridge.domain.decisions import POOL, Decision, Facts, Verdict, decide, measure
+from bridge.domain.artifacts import POOL
+from bridge.domain.decisions import Decision, Verdict, decide
 from bridge.domain.events import Block, Event, Log, Value
-from bridge.domain.rules import Binding, Plan, Window, parse_declaration
+from bridge.domain.measurements import Facts, measure
+from bridge.domain.readings import Reading
+from bridge.domain.rules import Binding, Plan, parse_declaration
 from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.windows import Every, Window
 from bridge.runtime.rulefile import load_rule
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
@@ -60,7 +64,8 @@ def test_rule_folder__shipped__is_complete(folder: Path):
 
 def replay(plan: Plan, case: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Decision]:
     """The decisions that the daemon would make, in memory."""
-    every = plan.rule.window_s
+    assert isinstance(plan.rule.trigger, Every)
+    every = plan.rule.trigger.seconds
     window = Window(1000 * every, 1001 * every)
     states: dict[Key, State] = {}
     carried: Mapping[Address, int] = {}
@@ -72,15 +77,17 @@ def replay(plan: Plan, case: Mapping[str, Any], names: Mapping[str, str]) -> Ite
         moved = [touch for event in selected for touch in touches(plan, event)]
         states |= advance(plan, window, moved, states)
         sources: dict[str, Source] = count_sources(window, selected, {})
-        reads = {name: int(value) for name, value in step.get("reads", {}).items()}
+        reads = {name: Reading(int(value), {}) for name, value in step.get("reads", {}).items()}
         last = (window.end - 1) // BLOCK_SECONDS
         facts = Facts(
             start_block=0,
             first_block=window.start // BLOCK_SECONDS,
             block=Block(last, last.to_bytes(32, "big"), bytes(32), last * BLOCK_SECONDS),
+            counted_from=window.start,
             inputs=measure(plan, window, states, reads, owed + sum(carried.values())),
             sources=sources,
             last_paid_end=last_paid_end,
+            paid_before=0,
         )
         decision = decide(plan, BINDING, window, facts, carried)
         assert decide(plan, BINDING, window, facts, carried).artifact == decision.artifact
@@ -96,7 +103,7 @@ def made(plan: Plan, window: Window, entry: Any, index: int, names: Mapping[str,
     at = window.start + seconds
     stamp = BlockStamp("test", at // BLOCK_SECONDS, (at // BLOCK_SECONDS).to_bytes(32, "big"))
     source = plan.rule.events[name]
-    log = Log(stamp, index, bytes(32), 0, BINDING.contracts[source.contract], (), b"", at)
+    log = Log(stamp, index, bytes(32), 0, BINDING.contracts[source.contracts[0]], (), b"", at)
     fields: dict[str, Value] = {}
     for field, kind in parse_declaration(source.declaration).fields.items():
         value = given.get(field, 0)

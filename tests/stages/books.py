@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bridge.domain.decisions import canonical
+from bridge.domain.artifacts import canonical
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, Value, pack_logs
 from bridge.domain.ledger import Asset, Watched

@@ -12,7 +12,8 @@ from bridge.chains.fake.reader import FakeReader
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId
 from bridge.runtime.rulefile import load_rule, parse_rule
-from bridge.stages.decide import Decide, bind_rules, log_filters
+from bridge.stages.binding import bind_rules, log_filters
+from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
 from bridge.store.database import Database
 from bridge.store.leases import Leases
@@ -57,7 +58,7 @@ def chain() -> FakeChain:
 
 async def test_shipped_rules__logs_of_a_chain__decided_as_their_text_says(database: Database, chain: FakeChain):
     # Of one token, the two would have to share a window.
-    buffer = (RULES / "reserve_buffer" / "rule.yaml").read_text().replace("asset: USDX", "asset: USDY")
+    buffer = (RULES / "reserve_buffer" / "rule.yaml").read_text().replace("USDX", "USDY")
     plans = [load_rule(RULES / "fee_window" / "rule.yaml"), parse_rule(buffer, name="reserve_buffer")]
     declarations = {event.declaration for plan in plans for event in plan.rule.events.values()}
     reader = FakeReader(chain, {text: compile_event(text) for text in declarations})
