@@ -15,6 +15,7 @@ from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
+from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.decisions import Decision
 from bridge.domain.events import (
@@ -48,6 +49,7 @@ from bridge.domain.payouts import (
     Signed,
     Slot,
 )
+from bridge.domain.prices import FeedAnswer, MarketAnswer
 from bridge.domain.records import Stored
 from bridge.domain.reports import Facts
 from bridge.domain.rules import Rule, RuleStart
@@ -129,14 +131,43 @@ class ChainReader(Protocol):
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
         """Atoms of `asset` that `account` holds at the end of `at`. Raises ChainDisagrees where `at` is unknown."""
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
-        """The single uint256 that the view function `name()` returns at the end of block `at`."""
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[Argument],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
+        """What the view function `name(type,…)` returns at the end of block `at`: one number for each type in `returns`
+        (see domain.calls).
+
+        None where the contract does not answer so: it reverts, is not there, or returns something else. Raises
+        ValueError for arguments that the signature does not take.
+        """
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         """How many transactions `account` had sent by the end of block `at` (the nonce)."""
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Headers by number, as the node has them now. Used to audit what is stored."""
+
+
+class PriceFeeds(Protocol):
+    """The price feeds of one chain, pinned to a block. Implementation: chains.evm.aggregator."""
+
+    async def rounds(self, feed: Address, at: Block, since: int | None) -> FeedAnswer:
+        """What `feed` holds at the end of block `at`: its newest round, and with `since`, seconds, the rounds back to
+        the one that was in force then, as far as they answer and at most prices.ROUNDS_MAX."""
+
+
+class Market(Protocol):
+    """A price that is asked for off the chain. Implementation: prices.http."""
+
+    async def quote(self, at: Block) -> MarketAnswer:
+        """The price at the time of block `at`, as near to it as the source can say. Raises SourceUnavailable where it
+        does not answer, which may change; what is no price is an answer with a problem."""
 
 
 # ── Chains: sending ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ BridgeError
 ├── RetryableError     the world is not ready; the same call may work later
 │   ├── ChainUnavailable    no endpoint answered, or none answered usefully
 │   ├── ChainDisagrees      two endpoints, or two reads, say different things
+│   ├── SourceUnavailable   a source of prices did not answer
 │   └── DatabaseUnavailable
 ├── HoldError          only a person can decide; what it concerns stays as it is
 │   └── DeepReorg           a reorganisation below a finalized block
@@ -43,6 +44,10 @@ class ChainUnavailable(RetryableError):
 
 class ChainDisagrees(RetryableError):
     """Two reads that must be equal are not; nothing may be built on either."""
+
+
+class SourceUnavailable(RetryableError):
+    """A source of prices off the chain gave no answer."""
 
 
 class DatabaseUnavailable(RetryableError):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bridge.domain.calls import parse_signature, to_word
 from bridge.domain.events import Value
 from bridge.domain.expressions import (
     BOOL,
@@ -25,12 +26,12 @@ from bridge.domain.expressions import (
     Type,
     compile_expression,
 )
-from bridge.domain.quantities import NO_UNIT, SECONDS, Unit, amount_of
+from bridge.domain.prices import PriceFrom, PriceInput, mistakes
+from bridge.domain.quantities import NO_UNIT, SECONDS, Unit, amount_of, price_of
 from bridge.domain.units import BPS, Address, AssetId
 from bridge.domain.windows import Blocks, Each, Every, Trigger
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
-_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\(([a-z0-9]+(,[a-z0-9]+)*)?\))?\Z")
 _DECLARATION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(([^()]*)\)\s*\Z")
 _FIELD = re.compile(r"\s*([a-z]+[0-9]*)(?:\s+(indexed))?(?:\s+([A-Za-z_]\w*))?\s*\Z")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
@@ -167,7 +168,7 @@ class HighWater:
 
 
 Table = TimeWeighted | Balances | Sums | Members
-Input = Sum | Count | Last | Table | Balance | Read | Committed | HighWater
+Input = Sum | Count | Last | Table | Balance | Read | PriceInput | Committed | HighWater
 LASTING = (Last, TimeWeighted, Balances, Sums, Members, Committed, HighWater)
 """Inputs that remember something of earlier windows."""
 
@@ -595,6 +596,8 @@ def _effects(scope: _Scope, name: str, source: Input) -> Iterator[tuple[str, Eff
                     yield event, Effect(name, _ONE, sign, account)
         case Read():
             _check_read(trail, source)
+        case PriceInput():
+            _check_price((*trail, "price"), source)
 
 
 _ONE = compile_expression("1", {}, wants=Kind.NUMBER)
@@ -614,11 +617,11 @@ def _check_account(scope: _Scope, trail: tuple[str, ...], event: str, by: str) -
 
 
 def _check_read(trail: tuple[str, ...], source: Read) -> None:
-    place = (*trail, "read", "function")
-    if not _FUNCTION.match(source.function):
-        mend = "write it as `total()` or `convertToAssets(uint256)`"
-        raise RuleMistake(place, "not the signature of a function", mend=mend)
-    types = argument_types(source.function)
+    try:
+        _, types = parse_signature(source.function)
+    except ValueError as error:
+        mend = "write it as total() or convertToAssets(uint256)"
+        raise RuleMistake((*trail, "read", "function"), str(error), mend=mend) from None
     if len(types) != len(source.arguments):
         problem = f"{source.function} takes {len(types)} arguments, {len(source.arguments)} are given"
         raise RuleMistake((*trail, "read"), problem, mend="give them in `arguments: [...]`")
@@ -627,13 +630,21 @@ def _check_read(trail: tuple[str, ...], source: Read) -> None:
         fits = (
             isinstance(argument, int) if wanted is Kind.NUMBER else wanted is Kind.ADDRESS and isinstance(argument, str)
         )
-        if not fits:
+        if not fits or (isinstance(argument, int) and not _fits(abi, argument)):
             raise RuleMistake((*trail, "read", "arguments", str(index)), f"this is no {abi}")
 
 
-def argument_types(function: str) -> tuple[str, ...]:
-    inside = function.partition("(")[2].rstrip(")")
-    return tuple(inside.split(",")) if inside else ()
+def _fits(abi: str, number: int) -> bool:
+    try:
+        to_word({"uint": "uint256", "int": "int256"}.get(abi, abi), number)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_price(trail: tuple[str, ...], source: PriceInput) -> None:
+    for key, problem in mistakes(source):
+        raise RuleMistake(trail if key == "first" else (*trail, key), problem)
 
 
 def _of_event(scope: _Scope, trail: tuple[str, ...], text: str) -> tuple[str, Expression]:
@@ -666,6 +677,8 @@ def _type_of(rule: Rule, name: str, source: Input, effects: Sequence[Effect]) ->
             return Type(Kind.NUMBER, amount_of(token or rule.asset))
         case Read():
             return Type(Kind.NUMBER, source.returns)
+        case PriceInput(base, quote):
+            return Type(Kind.NUMBER, price_of(base, quote))
         case Committed():
             if unit != amount_of(rule.asset):
                 problem = f"this is {effects[0].amount.type}, but {amount_of(rule.asset)} is due here"
@@ -781,9 +794,29 @@ def contract_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
                 for index, argument in enumerate(arguments):
                     if isinstance(argument, str) and _NAME.match(argument) and argument != "asset":
                         yield ("inputs", key, "read", "arguments", str(index)), argument
+            case PriceInput():
+                for trail, each in price_places(key, source):
+                    if each.feed is not None:
+                        yield (*trail, "feed"), each.feed
     for index, text in enumerate(rule.exclude):
         if _NAME.match(text):
             yield ("exclude", str(index)), text
+
+
+def market_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every market that the rule asks for prices, with the place that names it."""
+    for key, source in rule.inputs.items():
+        if isinstance(source, PriceInput):
+            for trail, each in price_places(key, source):
+                if each.http is not None:
+                    yield (*trail, "http"), each.http
+
+
+def price_places(name: str, source: PriceInput) -> Iterator[tuple[tuple[str, ...], PriceFrom]]:
+    """The sources of a price, with their places in the rule."""
+    yield ("inputs", name, "price"), source.first
+    if source.second is not None:
+        yield ("inputs", name, "price", "second"), source.second
 
 
 def token_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -122,7 +122,7 @@ STAKE = TimeWeighted("deposit.amount", "withdrawal.amount", "account")
         (
             {"inputs": {**RULE.inputs, "debt": Read("vault", "total(")}},
             "inputs.debt.read.function",
-            "not the signature",
+            "no function",
         ),
         ({"split": ProRata("found")}, "split.pro_rata", "not an input that holds a table"),
         ({"split": Shares(((A, 9999),))}, "split.shares", "9999 bps"),

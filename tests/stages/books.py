@@ -179,7 +179,15 @@ class Chain:
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
         return self._at(at)[0].get((account, asset), 0)
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[int | bytes],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
         raise NotImplementedError
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from bridge.domain.calls import Argument
 from bridge.domain.errors import ConfigError, HoldError, LeaseLost
 from bridge.domain.events import Block, ChainCursor, Log, TimedLogs, Value, pack_logs
 from bridge.domain.rules import Plan, Token, parse_declaration
@@ -151,10 +152,12 @@ class ScriptedChain:
         self.reads.append(("balance", at))
         return self.held
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
-        assert (contract, function, at.hash) == (BOOK, "total", self.at(at.number).hash)
+    async def read_call(
+        self, contract: Address, signature: str, arguments: Sequence[Argument], at: BlockStamp
+    ) -> tuple[int, ...]:
+        assert (contract, signature, arguments, at.hash) == (BOOK, "total()", [], self.at(at.number).hash)
         self.reads.append(("total", at))
-        return self.liabilities
+        return (self.liabilities,)
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         return [self.at(number) for number in numbers]

@@ -64,7 +64,7 @@ async def test_shipped_rules__logs_of_a_chain__decided_as_their_text_says(databa
     reader = FakeReader(chain, {text: compile_event(text) for text in declarations})
     rules = bind_rules(plans, chain=reader, contracts=CONTRACTS, tokens=TOKENS)
     chain.state["balance", VAULT, TOKENS["USDY"].asset] = 53_500_000_000
-    chain.state["uint", BOOK, "total"] = 500_000_000
+    chain.answer(BOOK, "total()", words=[500_000_000])
     chain.mine(deposit(ALICE, 300), deposit(BOB, 100), fee(OTHER, 9_000_000), timestamp=START + DAY)
     chain.mine(fee(USDX, 4_000_000), withdrawal(BOB, 100), timestamp=START + DAY + DAY // 2)
     for seconds in range(2 * DAY, 2 * DAY + 6 * HOUR, HOUR):
