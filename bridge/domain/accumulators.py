@@ -72,6 +72,8 @@ def touches(plan: Plan, event: Event) -> Iterator[Touch]:
         if effect.account is not None:
             field = event.fields[effect.account]
             assert isinstance(field, bytes)
+            if not any(field):
+                continue  # tokens come from the zero address and go there: nobody's account
             account = Address(field)
         yield Touch((effect.input, account), effect.sign * amount, event.log.timestamp)
 
