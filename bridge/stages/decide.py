@@ -14,13 +14,15 @@ one else writes these tables, so nothing can have changed in between.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, advance, count_sources, touches
+from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, touches
+from bridge.domain.batches import Moves, advance_columns, count_source_columns, keys_of, moves_of
 from bridge.domain.decisions import Decision, close, decide
 from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, LeaseLost
-from bridge.domain.events import Block, Event, Log
+from bridge.domain.events import Block, Event, EventColumns, Log, TimedLogs, unpack_logs
 from bridge.domain.measurements import Facts, measure
 from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
@@ -32,7 +34,7 @@ from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule
 from bridge.stages.prices import PriceSources, read_price
-from bridge.stages.schedule import Due, Schedule, logs_of, scope
+from bridge.stages.schedule import Due, Schedule, columns_of, logs_of, scope
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
 
@@ -220,17 +222,19 @@ class Decide:
         """The rule after the next logs, at most up to `last`."""
         name, plan, chain = due.rule.name, due.rule.plan, self._chain.name
         first, kinds = due.place.cursor + 1, due.rule.decoders
-        logs = await logs_of(transaction, chain, due.rule, kinds, first=first, last=last.number, limit=self._logs_max)
-        through = logs[-1].block if len(logs) >= self._logs_max else BlockStamp(chain, last.number, last.hash)
-        events = [event for log in logs for event in due.rule.events(log)]
-        moved = [touch for event in events for touch in _touches(due.rule, event)]
-        keys = {touch.key for touch in moved}
+        found = await columns_of(
+            transaction, chain, due.rule, kinds, first=first, last=last.number, limit=self._logs_max
+        )
+        through = BlockStamp(chain, last.number, last.hash)
+        if found.logs.count >= self._logs_max:
+            through = BlockStamp(chain, found.logs.number(-1), found.logs.block_hashes[-32:])
+        selected, moved = _moves(due.rule, found, chain)
         counting = {name for name, each in plan.rule.inputs.items() if isinstance(each, (TimeWeighted, Balances))}
-        keys |= {(table, SCALAR) for table in counting}
+        keys = keys_of(moved) | {(table, SCALAR) for table in counting}
         known = await transaction.decisions.accumulators(chain, name, keys)
         counted = await transaction.decisions.sources(chain, name, due.span)
-        changed = advance(plan, due.span, moved, known)
-        return _Progress(through, changed, count_sources(due.span, events, counted))
+        changed = advance_columns(plan, due.span, moved, known)
+        return _Progress(through, changed, count_source_columns(due.span, selected, found, counted))
 
     async def _reads(self, rule: BoundRule, last: Block) -> dict[str, Reading]:
         """Every input that is read from the chain, at block `last` by hash, and every price as of that block."""
@@ -308,6 +312,22 @@ def _check_goes_on(rule: BoundRule, began: RuleStart, *, same_version: bool) -> 
 
 def _addresses(rule: BoundRule) -> dict[str, str]:
     return {name: format_address(address) for name, address in rule.binding.contracts.items()}
+
+
+def _moves(rule: BoundRule, found: TimedLogs, chain: str) -> tuple[dict[str, EventColumns], dict[str, Moves]]:
+    """What the logs are to the rule, and what they do to its inputs.
+
+    Raises HoldError, naming the log, where one of them cannot be counted.
+    """
+    try:
+        selected = rule.columns(found.logs)
+        return selected, moves_of(rule.plan, selected, found.times)
+    except (ValueError, ArithmeticError):
+        # Looked at one by one, they say which it is, and what is wrong with it.
+        for log in unpack_logs(chain, found):
+            for event in rule.events(log):
+                deque(_touches(rule, event))
+        raise
 
 
 def _touches(rule: BoundRule, event: Event) -> Iterator[Touch]:

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.domain.calls import Argument
 from bridge.domain.errors import ConfigError, HoldError, LeaseLost
-from bridge.domain.events import Block, ChainCursor, Log, Value
+from bridge.domain.events import Block, ChainCursor, Log, TimedLogs, Value, pack_logs
 from bridge.domain.rules import Plan, Token, parse_declaration
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.domain.windows import Window
@@ -23,6 +23,7 @@ from bridge.stages.decide import Decide, source_logs
 from bridge.stages.schedule import Schedule
 from bridge.store.database import Database, Transaction
 from bridge.store.leases import Leases
+from tests.stages.decoders import OneByOne
 
 VAULT, POOL, BOOK, TOKEN = (Address(bytes([n]) * 20) for n in (0xAA, 0xBB, 0xCC, 0xDD))
 ALICE, BOB = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0))
@@ -80,7 +81,7 @@ split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
 
 
 @dataclasses.dataclass
-class Decoder:
+class Decoder(OneByOne):
     """Declarations become topics by sha256, fields travel as JSON: no chain's encoding is needed here."""
 
     name: str
@@ -193,6 +194,10 @@ class ScriptedChain:
             if first <= log.block.number <= last and log.address in addresses and log.topics[0] in topic0s:
                 found.append(log)
         return found
+
+    async def log_columns(self, chain: str, first: int, last: int, **asked: Any) -> TimedLogs:
+        found = await self.logs(chain, first, last, **asked)
+        return TimedLogs(pack_logs(found), [log.timestamp for log in found])
 
 
 class Scripted:
@@ -540,6 +545,34 @@ async def test_step__event_not_as_declared__chain_held(world: World):
     world.chain.final = 10
     with pytest.raises(HoldError, match="`deposit` is declared"):
         await world.stage(FEES).step()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "where: token == asset",
+            "where: floor_div(7, amount) < 9",
+            "`where` of `fee` has no result for log 1 of block",
+        ),
+        (
+            "sum: fee.amount",
+            "sum: 'mul_div(fee.amount, fee.amount, fee.amount)'",
+            "log 1 of block .* cannot be counted",
+        ),
+    ],
+)
+async def test_step__formula_without_a_result_for_one_log_of_many__held_and_the_log_named(
+    world: World, old: str, new: str, problem: str
+):
+    world.chain.fee(1, 5)
+    world.chain.fee(2, 7)
+    world.chain.fee(2, 0)
+    world.chain.fee(3, 9)
+    world.chain.final = 10
+    with pytest.raises(HoldError, match=problem) as held:
+        await world.stage(FEES.replace(old, new)).step()
+    assert str(BlockStamp("test", 2, world.chain.at(2).hash)) in str(held.value)
 
 
 async def test_source_logs__of_a_decision__those_that_were_counted(world: World):
