@@ -12,7 +12,8 @@ product.
 
 Nothing in it can run for long or grow without bound: there are no loops, no powers and no shifts; the text and the tree
 are bounded; and the widest number that could ever appear is worked out when the expression is loaded, from names of 256
-bits each where no narrower type is known. An expression that could pass BITS_MAX is refused then, so nothing needs to be checked while it runs.
+bits each where no narrower type is known. An expression that could pass BITS_MAX is refused then, so nothing needs to
+be checked while it runs.
 """
 
 from __future__ import annotations
