@@ -19,6 +19,7 @@ from bridge.domain.rules import (
     Balance,
     Balances,
     Binding,
+    By,
     Committed,
     Count,
     Equal,
@@ -172,9 +173,9 @@ def _describe_source_of(source: Input, binding: Binding) -> dict[str, Any]:  # n
         case PriceInput():
             return {"price": _describe_price(source, binding)}
         case TimeWeighted(add, subtract, by):
-            return {"time_weighted": {"add": add, "subtract": subtract, "by": by}}
+            return {"time_weighted": {"add": add, "subtract": subtract, "by": _describe_by(by)}}
         case Balances(add, subtract, by, at):
-            return {"balances": {"add": add, "subtract": subtract, "by": by, "at": at.value}}
+            return {"balances": {"add": add, "subtract": subtract, "by": _describe_by(by), "at": at.value}}
         case Sums(of, by):
             return {"sums": {"of": of, "by": by}}
         case Members(add, remove, at):
@@ -202,6 +203,10 @@ def _describe_price_source(source: PriceFrom, binding: Binding) -> dict[str, Any
         "average_s": source.average_s,
         "inverse": source.inverse,
     }
+
+
+def _describe_by(by: By) -> str | dict[str, str]:
+    return by.add if by.add == by.subtract else {"add": by.add, "subtract": by.subtract}
 
 
 def by_account(amounts: Mapping[Address, int]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from itertools import compress, repeat
 from operator import neg
 from typing import cast
 
-from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, advance, signed_sum_of, sum_of
+from bridge.domain.accumulators import NOBODY, SCALAR, Key, Source, State, Touch, advance, signed_sum_of, sum_of
 from bridge.domain.events import EventColumns, TimedLogs, Value
 from bridge.domain.expressions import Expression
 from bridge.domain.rules import Binding, Count, Effect, Plan, Sum, Sums, TimeWeighted
@@ -50,10 +50,11 @@ def moves_of(plan: Plan, selected: Mapping[str, EventColumns], times: Sequence[i
     the second of each log that there is, of the rule or not."""
     parts: dict[str, list[tuple[Sequence[int], Moves]]] = {}
     for source, events in selected.items():
-        seconds = [times[row] for row in events.rows]
-        for effect in plan.effects[source] if seconds else ():
-            moves = Moves(_accounts(effect, events), _amounts(plan, source, effect, events), seconds)
-            parts.setdefault(effect.input, []).append((events.rows, moves))
+        for effect in plan.effects[source] if events.rows else ():
+            whose = _of_somebody(effect, events)
+            seconds = [times[row] for row in whose.rows]
+            moves = Moves(_accounts(effect, whose), _amounts(plan, source, effect, whose), seconds)
+            parts.setdefault(effect.input, []).append((whose.rows, moves))
     return {name: _in_order(found) for name, found in parts.items()}
 
 
@@ -110,6 +111,15 @@ def _each(expression: Expression, columns: Mapping[str, Iterable[Value]], count:
 
 def _constants(values: Mapping[str, Value], count: int) -> dict[str, Iterable[Value]]:
     return {name: repeat(value, count) for name, value in values.items()}
+
+
+def _of_somebody(effect: Effect, events: EventColumns) -> EventColumns:
+    """Without those that name the zero address: see touches."""
+    if effect.account is None or NOBODY not in events.fields[effect.account]:
+        return events
+    keep = [account != NOBODY for account in events.fields[effect.account]]
+    fields = {name: list(compress(column, keep)) for name, column in events.fields.items()}
+    return EventColumns(list(compress(events.rows, keep)), fields)
 
 
 def _accounts(effect: Effect, events: EventColumns) -> Sequence[Address]:

@@ -95,12 +95,20 @@ class Last:
 
 
 @dataclass(frozen=True, slots=True)
+class By:
+    """The fields that name the account whose balance an event adds to or takes from."""
+
+    add: str
+    subtract: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimeWeighted:
     """By account, ∫ balance dt over the window; unit: amount × seconds. Balances live on from window to window."""
 
     add: str
     subtract: str
-    by: str  # the field that names the account, in both events
+    by: By
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ class Balances:
 
     add: str
     subtract: str
-    by: str
+    by: By
     at: At
 
 
@@ -177,6 +185,10 @@ LASTING = (Last, TimeWeighted, Balances, Sums, Members, Committed, HighWater)
 class Parameter:
     value: int
     unit: Unit = NO_UNIT
+
+    @property
+    def type(self) -> Type:
+        return Type(Kind.NUMBER, self.unit, self.value.bit_length())
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +425,7 @@ def compile_rule(rule: Rule) -> Plan:
     scope = _Scope(rule, {name: _shape(name, event) for name, event in rule.events.items()})
     wheres = {name: _where(scope, name) for name in rule.events}
     effects: dict[str, list[Effect]] = {name: [] for name in rule.events}
-    names: dict[str, Type] = {name: Type(Kind.NUMBER, each.unit) for name, each in rule.parameters.items()}
+    names: dict[str, Type] = {name: each.type for name, each in rule.parameters.items()}
     for name, source in rule.inputs.items():
         found = list(_effects(scope, name, source))
         for event, effect in found:
@@ -578,10 +590,10 @@ def _effects(scope: _Scope, name: str, source: Input) -> Iterator[tuple[str, Eff
             yield event, Effect(name, _ONE, 1, None)
         case TimeWeighted(add, subtract, by) | Balances(add, subtract, by):
             key = "time_weighted" if isinstance(source, TimeWeighted) else "balances"
-            for part, text, sign in (("add", add, 1), ("subtract", subtract, -1)):
+            for part, text, account, sign in (("add", add, by.add, 1), ("subtract", subtract, by.subtract, -1)):
                 event, expression = _of_event(scope, (*trail, key, part), text)
-                _check_account(scope, (*trail, key, "by"), event, by)
-                yield event, Effect(name, expression, sign, by)
+                _check_account(scope, (*trail, key, "by"), event, account)
+                yield event, Effect(name, expression, sign, account)
         case Sums(of, by):
             event, expression = _of_event(scope, (*trail, "sums", "of"), of)
             _check_account(scope, (*trail, "sums", "by"), event, by)
@@ -649,7 +661,7 @@ def _check_price(trail: tuple[str, ...], source: PriceInput) -> None:
 
 def _of_event(scope: _Scope, trail: tuple[str, ...], text: str) -> tuple[str, Expression]:
     """An expression over the fields of exactly one event, and which event that is."""
-    known = {name: Type(Kind.NUMBER, each.unit) for name, each in scope.rule.parameters.items()}
+    known = {name: each.type for name, each in scope.rule.parameters.items()}
     for event in scope.shapes:
         known |= {f"{event}.{name}": found for name, found in scope.types(event).items()}
     expression = _compile(trail, text, known, Kind.NUMBER)

@@ -41,6 +41,7 @@ from bridge.domain.rules import (
     At,
     Balance,
     Balances,
+    By,
     Carry,
     Committed,
     Count,
@@ -172,10 +173,15 @@ class EventSection(Section):
         return self
 
 
+class BySection(Section):
+    add: str = Field(description="the field that names the account that is added to")
+    subtract: str = Field(description="the field that names the account that is taken from")
+
+
 class TimeWeightedSection(Section):
     add: str = Field(description="what an event adds to a balance, for example deposit.amount")
     subtract: str = Field(description="what another event takes away")
-    by: str = Field(description="the field of both events that names the account")
+    by: str | BySection = Field(description="the field that names the account, in both events or one for each")
 
 
 class BalancesSection(TimeWeightedSection):
@@ -443,16 +449,20 @@ def _price_source(section: PriceSourceSection, max_age: int | None) -> PriceFrom
 
 def _table(name: str, section: InputSection) -> Input:
     if (weighted := section.time_weighted) is not None:
-        return TimeWeighted(weighted.add, weighted.subtract, weighted.by)
+        return TimeWeighted(weighted.add, weighted.subtract, _by(weighted.by))
     if (balances := section.balances) is not None:
         at = _choice(At, ("inputs", name, "balances", "at"), balances.at)
-        return Balances(balances.add, balances.subtract, balances.by, at)
+        return Balances(balances.add, balances.subtract, _by(balances.by), at)
     if (sums := section.sums) is not None:
         return Sums(sums.of, sums.by)
     members = section.members
     assert members is not None  # OneOf
     at = _choice(At, ("inputs", name, "members", "at"), members.at)
     return Members(tuple(members.add), tuple(members.remove), at)
+
+
+def _by(section: str | BySection) -> By:
+    return By(section, section) if isinstance(section, str) else By(section.add, section.subtract)
 
 
 def _signature(function: str) -> str:

@@ -12,9 +12,9 @@ from bridge.chains.evm.abi import compile_event
 from bridge.chains.evm.aggregator import Aggregators
 from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.chains.fake.reader import FakeReader
-from bridge.domain.errors import HoldError, SourceUnavailable
+from bridge.domain.errors import SourceUnavailable
 from bridge.domain.events import Block
-from bridge.domain.prices import MarketAnswer
+from bridge.domain.prices import MarketAnswer, PriceInput
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId
 from bridge.runtime.clock import SystemClock
@@ -22,7 +22,7 @@ from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import bind_rules, log_filters
 from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
-from bridge.stages.prices import PriceSources
+from bridge.stages.prices import PriceSources, markets_on_record, read_price
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 
@@ -126,6 +126,17 @@ class Deciding:
             rows = await transaction.connection.fetch("SELECT artifact FROM decisions ORDER BY window_end")
         return [json.loads(row["artifact"]) for row in rows]
 
+    async def again(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The price input of a record, made again from the chain and the record alone."""
+        told, [rule] = record["inputs"]["eth"], self._rules
+        source = rule.plan.rule.inputs["eth"]
+        assert isinstance(source, PriceInput)
+        sources = PriceSources(Aggregators(self._reader), markets_on_record(told), SystemClock())
+        block = self.chain.blocks[record["blocks"]["last"]].block
+        reading = await read_price(source, sources, rule.binding.contracts, block)
+        problem = {} if reading.problem is None else {"problem": reading.problem}
+        return {"value": str(reading.value), "price": told["price"], **reading.parts, **problem}
+
 
 async def test_decide__priced__worth_and_evidence_on_record(database: Database):
     deciding = Deciding(database)
@@ -165,6 +176,7 @@ async def test_decide__priced__worth_and_evidence_on_record(database: Database):
         "deviation_bps": "51",
     }
     assert deciding.exchange.asked == [last]
+    assert await deciding.again(record) == record["inputs"]["eth"]
 
 
 async def test_decide__price_in_doubt__held_and_counted_with_the_next(database: Database):
@@ -184,6 +196,8 @@ async def test_decide__price_in_doubt__held_and_counted_with_the_next(database: 
     assert held["inputs"]["eth"]["value"] == "0"
     assert held["inputs"]["eth"]["problem"] == "the two sources are 500 bps apart, 100 are allowed"
     assert (paid["verdict"], paid["total"]) == ("pay", str(2 * 2_000 * 10**6))
+    for record in (held, paid):
+        assert await deciding.again(record) == record["inputs"]["eth"]
 
 
 @pytest.mark.parametrize("waited_s", [3600, 3601])
@@ -205,6 +219,7 @@ async def test_decide__market_does_not_answer__waits_and_then_holds(database: Da
     else:
         [record] = await deciding.run()
         assert record["reason"] == "eth: second source: market exchange does not answer: HTTP 500"
+        assert await deciding.again(record) == record["inputs"]["eth"]
 
 
 CONVERTED = RULE.replace("inputs:\n", "inputs:\n  rate: {read: {contract: vault, function: RATE}}\n").replace(
@@ -227,10 +242,14 @@ async def test_decide__read_with_arguments__addresses_and_numbers_as_named(datab
     assert arguments == ["1000000", "0x" + VAULT.hex(), "0x" + USDX.hex()]
 
 
-async def test_decide__contract_does_not_answer_the_read__rests_for_a_person(database: Database):
-    deciding = Deciding(database, CONVERTED)
+async def test_decide__contract_does_not_answer_the_read__held(database: Database):
+    deciding = Deciding(
+        database, CONVERTED.replace("surplus: value(fees, eth)", "surplus: mul_div(value(fees, eth), rate, BPS)")
+    )
+    deciding.push(2_000, START + 60)
     for _ in range(9):
         deciding.chain.mine()
     await deciding.start()
-    with pytest.raises(HoldError, match=r"does not answer rate\(uint256,address,address\)"):
-        await deciding.run()
+    [record] = await deciding.run()
+    assert record["verdict"] == "hold"
+    assert record["reason"].startswith("rate: vault does not answer rate(uint256,address,address) at block")
