@@ -50,11 +50,10 @@ def moves_of(plan: Plan, selected: Mapping[str, EventColumns], times: Sequence[i
     the second of each log that there is, of the rule or not."""
     parts: dict[str, list[tuple[Sequence[int], Moves]]] = {}
     for source, events in selected.items():
-        for effect in plan.effects[source] if events.rows else ():
-            whose = _of_somebody(effect, events)
-            seconds = [times[row] for row in whose.rows]
-            moves = Moves(_accounts(effect, whose), _amounts(plan, source, effect, whose), seconds)
-            parts.setdefault(effect.input, []).append((whose.rows, moves))
+        seconds = [times[row] for row in events.rows]
+        for effect in plan.effects[source] if seconds else ():
+            moves = Moves(_accounts(effect, events), _amounts(plan, source, effect, events), seconds)
+            parts.setdefault(effect.input, []).append(_of_somebody(events.rows, moves))
     return {name: _in_order(found) for name, found in parts.items()}
 
 
@@ -113,13 +112,14 @@ def _constants(values: Mapping[str, Value], count: int) -> dict[str, Iterable[Va
     return {name: repeat(value, count) for name, value in values.items()}
 
 
-def _of_somebody(effect: Effect, events: EventColumns) -> EventColumns:
-    """Without those that name the zero address: see touches."""
-    if effect.account is None or NOBODY not in events.fields[effect.account]:
-        return events
-    keep = [account != NOBODY for account in events.fields[effect.account]]
-    fields = {name: list(compress(column, keep)) for name, column in events.fields.items()}
-    return EventColumns(list(compress(events.rows, keep)), fields)
+def _of_somebody(rows: Sequence[int], moves: Moves) -> tuple[Sequence[int], Moves]:
+    """Without those of the zero address: see touches."""
+    if NOBODY not in moves.accounts:
+        return rows, moves
+    keep = [account != NOBODY for account in moves.accounts]
+    return list(compress(rows, keep)), Moves(
+        list(compress(moves.accounts, keep)), list(compress(moves.amounts, keep)), list(compress(moves.times, keep))
+    )
 
 
 def _accounts(effect: Effect, events: EventColumns) -> Sequence[Address]:
