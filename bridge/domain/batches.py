@@ -22,6 +22,8 @@ from bridge.domain.rules import Binding, Count, Effect, Plan, Sum, Sums, TimeWei
 from bridge.domain.units import Address
 from bridge.domain.windows import Window
 
+_NEW = State()
+
 
 @dataclass(frozen=True, slots=True)
 class Moves:
@@ -156,7 +158,7 @@ def _add_up(name: str, window: Window, moves: Moves, states: Mapping[Key, State]
     if first == len(moves.times):
         return {}
     key = name, SCALAR
-    before = states.get(key, State())
+    before = states.get(key, _NEW)
     assert moves.times[0] >= before.since
     return {key: State(sum_of(before, window) + sum(moves.amounts[first:]), 0, moves.times[-1])}
 
@@ -170,21 +172,24 @@ def _add_up_by_account(name: str, window: Window, moves: Moves, states: Mapping[
         lasts[account] = at
     changed: dict[Key, State] = {}
     for account, amount in sums.items():
-        before = states.get((name, account), State())
+        before = states.get((name, account), _NEW)
         changed[name, account] = State(signed_sum_of(before, window) + amount, 0, lasts[account])
     return changed
 
 
 def _weigh(name: str, window: Window, moves: Moves, states: Mapping[Key, State]) -> dict[Key, State]:
     start = window.start
-    held: dict[Address, tuple[int, int, int]] = {}  # value, weight, since
+    # A state in three parts: an object for each step of an account would cost more than the step.
+    values: dict[Address, int] = {}
+    weights: dict[Address, int] = {}
+    sinces: dict[Address, int] = {}
     broken, broken_at = 0, 0
     for account, amount, at in zip(moves.accounts, moves.amounts, moves.times, strict=True):
-        known = held.get(account)
-        if known is None:
-            state = states.get((name, account))
-            known = (state.value, state.weight, state.since) if state is not None else (0, 0, 0)
-        value, weight, since = known
+        if account in values:
+            value, weight, since = values[account], weights[account], sinces[account]
+        else:
+            state = states.get((name, account), _NEW)
+            value, weight, since = state.value, state.weight, state.since
         assert at >= since
         if since < start:
             weight, since = 0, start
@@ -193,9 +198,9 @@ def _weigh(name: str, window: Window, moves: Moves, states: Mapping[Key, State])
         value += amount
         if value < 0:
             broken, broken_at = broken + 1, at
-        held[account] = value, weight, at
-    changed = {(name, account): State(*each) for account, each in held.items()}
+        values[account], weights[account], sinces[account] = value, weight, at
+    changed = {(name, account): State(value, weights[account], sinces[account]) for account, value in values.items()}
     if broken:
-        count = states.get((name, SCALAR), State())
+        count = states.get((name, SCALAR), _NEW)
         changed[name, SCALAR] = replace(count, value=count.value + broken, since=broken_at)
     return changed

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import random
 import resource
 import sys
@@ -59,6 +60,8 @@ def main() -> None:
         parser.error(f"there is no section `{unknown}`")
     if arguments.recipients < SLOW_PART:
         parser.error(f"--recipients: {SLOW_PART} at least")
+    gc.collect()
+    gc.freeze()  # as the daemon does
     for name in arguments.sections or SECTIONS:
         SECTIONS[name](arguments)
 
@@ -237,11 +240,10 @@ class Counting:
 def in_columns(
     rule: BoundRule, window: Window, found: TimedLogs, states: States, sources: Sources
 ) -> tuple[Mapping[Key, State], Sources]:
-    """As the stage does it."""
+    """As the stage does it, from packed logs to new states."""
     selected = rule.columns(found.logs)
     moved = moves_of(rule.plan, selected, found.times)
-    known = {key: states[key] for key in keys_of(moved) if key in states}
-    changed = advance_columns(rule.plan, window, moved, known)
+    changed = advance_columns(rule.plan, window, moved, states)
     return changed, count_source_columns(window, selected, found, sources)
 
 
@@ -251,8 +253,7 @@ def one_by_one(
     """What the columns are a short cut for."""
     happened = [event for log in unpack_logs("bench", found) for event in rule.events(log)]
     moved = [touch for event in happened for touch in touches(rule.plan, event)]
-    known = {key: states[key] for key in {touch.key for touch in moved} if key in states}
-    return advance(rule.plan, window, moved, known), count_sources(window, happened, sources)
+    return advance(rule.plan, window, moved, states), count_sources(window, happened, sources)
 
 
 def fee_window() -> BoundRule:
