@@ -394,6 +394,15 @@ class DecisionStore(Protocol):
     async def save_rule(self, rule: Rule) -> None:
         """Raises ConfigError where this version has another text already, or a newer version is known."""
 
+    async def paused(self, chain: str) -> set[str]:
+        """The rules that decide nothing for now."""
+
+    async def pause(self, chain: str, rule: str, told: str) -> None:
+        """`told`: by whom and why. Raises RefusedError where it is paused already."""
+
+    async def resume(self, chain: str, rule: str, told: str) -> None:
+        """Raises RefusedError where it is not paused."""
+
     async def starts(self, chain: str) -> dict[str, RuleStart]:
         """By rule; under '' that of the chain."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision
-from bridge.domain.errors import ConfigError
+from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
@@ -27,6 +27,16 @@ STOP = "UPDATE rule_starts SET stopped_at = $3 WHERE chain = $1 AND rule = $2"
 SAVE_START = """
     INSERT INTO rule_starts (chain, rule, block_number, since, contracts) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (chain, rule) DO UPDATE SET contracts = excluded.contracts
+"""
+
+PAUSED = "SELECT rule FROM rule_pauses WHERE chain = $1 AND resumed_at IS NULL"
+PAUSE = """
+    INSERT INTO rule_pauses (chain, rule, paused) VALUES ($1, $2, $3)
+    ON CONFLICT (chain, rule) WHERE resumed_at IS NULL DO NOTHING RETURNING pause_id
+"""
+RESUME = """
+    UPDATE rule_pauses SET resumed_at = now(), resumed = $3
+     WHERE chain = $1 AND rule = $2 AND resumed_at IS NULL RETURNING pause_id
 """
 
 LAST = """
@@ -102,19 +112,26 @@ class Decisions:
         await self._connection.execute(SAVE_RULE, rule.name, rule.version, rule.content_hash, rule.body)
         saved = await self._connection.fetchval(SAVED_HASH, rule.name, rule.version)
         where = f"rule {rule.name}: version"
-        newest = await self._connection.fetchval(NEWEST_RULE, rule.name)  # its first column
         if saved != rule.content_hash:
+            newest = await self._connection.fetchval(NEWEST_RULE, rule.name)  # its first column
             raise ConfigError(
                 f"version {rule.version} was loaded before with another text (sha256 {saved.hex()[:16]}…)",
                 where=where,
                 mend=f"raise it to {newest + 1}: each decision names the version that made it",
             )
-        if newest > rule.version:
-            raise ConfigError(
-                f"version {rule.version} was superseded by version {newest}",
-                where=where,
-                mend=f"to go back, give the old text version {newest + 1}",
-            )
+
+    async def paused(self, chain: str) -> set[str]:
+        return {row["rule"] for row in await self._connection.fetch(PAUSED, chain)}
+
+    async def pause(self, chain: str, rule: str, told: str) -> None:
+        if await self._connection.fetchval(PAUSE, chain, rule, told) is None:
+            raise RefusedError(f"rule {rule} on {chain} is paused already")
+        await self._connection.execute(NOTIFY)
+
+    async def resume(self, chain: str, rule: str, told: str) -> None:
+        if await self._connection.fetchval(RESUME, chain, rule, told) is None:
+            raise RefusedError(f"rule {rule} on {chain} is not paused")
+        await self._connection.execute(NOTIFY)
 
     async def starts(self, chain: str) -> dict[str, RuleStart]:
         """By rule; under '' that of the chain."""
