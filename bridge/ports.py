@@ -123,6 +123,19 @@ class ChainReader(Protocol):
         """Headers by number, as the node has them now. Used to audit what is stored."""
 
 
+class History(Protocol):
+    """The finalized past of one chain, read in ranges: for whoever follows nothing."""
+
+    async def finalized(self) -> Block:
+        """The newest finalized block. Raises ConfigError where the node knows no such block."""
+
+    def ranges(self, first: int, last: int, filters: Sequence[LogFilter]) -> AsyncGenerator[BlockAdded, None]:
+        """Blocks first … last, all of them final, in order and without a gap; each range with the logs that match.
+
+        Raises ChainUnavailable, ChainDisagrees.
+        """
+
+
 # ── Chains: sending ─────────────────────────────────────────────────────────────────────────────────────────────────
 class BroadcastOutcome(StrEnum):
     ACCEPTED = "accepted"  # an endpoint took the bytes
