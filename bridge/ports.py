@@ -126,8 +126,8 @@ class ChainReader(Protocol):
 class History(Protocol):
     """The finalized past of one chain, read in ranges: for whoever follows nothing."""
 
-    async def finalized(self) -> Block:
-        """The newest finalized block. Raises ConfigError where the node knows no such block."""
+    async def finalized(self) -> Block | None:
+        """The newest finalized block; None before the first, and where nodes do not know which blocks are final."""
 
     def ranges(self, first: int, last: int, filters: Sequence[LogFilter]) -> AsyncGenerator[BlockAdded, None]:
         """Blocks first … last, all of them final, in order and without a gap; each range with the logs that match.

@@ -5,6 +5,7 @@ BridgeError
 ├── RetryableError     the world is not ready; the same call may work later
 │   ├── ChainUnavailable    no endpoint answered, or none answered usefully
 │   ├── ChainDisagrees      two endpoints, or two reads, say different things
+│   │   └── StateUnavailable    no endpoint has the state of that block: behind, or no archive node
 │   └── DatabaseUnavailable
 ├── HoldError          only a person can decide; what it concerns stays as it is
 │   └── DeepReorg           a reorganisation below a finalized block
@@ -43,6 +44,10 @@ class ChainUnavailable(RetryableError):
 
 class ChainDisagrees(RetryableError):
     """Two reads that must be equal are not; nothing may be built on either."""
+
+
+class StateUnavailable(ChainDisagrees):
+    """No endpoint has the state after a block. One that is behind will; one that forgets old states never does."""
 
 
 class DatabaseUnavailable(RetryableError):

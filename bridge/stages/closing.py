@@ -3,8 +3,8 @@
     states, events ───────────────count──► changed states, sources
     states, sources, reads, what earlier windows left ──close──► decision
 
-Pure but for the reads, which are pinned to a block. So the stage, which keeps states in the database, and a replay, which
-keeps them in memory, cannot come to different decisions.
+Pure but for the reads, which are pinned to a block. So the stage, which keeps states in the database, and a replay,
+which keeps them in memory, cannot come to different decisions.
 """
 
 from __future__ import annotations

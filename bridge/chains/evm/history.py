@@ -9,7 +9,6 @@ from bridge.chains.evm.backfill import Backfill
 from bridge.chains.evm.follow import Finality
 from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks
 from bridge.chains.evm.rpc import Endpoint, EvmRpc, RpcRefused
-from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, BlockAdded
 from bridge.ports import LogFilter
 
@@ -22,22 +21,19 @@ class EvmHistory:
         self._finality = finality
         self._span = Span()
 
-    async def finalized(self) -> Block:
+    async def finalized(self) -> Block | None:
         """See ports.History; the newest that two endpoints call final, where there are two."""
 
         async def number_of(endpoint: Endpoint) -> int | None:
-            _, final = await self._finality.ask(self._rpc, endpoint)
+            try:
+                _, final = await self._finality.ask(self._rpc, endpoint)
+            except RpcRefused:
+                return None  # it does not know the tag
             return None if final is None else final.block.number
 
-        try:
-            number = await self._rpc.reached_by_two(number_of)
-        except RpcRefused:
-            number = None
+        number = await self._rpc.reached_by_two(number_of)
         if number is None:
-            raise ConfigError(
-                "no finalized block is known there", where="--rpc", mend="wait for one, or give --depth N: blocks "
-                "under the head that count as final where nodes know no such tag",
-            )
+            return None
         (block,) = await agreed_blocks(self._rpc, [number])
         return block
 
