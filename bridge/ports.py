@@ -16,7 +16,7 @@ from typing import Protocol
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.confirmations import Confirmation, Transition
-from bridge.domain.decisions import Decision, Stored
+from bridge.domain.decisions import Decision, RuleText, Stored
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
 from bridge.domain.interventions import Intervention, InterventionKind
 from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
@@ -371,6 +371,12 @@ class DecisionStore(Protocol):
     async def save_accumulators(self, chain: str, rule: str, states: Mapping[Key, State]) -> None: ...
     async def sources(self, chain: str, rule: str, window: Window) -> dict[str, Source]: ...
     async def save_sources(self, chain: str, rule: str, window: Window, sources: Mapping[str, Source]) -> None: ...
+    async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
+        """Each version of each rule that decided about `asset` a window that ended by second `until`."""
+
+    async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
+        """The record of the decision about that window."""
+
     async def add(self, chain: str, decision: Decision) -> None:
         """The decision, its allocations, and the carries as they are after it."""
 

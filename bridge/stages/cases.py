@@ -95,7 +95,7 @@ def compare(expected: Any, found: Any, path: str) -> Iterator[tuple[str, Any, An
         yield path, expected, found
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def _load(path: Path) -> dict[str, Any]:
     try:
         case = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -119,6 +119,7 @@ def _load(path: Path) -> Mapping[str, Any]:
             raise ConfigError(
                 f"unknown key `{where}{key}`", where=str(path), mend=f"known here: {', '.join(sorted(known))}"
             )
+    assert isinstance(case, dict)
     return case
 
 

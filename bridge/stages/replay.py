@@ -74,8 +74,10 @@ class Memory:
             last_paid_end=self.last_paid_end,
         )
 
-    def close(self, block: Block, reads: Mapping[str, int], owed: int) -> Decision:
-        """Decide the window, and go on to the next."""
+    def close(
+        self, block: Block, reads: Mapping[str, int], owed: int, following: tuple[Plan, Binding] | None = None
+    ) -> Decision:
+        """Decide the window, and go on to the next: under a newer version where one follows."""
         decision = close(self.plan, self.binding, self.closing(block, reads, owed))
         self.carried = decision.carries
         self.decided += decision.total
@@ -83,6 +85,7 @@ class Memory:
             self.last_paid_end = self.window.end
         self.sources = {}
         self.first_block = block.number + 1
+        self.plan, self.binding = following or (self.plan, self.binding)
         self.window = window_after(self.plan.rule.window_s, self.window.end)
         return decision
 
@@ -93,12 +96,22 @@ class Follower:
 
     rule: BoundRule
     memory: Memory
+    newer: Sequence[tuple[int, BoundRule]] = ()  # (second where the first window of a version begins, the version)
 
     @classmethod
-    def of(cls, rule: BoundRule, start: Block, since: int | None = None) -> Follower:
+    def of(
+        cls, rule: BoundRule, start: Block, *, since: int | None = None, newer: Sequence[tuple[int, BoundRule]] = ()
+    ) -> Follower:
         """From block `start` on; its windows start at second `since` or later, by default at that block's."""
         window = first_window(rule.plan.rule.window_s, start.timestamp if since is None else since)
-        return cls(rule, Memory(rule.plan, rule.binding, window=window, start_block=start.number))
+        return cls(rule, Memory(rule.plan, rule.binding, window=window, start_block=start.number), newer)
+
+    def close(self, block: Block, reads: Mapping[str, int], owed: int) -> Decision:
+        end = self.memory.window.end
+        following = next((rule for since, rule in reversed(self.newer) if since <= end), self.rule)
+        decision = self.memory.close(block, reads, owed, (following.plan, following.binding))
+        self.rule = following
+        return decision
 
     def closed_by(self, block: Block) -> bool:
         return block.timestamp >= self.memory.window.end
@@ -111,7 +124,7 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A window that was closed. `before` is what the decision rests on."""
+    """A window that was closed. `before` is what the decision rests on; its states go on changing after this step."""
 
     rule: BoundRule
     before: Closing
@@ -153,7 +166,7 @@ class Replay:
         reads = await self._reads(due.rule, memory.window, BlockStamp(self._chain.name, last.number, last.hash))
         owed = sum(rule.memory.owed for rule in self._rules if rule.rule.binding.asset == due.rule.binding.asset)
         before = memory.closing(last, reads, owed)
-        return Step(due.rule, before, memory.close(last, reads, owed))
+        return Step(due.rule, before, due.close(last, reads, owed))
 
     async def _last_block(self, end: int, high: Block) -> Block:
         """The last block with timestamp < `end`, which `high` has not."""

@@ -1,0 +1,256 @@
+"""Make a decision again, from a node alone, and hold it against its record byte by byte.
+
+    record (artifact) ─► names of contracts, start block, hash of the rule's text
+    rule's text       ─► replay from the start block on ─► the decision about the same window ─► equal, or where not
+
+Nothing of the record goes into what is made again, but what the rule's names stand for. What a node cannot say (what
+rules owe whose texts are not at hand) is taken from the record, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.domain.decisions import POOL, Decision, RuleText
+from bridge.domain.errors import ChainUnavailable, ConfigError, StateUnavailable
+from bridge.domain.events import Block
+from bridge.domain.rules import Binding, Committed, RuleStart, Window
+from bridge.domain.units import Address, AssetId
+from bridge.ports import ChainReader, Database, History
+from bridge.runtime.rulefile import parse_rule
+from bridge.stages.cases import compare
+from bridge.stages.closing import close
+from bridge.stages.decide import BoundRule, log_filters
+from bridge.stages.replay import Follower, Replay, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A decision that is to be made again, with the texts that made it and those of its neighbours."""
+
+    artifact: bytes
+    texts: Sequence[RuleText]  # of the rule, each version from its first window on; and of other rules of the asset
+    starts: Mapping[str, RuleStart]  # by rule; those that are not in it begin with the start block
+    complete: bool  # whether `texts` has every rule that may have decided about the asset
+    trust_carried: bool = False  # what earlier windows left is taken from the record
+
+    @property
+    def told(self) -> Any:
+        return json.loads(self.artifact)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    block: int  # everything up to here is read
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of it. `difference`: (path, made again, recorded), the first by path; None where all is equal."""
+
+    claim: Claim
+    logs: int
+    windows: int  # that were decided again, of all rules
+    difference: tuple[str, Any, Any] | None
+    trusted: tuple[str, ...]  # what was taken from the record
+    hints: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        return self.difference is None
+
+
+# ── The claim ───────────────────────────────────────────────────────────────────────────────────────────────────────
+async def stored_claim(database: Database, decision_id: bytes) -> Claim:
+    """The claim of a decision in the database. Raises ConfigError where the stored bytes are not what the id names."""
+    async with database.snapshot() as transaction:
+        decision = (await transaction.stories.facts(decision_id)).decision
+        if hashlib.sha256(decision.artifact).digest() != decision_id:
+            raise ConfigError(
+                f"the stored record of decision 0x{decision_id.hex()} has another hash than its id",
+                where="ID",
+                mend="somebody has changed it; give the true one with --artifact",
+            )
+        texts = await transaction.decisions.texts(decision.chain, AssetId(decision.asset), decision.window_end)
+        starts = await transaction.decisions.starts(decision.chain)
+    return Claim(decision.artifact, texts, starts, complete=True)
+
+
+def file_claim(artifact: bytes, body: str, *, since: int | None, trust_carried: bool, where: str) -> Claim:
+    """The claim of an artifact alone, with the rule's text. Raises ConfigError where they do not belong together."""
+    told = check_artifact(artifact, where)
+    named = told["rule"]["sha256"]
+    found = hashlib.sha256(body.encode()).hexdigest()
+    if found != named:
+        raise ConfigError(
+            f"has the sha256 {found[:16]}…, the record names {named[:16]}…",
+            where="--rule",
+            mend=f"give the text of {told['rule']['name']} version {told['rule']['version']}, unchanged to the byte",
+        )
+    text = RuleText(told["rule"]["name"], told["rule"]["version"], body, 0, artifact)
+    starts = {} if since is None else {text.rule: RuleStart(told["blocks"]["start"], since, {})}
+    return Claim(artifact, [text], starts, complete=False, trust_carried=trust_carried)
+
+
+def check_artifact(artifact: bytes, where: str) -> Any:
+    """The record as JSON. Raises ConfigError where it is none."""
+    try:
+        told = json.loads(artifact)
+        assert isinstance(told["rule"]["sha256"], str)
+        assert isinstance(told["rule"]["version"], int)
+        assert all(isinstance(told["blocks"][key], int) for key in ("start", "first", "last", "timestamp"))
+        assert all(isinstance(told["window"][key], int) for key in ("start", "end"))
+        _binding(told)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        raise ConfigError(
+            "is no record of a decision",
+            where=where,
+            mend="give the canonical JSON of one decision, for example a line of decisions.json without its comma",
+        ) from None
+    return told
+
+
+def _binding(told: Any) -> Binding:
+    """What the rule's names stand for, as the record says."""
+    return Binding(
+        reference=told["chain"],
+        asset=AssetId(told["asset"]),
+        token=_address(told["token"]),
+        contracts={name: _address(address) for name, address in told["contracts"].items()},
+        never_paid=frozenset(_address(account) for account in told["never_paid"]),
+    )
+
+
+def _address(text: str) -> Address:
+    return Address(bytes.fromhex(text.removeprefix("0x")))
+
+
+# ── Making it again ─────────────────────────────────────────────────────────────────────────────────────────────────
+async def verify(
+    claim: Claim,
+    *,
+    chain: ChainReader,
+    history: History,
+    final: Block,
+    tell: Callable[[Progress], None] = lambda progress: None,
+) -> Answer:
+    """Raises ConfigError where the chain is another one or its nodes lack old states, ChainUnavailable where the window
+    is not final there, HoldError where the chain is not as the rule declares it."""
+    told = claim.told
+    if told["chain"] != chain.reference:
+        raise ConfigError(
+            f"the node serves {chain.reference}, the decision is of {told['chain']}",
+            where="--rpc",
+            mend="name a node of that chain",
+        )
+    first, last = told["blocks"]["start"], told["blocks"]["last"] + 1  # the block after it closes the window
+    if last > final.number:
+        raise ChainUnavailable(f"block {last} is not final for the node, which is at {final.number}")
+    (start,) = await chain.blocks([first])
+    followers = _followers(claim, chain, start)
+    replay = Replay(followers, chain, start)
+    windows = 0
+    async with contextlib.aclosing(history.ranges(first, last, _filters(followers))) as ranges:
+        async for added in ranges:
+            try:
+                async with contextlib.aclosing(replay.feed(added)) as steps:
+                    async for step in steps:
+                        windows += 1
+                        if _is_meant(step, told):
+                            return _answer(claim, step, replay.logs, windows)
+            except StateUnavailable as error:
+                raise ConfigError(
+                    f"{error}, which a rule reads: the nodes keep newer states only",
+                    where="--rpc",
+                    mend="use an archive node",
+                ) from None
+            tell(Progress(added.blocks[-1].number, first, last))
+    window = Window(told["window"]["start"], told["window"]["end"])
+    return Answer(
+        claim, replay.logs, windows, ("window", "no such window", dataclasses.asdict(window)), (), _hints(claim)
+    )
+
+
+def _followers(claim: Claim, chain: ChainReader, start: Block) -> list[Follower]:
+    by_rule: defaultdict[str, list[tuple[int, BoundRule]]] = defaultdict(list)
+    for text in sorted(claim.texts, key=lambda each: (each.rule, each.version)):
+        by_rule[text.rule].append((text.window_start, _bound(text, chain)))
+    followers = []
+    for name, versions in by_rule.items():
+        began = claim.starts.get(name)
+        since = None if began is None else began.since
+        followers.append(Follower.of(versions[0][1], start, since=since, newer=versions[1:]))
+    return followers
+
+
+def _bound(text: RuleText, chain: ChainReader) -> BoundRule:
+    plan = parse_rule(text.body, name=f"rule {text.rule}, version {text.version}")
+    decoders = {source: chain.decoder(event.declaration) for source, event in plan.rule.events.items()}
+    return BoundRule(plan, _binding(json.loads(text.artifact)), decoders)
+
+
+def _filters(followers: Sequence[Follower]) -> Any:
+    return log_filters([rule for each in followers for rule in (each.rule, *(newer for _, newer in each.newer))])
+
+
+def _is_meant(step: Step, told: Any) -> bool:
+    meant: bool = (step.rule.name, step.decision.window.end) == (told["rule"]["name"], told["window"]["end"])
+    return meant
+
+
+def _answer(claim: Claim, step: Step, logs: int, windows: int) -> Answer:
+    decision, trusted = step.decision, []
+    closing, told = step.before, claim.told
+    if claim.trust_carried:
+        closing = dataclasses.replace(closing, carried=_carried(told), last_paid_end=told["last_paid_end"])
+        trusted.append("carried_in and last_paid_end: what earlier windows left")
+    owed = _recorded_owed(step, told)
+    if not claim.complete and owed is not None and owed != closing.owed:
+        closing = dataclasses.replace(closing, owed=owed)
+        trusted.append(f"owed ({owed}): what all rules of the asset owe, for the others' texts are not at hand")
+    if trusted:
+        decision = close(step.rule.plan, step.rule.binding, closing)
+    return Answer(claim, logs, windows, _difference(decision, claim), tuple(trusted), _hints(claim))
+
+
+def _carried(told: Any) -> dict[Address, int]:
+    by = told["carried_in"]["by"]
+    return {POOL if account == "pool" else _address(account): int(amount) for account, amount in by.items()}
+
+
+def _recorded_owed(step: Step, told: Any) -> int | None:
+    """What the record says that all rules owe; None where the rule does not ask."""
+    for name, source in step.rule.plan.rule.inputs.items():
+        if isinstance(source, Committed) and "owed" in told["inputs"].get(name, {}):
+            return int(told["inputs"][name]["owed"])
+    return None
+
+
+def _difference(decision: Decision, claim: Claim) -> tuple[str, Any, Any] | None:
+    if decision.artifact == claim.artifact:
+        return None
+    found = next(_compare(json.loads(decision.artifact), claim.told), None)
+    return found or ("", "canonical JSON", "the same JSON, written otherwise")
+
+
+def _compare(made: Any, recorded: Any) -> Iterator[tuple[str, Any, Any]]:
+    yield from compare(made, recorded, "")
+
+
+def _hints(claim: Claim) -> tuple[str, ...]:
+    """What may have been left out, where only a file was given."""
+    if claim.complete or claim.trust_carried:
+        return ()
+    return (
+        "if the rule began later than its chain's start block, say when with --since",
+        "if earlier windows were decided by another version, take what they left from the record: --trust-carried",
+    )
