@@ -57,6 +57,9 @@ def backtest_rule(
     loaded = load_config(config, deployed=False) if config is not None else None
     if begin is None and loaded is None:
         raise ConfigError("is missing", where="--from", mend="give a block or a date, or a --config with start_block")
+    for option, text in (("--from", begin), ("--to", end)):
+        if text is not None:
+            parse_moment(option, text)
     check_writable("--out", out, out)
     file = rule_file(asked, loaded)
     other = None if against is None else rule_file(against, loaded)
