@@ -108,13 +108,13 @@ def _told(answer: Answer) -> list[str]:
     if answer.difference is None:
         return [*lines, "equal"]
     path, made, recorded = answer.difference
-    lines += [
-        "NOT equal",
-        f"  {path or 'the whole'}",
-        f"    expected  {_json(made)}",
-        f"    found     {_json(recorded)}",
+    return [
+        *lines,
+        f"NOT equal: {path or 'the whole'}",
+        f"  expected  {_json(made)}",
+        f"  found     {_json(recorded)}",
+        *(f"  mend: {hint}" for hint in answer.hints),
     ]
-    return [*lines, *(f"  mend: {hint}" for hint in answer.hints)]
 
 
 def _json(value: Any) -> str:
