@@ -44,9 +44,10 @@ from bridge.runtime.config import ChainSection, Config
 from bridge.runtime.logs import get_logger
 from bridge.runtime.rulefile import load_rule
 from bridge.runtime.supervisor import Supervisor, Wake
-from bridge.stages import decide, post
+from bridge.stages import binding, post
+from bridge.stages.binding import BoundRule
 from bridge.stages.confirm import Confirm
-from bridge.stages.decide import BoundRule, Decide
+from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
 from bridge.stages.notify import Notify, Subscriber
 from bridge.stages.pay import Pay
@@ -145,7 +146,7 @@ async def _open_chain(
         for rule in config.rules
         if rule.chain == name
     ]
-    rules = decide.bind_rules(plans, chain=reader, contracts=section.contracts, tokens=tokens)
+    rules = binding.bind_rules(plans, chain=reader, contracts=section.contracts, tokens=tokens)
     signer = await _open_signer(config, name) if sending else None
     operator = (
         signer.account
@@ -168,7 +169,7 @@ async def _open_chain(
         payer=None if signer is None else _payer(name, section, rpc, signer),
         rules=rules,
         watched=watched,
-        filters=(*decide.log_filters(rules), *post.log_filters(reader, watched)),
+        filters=(*binding.log_filters(rules), *post.log_filters(reader, watched)),
         files=_files(config, name),
     )
 

@@ -15,8 +15,9 @@ from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
+from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
-from bridge.domain.decisions import Decision, RuleText, Stored
+from bridge.domain.decisions import Decision
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
 from bridge.domain.interventions import Intervention, InterventionKind
 from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
@@ -37,11 +38,14 @@ from bridge.domain.payouts import (
     Signed,
     Slot,
 )
+from bridge.domain.prices import FeedAnswer, MarketAnswer
+from bridge.domain.records import RuleText, Stored
 from bridge.domain.reports import Facts
-from bridge.domain.rules import Rule, RuleStart, Window
+from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.states import ActionState
 from bridge.domain.stories import JournalFact, Match, SignedAttempt, StoryFacts
 from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.windows import Window
 
 
 # ── Time ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,8 +117,21 @@ class ChainReader(Protocol):
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
         """Atoms of `asset` that `account` holds at the end of `at`. Raises ChainDisagrees where `at` is unknown."""
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
-        """The single uint256 that the view function `name()` returns at the end of block `at`."""
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[Argument],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
+        """What the view function `name(type,…)` returns at the end of block `at`: one number for each type in `returns`
+        (see domain.calls).
+
+        None where the contract does not answer so: it reverts, is not there, or returns something else. Raises
+        ValueError for arguments that the signature does not take.
+        """
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         """How many transactions `account` had sent by the end of block `at` (the nonce)."""
@@ -134,6 +151,22 @@ class History(Protocol):
 
         Raises ChainUnavailable, ChainDisagrees.
         """
+
+
+class PriceFeeds(Protocol):
+    """The price feeds of one chain, pinned to a block. Implementation: chains.evm.aggregator."""
+
+    async def rounds(self, feed: Address, at: Block, since: int | None) -> FeedAnswer:
+        """What `feed` holds at the end of block `at`: its newest round, and with `since`, seconds, the rounds back to
+        the one that was in force then, as far as they answer and at most prices.ROUNDS_MAX."""
+
+
+class Market(Protocol):
+    """A price that is asked for off the chain. Implementation: prices.http."""
+
+    async def quote(self, at: Block) -> MarketAnswer:
+        """The price at the time of block `at`, as near to it as the source can say. Raises SourceUnavailable where it
+        does not answer, which may change; what is no price is an answer with a problem."""
 
 
 # ── Chains: sending ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -359,6 +392,13 @@ class DecisionStore(Protocol):
 
     async def last(self, chain: str, rule: str) -> tuple[Window, int] | None:
         """The last decided window and its block number."""
+
+    async def counted_from(self, chain: str, rule: str) -> int | None:
+        """The second from which the rule's events are not decided about: later than the last window's end never, and
+        earlier where its surplus could not be determined. None before the first decision."""
+
+    async def paid(self, chain: str, rule: str) -> int:
+        """All that the rule ever decided to pay. Atoms."""
 
     async def last_paid_end(self, chain: str, rule: str) -> int | None: ...
     async def owed(self, chain: str, asset: AssetId) -> int:
@@ -645,7 +685,7 @@ class StoryStore(Protocol):
     async def logs(
         self,
         chain: str,
-        contract: Address,
+        contracts: Sequence[Address],
         topic0: bytes,
         *,
         first: tuple[int, int],

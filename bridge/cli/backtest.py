@@ -24,7 +24,7 @@ from bridge.cli.node import (
     rule_file,
 )
 from bridge.cli.rules import rules
-from bridge.domain.errors import ConfigError, HoldError
+from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
 from bridge.domain.rules import Committed, Plan
@@ -33,7 +33,7 @@ from bridge.runtime.config import Config, load_config
 from bridge.runtime.rulefile import load_rule
 from bridge.stages.backtest import backtest, block_from
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress
-from bridge.stages.decide import BoundRule, bind_rules
+from bridge.stages.binding import BoundRule, bind_rules
 
 
 @rules.command("backtest")
@@ -140,7 +140,7 @@ def _load(file: Path, names: Names, node: Node) -> Plan:
     plan = load_rule(file)
     for option, wanted, known in (
         ("--contract", sorted(plan.contracts()), node.contracts),
-        ("--token", [plan.rule.asset], node.tokens),
+        ("--token", [plan.rule.asset, *sorted(plan.tokens())], node.tokens),
     ):
         for name in wanted:
             if name not in known:
@@ -185,11 +185,9 @@ async def _asset(rule: BoundRule, node: Node, at: Block) -> Asset:
     symbol = rule.plan.rule.asset
     decimals = node.decimals.get(symbol)
     if decimals is None:
-        try:
-            stamp = BlockStamp(node.reader.name, at.number, at.hash)
-            decimals = await node.reader.read_uint(rule.binding.token, "decimals", stamp)
-        except HoldError:
-            decimals = 0
+        stamp = BlockStamp(node.reader.name, at.number, at.hash)
+        answer = await node.reader.read_call(rule.binding.token, "decimals()", [], stamp, returns=["uint8"])
+        decimals = 0 if answer is None else answer[0]
     return Asset(rule.binding.asset, node.reader.name, rule.binding.token, symbol, min(decimals, 77))
 
 

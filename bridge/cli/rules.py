@@ -1,4 +1,4 @@
-"""bridge rules list, check, test."""
+"""bridge rules list, check, schema, reference, test."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bridge.cli.app import DEFAULT_CONFIG, EXIT_MEND, EXIT_NO, app, run
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_MEND, EXIT_NO, app, check_writable, run
 from bridge.cli.daemon import PLAIN_WIDTH
 from bridge.cli.node import rule_file
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.rules import Plan
 from bridge.runtime.config import Config, load_config
+from bridge.runtime.rule_schema import render_schema
 from bridge.runtime.rulefile import load_rule
 from bridge.stages.cases import CaseResult, run_folder
+from bridge.stages.rule_reference import render_reference
 
 rules = typer.Typer(name="rules", help="Rule files: check, test and try them on history.", no_args_is_help=True)
 app.add_typer(rules)
@@ -190,6 +192,31 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(_words(each) for each in value)
     return str(value)
+
+
+# ── For editors and readers ─────────────────────────────────────────────────────────────────────────────────────────
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there instead of printing it.")]
+
+
+@rules.command("schema")
+def write_schema(out: Out = None) -> None:
+    """The JSON Schema of rule files, for editors."""
+    _write(render_schema(), out)
+
+
+@rules.command("reference")
+def write_reference(out: Out = None) -> None:
+    """Every key, input, unit and function of the language of rules, as Markdown."""
+    _write(render_reference(), out)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text, end="")
+        return
+    check_writable("--out", out, out.parent)
+    out.write_text(text, encoding="utf-8", newline="\n")
+    print(out)
 
 
 # ── Golden cases ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ BridgeError
 │   ├── ChainUnavailable    no endpoint answered, or none answered usefully
 │   ├── ChainDisagrees      two endpoints, or two reads, say different things
 │   │   └── StateUnavailable    no endpoint has the state of that block: behind, or no archive node
+│   ├── SourceUnavailable   a source of prices did not answer
 │   └── DatabaseUnavailable
 ├── HoldError          only a person can decide; what it concerns stays as it is
 │   └── DeepReorg           a reorganisation below a finalized block
@@ -48,6 +49,10 @@ class ChainDisagrees(RetryableError):
 
 class StateUnavailable(ChainDisagrees):
     """No endpoint has the state after a block. One that is behind will; one that forgets old states never does."""
+
+
+class SourceUnavailable(RetryableError):
+    """A source of prices off the chain gave no answer."""
 
 
 class DatabaseUnavailable(RetryableError):

@@ -180,6 +180,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class EventColumns:
+    """Decoded logs of one kind, in order of the chain: the entries at one place of all columns are of one log."""
+
+    rows: Sequence[int]  # where each log stands in the LogColumns it comes from
+    fields: Mapping[str, Sequence[Value]]
+
+
+@dataclass(frozen=True, slots=True)
 class BlockAdded:
     """The canonical chain grew by a run of blocks, `first` … `blocks[-1].number`, with all their watched logs.
 

@@ -45,6 +45,7 @@ class Order:
     window_end: int
     total: int  # atoms
     payouts: tuple[Payout, ...]
+    approval: str | None = None  # why a person must release it first
 
 
 @dataclass(frozen=True, slots=True)

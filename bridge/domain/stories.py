@@ -159,7 +159,7 @@ class SourceEvents:
     """The logs of one kind that the decision counted."""
 
     name: str  # as the rule calls them
-    contract: str
+    contracts: tuple[str, ...]
     declaration: str
     where: str | None  # the rule's condition on them
     count: int  # as the decision recorded it

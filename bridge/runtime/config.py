@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -31,6 +32,7 @@ from bridge.domain.units import UINT256_MAX, Address
 _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _PRIVATE_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}\Z")
 _CODE_HASH = re.compile(r"keccak256:[0-9a-f]{64}\Z")
+_PLACEHOLDER = re.compile(r"\{(?:timestamp|timestamp_ms|timestamp_iso|key)\}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}\Z")
 DEPLOYED = ("timelock", "vault", "distributor")
 """The contracts that `bridge deploy` makes."""
@@ -193,6 +195,51 @@ class HttpSection(Section):
         return host.strip("[]"), int(port)
 
 
+class PriceSection(Section):
+    """A market that is asked for prices over HTTP: where, and what of its JSON counts.
+
+    In `url` stand for the time of the block that a decision is about: {timestamp} in seconds, {timestamp_ms}, and
+    {timestamp_iso} as 2026-01-31T23:59:59Z. {key} stands for what `key_env` holds.
+    """
+
+    url: str
+    value: Annotated[list[str | int], Field(min_length=1)]  # keys and, counted from 0, places in lists
+    decimals: Annotated[int, Field(ge=0, le=36)]  # kept of the value; what is finer is cut off
+    time: Annotated[list[str | int], Field(min_length=1)] | None = None  # of which moment the value is
+    time_format: Literal["seconds", "milliseconds", "iso8601"] = "seconds"
+    key_env: str | None = None
+    key_header: str | None = None  # send the key so, rather than in the URL
+    timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 10_000  # of one try
+    tries: Annotated[int, Field(ge=1, le=10)] = 3
+    bytes_max: Annotated[int, Field(ge=1, le=16_777_216)] = 262_144
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        rest = _PLACEHOLDER.sub("", self.url)
+        if not re.match(r"https?://[^/{}?#]+", self.url):
+            raise ValueError("url is not an http:// or https:// URL")
+        if "{" in rest or "}" in rest:
+            raise ValueError("url may hold {timestamp}, {timestamp_ms}, {timestamp_iso} and {key}, and no other braces")
+        if self.time is None and "{timestamp" not in self.url:
+            raise ValueError(
+                "a price without its time could be of any day: ask for a moment with {timestamp} in the url, or name "
+                "where the answer says its moment with time = […]"
+            )
+        if any(isinstance(step, int) and step < 0 for step in (*self.value, *(self.time or ()))):
+            raise ValueError("places in lists are counted from 0")
+        if ("{key}" in self.url or self.key_header is not None) != (self.key_env is not None):
+            raise ValueError("key_env and a place for the key (key_header, or {key} in the url) are given together")
+        if "{key}" in self.url and self.key_header is not None:
+            raise ValueError("the key goes into the url or into key_header, not both")
+        return self
+
+    def url_at(self, timestamp: int) -> str:
+        """Where the price at `timestamp`, seconds, is asked for; {key} is left in its place."""
+        moment = datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        told = {"{timestamp}": str(timestamp), "{timestamp_ms}": f"{timestamp}000", "{timestamp_iso}": moment}
+        return _PLACEHOLDER.sub(lambda match: told.get(match[0], match[0]), self.url)
+
+
 class TokenLimitsSection(Section):
     """In atoms. What is not named is zero: nothing of the token may leave."""
 
@@ -285,6 +332,7 @@ class Config(Section):
     logs: LogsSection = LogsSection()
     chains: Annotated[dict[Name, ChainSection], Field(min_length=1)]
     rules: list[RuleSection] = []
+    prices: dict[Name, PriceSection] = {}
     http: HttpSection | None = None  # nothing is served
     reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
     # How long a dead instance keeps others from taking over; a clean stop hands over at once.
@@ -308,6 +356,11 @@ class Config(Section):
     def included_within(self) -> dict[str, int]:
         """By chain: blocks after which a transaction that is in none of them is a condition."""
         return {name: chain.spending.included_within_blocks for name, chain in self.chains.items()}
+
+    def price_key(self, name: str) -> str | None:
+        """Raises ConfigError where the variable that holds it is not set."""
+        variable = self.prices[name].key_env
+        return None if variable is None else from_environment(variable, f"{self.path}: [prices.{name}] key_env")
 
     def operator_password(self, chain: str) -> str:
         """Raises ConfigError where the file or the variable is missing."""

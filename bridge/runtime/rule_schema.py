@@ -2,8 +2,8 @@
 
     pydantic sections ──► JSON Schema (2020-12), with what each key means ──► rules/schema.json
 
-It accepts what the program accepts, in both ways that YAML reads numbers: editors read YAML 1.2, where 1_000 is a text and
-0x… a number. What needs names to be known (units, formulas, contracts) only `bridge rules check` can say.
+It accepts what the program accepts, in both ways that YAML reads numbers: editors read YAML 1.2, where 1_000 is a text
+and 0x… a number. What needs names to be known (units, formulas, contracts) only `bridge rules check` can say.
 """
 
 from __future__ import annotations
@@ -15,66 +15,46 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from bridge.domain.rules import Carry
-from bridge.runtime.rulefile import Document, OneOf
+from bridge.domain.quantities import Unit
+from bridge.domain.rules import At, Carry
+from bridge.domain.windows import Period
+from bridge.runtime.rulefile import Document, OneOf, Section
 
 WHOLE_NUMBER: JsonSchemaValue = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9][0-9_]*$"}]
 }
 
+_SYMBOL = "[A-Za-z][A-Za-z0-9_.]*"
+UNIT = f"(number|bps|seconds|amount<{_SYMBOL}>|price<{_SYMBOL}/{_SYMBOL}>)"
+
 # What texts stand for that a validator of rulefile.py reads.
 TEXTS: Mapping[str, JsonSchemaValue] = {
     "_amount": WHOLE_NUMBER,
     "_duration": {"type": "string", "pattern": r"^[0-9]{1,12}\s*(s|seconds?|min|minutes?|h|hours?|d|days?)$"},
+    "_parameter": {
+        "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": rf"^[0-9][0-9_]*(\s*{UNIT})?$"}]
+    },
+    "_unit": {"type": "string", "pattern": f"^{UNIT}$"},
     "_address": {"anyOf": [{"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}, {"type": "integer"}]},
 }
 
-KEYS: Mapping[str, str] = {
-    "Document": "A rule: when there is a surplus, how much it is, and who gets it.",
-    "Document.rule": "The rule's name: small letters, digits and _. Another name is another rule, which begins anew.",
-    "Document.version": "Counts from 1; raise it with every change. Old decisions keep the text they were made with.",
-    "Document.description": "One line for people.",
-    "Document.asset": "What is paid: a token of bridge.toml.",
-    "Document.window": "When it decides. Windows are half-open (start <= block time < end) and leave no gap.",
-    "Document.events": "Kinds of logs that it listens to, by a name of your choice.",
-    "Document.inputs": "What is measured at the end of each window, by a name of your choice.",
-    "Document.parameters": "Numbers that formulas name.",
-    "Document.surplus": "The formula, over inputs and parameters. A negative result is no surplus.",
-    "Document.carry": "What becomes of surplus that is not paid: `surplus` keeps it for the next window, `none` leaves "
-    "it in the balance that the next window reads again.",
-    "Document.guardrails": "Limits of every decision.",
-    "Document.split": "Who gets what is paid.",
-    "WindowSection.every": "As long as this, aligned to 1970 in UTC: `1 day`, `30 s`.",
-    "EventSection.contract": "A contract of bridge.toml.",
-    "EventSection.event": "Its declaration as in Solidity, with `indexed` where the contract has it.",
-    "EventSection.where": "Only events for which this is true, over its fields, parameters, contracts and `asset`.",
-    "InputSection.sum": "Σ of an expression over the fields of one event, of the window.",
-    "InputSection.time_weighted": "A table: by account, its balance × seconds over the window.",
-    "InputSection.balance": "What a contract holds of the asset at the window's last block.",
-    "InputSection.read": "What a view function returns at the window's last block.",
-    "InputSection.committed": "Decided or carried in the asset, by any rule, and not yet released: less Σ of this.",
-    "TimeWeightedSection.add": "What adds to an account's balance: an expression over the fields of one event.",
-    "TimeWeightedSection.subtract": "What takes away from it.",
-    "TimeWeightedSection.by": "The field that names the account, in both events.",
-    "ReadSection.contract": "A contract of bridge.toml.",
-    "ReadSection.function": "The name of the function, which takes nothing and returns one uint256.",
-    "GuardrailsSection.cap_per_epoch": "Atoms that one window pays at most.",
-    "GuardrailsSection.minimum_total": "Atoms below which nothing is paid yet.",
-    "GuardrailsSection.minimum_per_recipient": "Atoms below which a recipient is owed and not paid yet; judged on "
-    "carried + new.",
-    "GuardrailsSection.cooldown": "Time between the ends of two windows that pay.",
-    "GuardrailsSection.lot": "Only whole multiples of so many atoms are paid.",
-    "ShareSection.to": "The recipient.",
-    "ShareSection.bps": "Basis points; all of them add up to 10 000.",
-    "SplitSection.pro_rata": "By the weights of a table.",
-    "SplitSection.shares": "In fixed shares.",
-    "SplitSection.equal": "The same to each.",
+CHOICES: Mapping[str, list[str]] = {
+    "Document.carry": [choice.value for choice in Carry],
+    "WindowSection.calendar": [period.value for period in Period],
+    "BalancesSection.at": [at.value for at in At],
+    "MembersSection.at": [at.value for at in At],
 }
-"""What each section and key means, where its field does not say so itself."""
+"""Keys whose value is one of some words, by section and key."""
+
+ONE_OF: Mapping[str, tuple[str, ...]] = {
+    "EventSection": ("contract", "contracts"),
+    "LegSection": ("to", "pro_rata", "equal"),
+}
+"""Keys of a section of which exactly one stands, beside others."""
 
 
-CHOICES: Mapping[str, list[str]] = {"carry": [choice.value for choice in Carry]}
-"""Keys whose value is one of some words."""
+ADDRESSES = frozenset({"Document.exclude"})
+"""Lists of texts in which addresses may stand, which editors read as numbers."""
 
 
 class _Schema(GenerateJsonSchema):
@@ -82,6 +62,9 @@ class _Schema(GenerateJsonSchema):
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         return self._text(schema["function"]["function"]) or super().function_before_schema(schema)
+
+    def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
+        return self._text(schema["function"]["function"]) or super().function_plain_schema(schema)
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
         return self._text(schema["function"]["function"]) or super().function_after_schema(schema)
@@ -93,19 +76,26 @@ class _Schema(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
         section = schema["cls"]
-        if section.__doc__ or section.__name__ in KEYS:
-            made["description"] = KEYS.get(section.__name__) or " ".join(section.__doc__.split())
+        if not (section.__doc__ or "").strip() or section.__doc__ == OneOf.__doc__:
+            made.pop("description", None)
         if issubclass(section, OneOf):
             made |= {"minProperties": 1, "maxProperties": 1}
+        if (ways := ONE_OF.get(section.__name__)) is not None:
+            made["oneOf"] = [{"required": [way]} for way in ways]
         for name, key in made.get("properties", {}).items():
-            said = section.model_fields[name].description or KEYS.get(f"{section.__name__}.{name}")
-            if said:
-                key["description"] = said
             if key.get("default", 0) is None:
                 del key["default"]
-            if name in CHOICES:
-                key["enum"] = CHOICES[name]
+            if (choices := CHOICES.get(f"{section.__name__}.{name}")) is not None:
+                key["enum"] = choices
+            if f"{section.__name__}.{name}" in ADDRESSES:
+                key["items"] = {"type": ["string", "integer"]}
         return made
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        # A section that is left out is one whose keys are.
+        if isinstance(schema.get("default"), Section | Unit):
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
 
     @staticmethod
     def _text(validator: Callable[..., Any]) -> JsonSchemaValue | None:

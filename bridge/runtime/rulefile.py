@@ -16,22 +16,42 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from bridge.domain.errors import ConfigError
+from bridge.domain.quantities import NO_UNIT, UNIT_SYNTAX, Unit, parse_unit
 from bridge.domain.rules import (
+    At,
     Balance,
+    Balances,
     Carry,
     Committed,
+    Count,
     Equal,
     Guardrails,
+    HighWater,
     Input,
+    Last,
+    Legs,
+    LegSplit,
+    Members,
+    Parameter,
     Plan,
     ProRata,
     Read,
@@ -41,17 +61,24 @@ from bridge.domain.rules import (
     Shares,
     Split,
     Sum,
+    Sums,
     TimeWeighted,
+    To,
     compile_rule,
+    contract_places,
+    token_places,
 )
 from bridge.domain.units import UINT256_MAX, Address
+from bridge.domain.windows import Blocks, Calendar, Each, Every, Period, Trigger
 
 SIZE_MAX = 65_536  # bytes of a rule file
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _DURATION = re.compile(r"([0-9]+)\s*([a-z]+)\Z")
-_SECONDS = {"s": 1, "second": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
+_QUANTITY = re.compile(r"([0-9][0-9_]*)\s*(\S+)?\Z")
+SECONDS = {"s": 1, "second": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
 
 Trail = tuple[str, ...]
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 # ── What may stand in the file ──────────────────────────────────────────────────────────────────────────────────────
@@ -65,7 +92,7 @@ def _amount(value: object) -> int:
 
 def _duration(value: object) -> int:
     match = _DURATION.match(value) if isinstance(value, str) else None
-    unit = match and (_SECONDS.get(match[2]) or _SECONDS.get(match[2].removesuffix("s")))
+    unit = match and (SECONDS.get(match[2]) or SECONDS.get(match[2].removesuffix("s")))
     if match is None or not unit or len(match[1]) > 12:
         raise ValueError("a duration is a number and s, minutes, hours or days, for example `1 day` or `30 s`")
     return int(match[1]) * unit
@@ -77,7 +104,23 @@ def _address(value: str) -> str:
     return value
 
 
+def _parameter(value: object) -> Parameter:
+    """`5_000 bps`: a whole number, and its unit where it has one."""
+    if type(value) is int:
+        return Parameter(_amount(value))
+    match = _QUANTITY.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"a parameter is a whole number and its unit, for example `5_000 bps`; units: {UNIT_SYNTAX}")
+    return Parameter(_amount(match[1]), parse_unit(match[2]) if match[2] else NO_UNIT)
+
+
+def _unit(value: object) -> Unit:
+    return parse_unit(str(value))
+
+
 Amount = Annotated[int, BeforeValidator(_amount)]
+Quantity = Annotated[Parameter, PlainValidator(_parameter)]
+UnitName = Annotated[Unit, PlainValidator(_unit)]
 Duration = Annotated[int, BeforeValidator(_duration)]
 HexAddress = Annotated[str, AfterValidator(_address)]
 
@@ -96,69 +139,130 @@ class OneOf(Section):
         return self
 
 
-class WindowSection(Section):
-    every: Duration
+class WindowSection(OneOf):
+    every: Duration | None = Field(None, description="seconds, minutes, hours or days, counted from 1970 in UTC")
+    calendar: str | None = Field(None, description="day, week (from Monday), month, quarter or year, in UTC")
+    blocks: int | None = Field(None, description="a window ends where the block number is a multiple of this")
+    each: str | None = Field(None, description="an event: a window ends with the block that holds one")
 
 
 class EventSection(Section):
-    contract: str
-    event: str
-    where: str | None = None
+    contract: str | None = Field(None, description="the contract that emits it, as bridge.toml names it")
+    contracts: list[str] | None = Field(None, description="several contracts that emit it, instead of `contract`")
+    event: str = Field(description="the declaration, as in Solidity, with `indexed` where the contract has it")
+    where: str | None = Field(
+        None, description="only events for which this is true; may use the event's fields by name"
+    )
+    units: dict[str, UnitName] = Field({}, description="what numeric fields count; a plain number where not said")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.contract is None) == (self.contracts is None):
+            raise ValueError("give either contract or contracts")
+        return self
 
 
 class TimeWeightedSection(Section):
-    add: str
-    subtract: str
-    by: str
+    add: str = Field(description="what an event adds to a balance, for example deposit.amount")
+    subtract: str = Field(description="what another event takes away")
+    by: str = Field(description="the field of both events that names the account")
+
+
+class BalancesSection(TimeWeightedSection):
+    at: str = Field("end", description="end of the window, or before its last second: before the event that ended it")
+
+
+class SumsSection(Section):
+    of: str = Field(description="what an event adds to its actor, signed")
+    by: str = Field(description="the field that names the actor")
+
+
+class MembersSection(Section):
+    add: list[str] = Field(min_length=1, description="event.field of accounts that come in")
+    remove: list[str] = Field([], description="event.field of accounts that go out")
+    at: str = Field("end", description="end of the window, or before its last second")
+
+
+class BalanceSection(Section):
+    of: str = Field(description="the contract whose balance it is")
+    token: str = Field(description="a token of bridge.toml")
 
 
 class ReadSection(Section):
-    contract: str
-    function: str
+    contract: str = Field(description="the contract that is asked")
+    function: str = Field(description="the view function: total() or convertToAssets(uint256)")
+    returns: UnitName = Field(NO_UNIT, description="what the number counts")
+    arguments: list[int | str] = Field([], description="whole numbers, addresses, names of contracts and tokens")
 
 
 class InputSection(OneOf):
-    sum: str | None = None
-    time_weighted: TimeWeightedSection | None = None
-    balance: str | None = None
-    read: ReadSection | None = None
-    committed: str | None = None
+    sum: str | None = Field(None, description="the sum of an expression over the events of one name in the window")
+    count: str | None = Field(None, description="how many events of that name the window has")
+    last: str | None = Field(None, description="an expression over the newest event; lives on from window to window")
+    time_weighted: TimeWeightedSection | None = Field(None, description="table by account: balance × seconds")
+    balances: BalancesSection | None = Field(None, description="table by account: a balance at one moment")
+    sums: SumsSection | None = Field(None, description="table by actor: a signed sum; overdrafts are carried on")
+    members: MembersSection | None = Field(None, description="table by account: 1 for each who is in")
+    balance: str | BalanceSection | None = Field(None, description="what a contract holds of the asset, or of a token")
+    read: ReadSection | None = Field(None, description="what a view function returns at the window's last block")
+    committed: str | None = Field(None, description="what is decided or carried by any rule and not yet released")
+    high_water: str | None = Field(None, description="the highest value of an expression when earlier windows ended")
 
 
 class GuardrailsSection(Section):
-    cap_per_epoch: Amount | None = None
-    minimum_total: Amount = 0
-    minimum_per_recipient: Amount = 0
-    cooldown: Duration = 0
-    lot: Amount = 1
+    cap_per_epoch: Amount | None = Field(None, description="most that a window pays; the excess stays for later")
+    cap_total: Amount | None = Field(None, description="most that the rule ever pays")
+    cap_per_recipient: Amount | None = Field(None, description="most of a window's split for one; the others share it")
+    minimum_total: Amount = Field(0, description="less than this waits")
+    minimum_per_recipient: Amount = Field(0, description="of carried + new; what is smaller stays owed")
+    cooldown: Duration = Field(0, description="time between the ends of two windows that pay")
+    lot: Amount = Field(1, description="only multiples of this are paid")
+    approve_above: Amount | None = Field(None, description="a larger total is held until a person releases it")
 
 
 class ShareSection(Section):
-    to: HexAddress
-    bps: int
+    to: HexAddress = Field(description="who gets it")
+    bps: int = Field(description="basis points; together 10 000")
+
+
+class LegSection(Section):
+    bps: int = Field(description="basis points of the total; together 10 000")
+    to: HexAddress | None = Field(None, description="one recipient")
+    pro_rata: str | None = Field(None, description="a table: by its weights")
+    equal: str | list[HexAddress] | None = Field(None, description="a table or a list: in equal parts")
+    residual: bool = Field(False, description="takes what rounding leaves of the other legs")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if sum(way is not None for way in (self.to, self.pro_rata, self.equal)) != 1:
+            raise ValueError("give exactly one of: to, pro_rata, equal")
+        return self
 
 
 class SplitSection(OneOf):
-    pro_rata: str | None = None
-    shares: list[ShareSection] | None = None
-    equal: list[HexAddress] | None = None
+    pro_rata: str | None = Field(None, description="a table: by its weights, largest remainders first")
+    shares: list[ShareSection] | None = Field(None, description="fixed shares")
+    equal: str | list[HexAddress] | None = Field(None, description="a table or a list: in equal parts")
+    legs: list[LegSection] | None = Field(None, description="parts of the total that are divided differently")
 
 
 class Document(Section):
     """The whole file."""
 
-    rule: str
-    version: int
-    description: str
-    asset: str
-    window: WindowSection
-    events: dict[str, EventSection] = {}
-    inputs: Annotated[dict[str, InputSection], Field(min_length=1)]
-    parameters: dict[str, Amount] = {}
-    surplus: str
-    carry: str
-    guardrails: GuardrailsSection = GuardrailsSection()
-    split: SplitSection
+    rule: str = Field(description="its name: small letters, digits and _")
+    version: int = Field(description="raised with every change")
+    description: str = Field(description="one line for reports")
+    asset: str = Field(description="the token that is paid, as bridge.toml names it")
+    window: WindowSection = Field(description="when it decides")
+    events: dict[str, EventSection] = Field({}, description="the kinds of log that it listens to, by names of your own")
+    inputs: Annotated[dict[str, InputSection], Field(min_length=1)] = Field(description="what is measured")
+    parameters: dict[str, Quantity] = Field({}, description="numbers with units: `5_000 bps`, `7 amount<USDX>`")
+    values: dict[str, str] = Field({}, description="named steps of the formula, in order")
+    surplus: str = Field(description="the formula; an amount of the asset")
+    carry: str = Field(description="surplus: what is not paid is kept; none: it stays where the next window finds it")
+    guardrails: GuardrailsSection = Field(GuardrailsSection(), description="limits, in atoms of the asset")
+    split: SplitSection = Field(description="who gets it")
+    exclude: list[str] = Field([], description="addresses and contracts that are nobody's weight")
 
 
 def load_rule(path: Path, *, contracts: Collection[str] | None = None, tokens: Collection[str] | None = None) -> Plan:
@@ -192,85 +296,142 @@ def parse_rule(
         mistakes = [source.explain(item) for item in error.errors()]
         raise ConfigError("\n".join(str(mistake) for mistake in mistakes)) from None
     try:
-        plan = compile_rule(_rule(document, text))
-        _check_names(plan, contracts, tokens)
+        rule = _rule(document, text)
+        _check_names(rule, contracts, tokens)
+        plan = compile_rule(rule)
     except RuleMistake as mistake:
         raise source.at(mistake.trail, mistake.problem, mistake.mend, offset=mistake.offset) from None
     return plan
 
 
 def _rule(document: Document, text: str) -> Rule:
-    if document.carry not in set(Carry):
-        raise RuleMistake(("carry",), f"`{document.carry}` is neither surplus nor none", mend="carry: surplus")
     limits = document.guardrails
     return Rule(
         name=document.rule,
         version=document.version,
         description=document.description,
         asset=document.asset,
-        window_s=document.window.every,
-        events={key: RuleEvent(each.contract, each.event, each.where) for key, each in document.events.items()},
-        inputs={key: _input(each) for key, each in document.inputs.items()},
+        trigger=_trigger(document.window),
+        events={key: _event(each) for key, each in document.events.items()},
+        inputs={key: _input(key, each) for key, each in document.inputs.items()},
         parameters=document.parameters,
+        values=document.values,
         surplus=document.surplus,
-        carry=Carry(document.carry),
+        carry=_choice(Carry, ("carry",), document.carry),
         guardrails=Guardrails(
             cap_per_epoch=limits.cap_per_epoch,
+            cap_total=limits.cap_total,
+            cap_per_recipient=limits.cap_per_recipient,
             minimum_total=limits.minimum_total,
             minimum_per_recipient=limits.minimum_per_recipient,
             cooldown_s=limits.cooldown,
             lot=limits.lot,
+            approve_above=limits.approve_above,
         ),
         split=_split(document.split),
+        exclude=tuple(document.exclude),
         body=text,
         content_hash=hashlib.sha256(text.encode()).digest(),
     )
 
 
-def _input(section: InputSection) -> Input:
-    if section.sum is not None:
-        return Sum(section.sum)
-    if section.time_weighted is not None:
-        table = section.time_weighted
-        return TimeWeighted(table.add, table.subtract, table.by)
+def _choice(choices: type[_Choice], trail: Trail, text: str) -> _Choice:
+    if text not in set(choices):
+        known = [str(choice) for choice in choices]
+        raise RuleMistake(trail, f"`{text}` is none of {', '.join(known)}", mend=f"write {known[0]}")
+    return choices(text)
+
+
+def _trigger(section: WindowSection) -> Trigger:
+    if section.every is not None:
+        return Every(section.every)
+    if section.calendar is not None:
+        return Calendar(_choice(Period, ("window", "calendar"), section.calendar))
+    if section.blocks is not None:
+        return Blocks(section.blocks)
+    assert section.each is not None  # OneOf
+    return Each(section.each)
+
+
+def _event(section: EventSection) -> RuleEvent:
+    contracts = section.contracts or [section.contract or ""]
+    return RuleEvent(tuple(contracts), section.event, section.where, section.units)
+
+
+def _input(name: str, section: InputSection) -> Input:
+    simple: dict[str, Callable[[str], Input]] = {
+        "sum": Sum,
+        "count": Count,
+        "last": Last,
+        "committed": Committed,
+        "high_water": HighWater,
+    }
+    for key, kind in simple.items():
+        if (text := getattr(section, key)) is not None:
+            return kind(text)
     if section.balance is not None:
-        return Balance(section.balance)
+        held = section.balance
+        return Balance(held) if isinstance(held, str) else Balance(held.of, held.token)
     if section.read is not None:
-        return Read(section.read.contract, section.read.function)
-    assert section.committed is not None  # OneOf
-    return Committed(section.committed)
+        read = section.read
+        arguments = tuple(_argument(one) for one in read.arguments)
+        return Read(read.contract, _signature(read.function), read.returns, arguments)
+    return _table(name, section)
+
+
+def _table(name: str, section: InputSection) -> Input:
+    if (weighted := section.time_weighted) is not None:
+        return TimeWeighted(weighted.add, weighted.subtract, weighted.by)
+    if (balances := section.balances) is not None:
+        at = _choice(At, ("inputs", name, "balances", "at"), balances.at)
+        return Balances(balances.add, balances.subtract, balances.by, at)
+    if (sums := section.sums) is not None:
+        return Sums(sums.of, sums.by)
+    members = section.members
+    assert members is not None  # OneOf
+    at = _choice(At, ("inputs", name, "members", "at"), members.at)
+    return Members(tuple(members.add), tuple(members.remove), at)
+
+
+def _signature(function: str) -> str:
+    return function if "(" in function else f"{function}()"
+
+
+def _argument(value: int | str) -> int | str:
+    return int(value.replace("_", "")) if isinstance(value, str) and re.fullmatch(r"[0-9][0-9_]*", value) else value
 
 
 def _split(section: SplitSection) -> Split:
-    if section.pro_rata is not None:
-        return ProRata(section.pro_rata)
     if section.shares is not None:
         return Shares(tuple((_bytes(share.to), share.bps) for share in section.shares))
-    assert section.equal is not None  # OneOf
-    return Equal(tuple(_bytes(recipient) for recipient in section.equal))
+    if section.legs is not None:
+        return Legs(tuple(LegSplit(leg.bps, _part(leg), leg.residual) for leg in section.legs))
+    part = _part(section)
+    assert not isinstance(part, To)
+    return part
+
+
+def _part(section: LegSection | SplitSection) -> ProRata | Equal | To:
+    if section.pro_rata is not None:
+        return ProRata(section.pro_rata)
+    if isinstance(section, LegSection) and section.to is not None:
+        return To(_bytes(section.to))
+    equal = section.equal
+    assert equal is not None  # OneOf
+    return Equal(equal) if isinstance(equal, str) else Equal(tuple(_bytes(recipient) for recipient in equal))
 
 
 def _bytes(address: str) -> Address:
     return Address(bytes.fromhex(address[2:]))
 
 
-def _check_names(plan: Plan, contracts: Collection[str] | None, tokens: Collection[str] | None) -> None:
-    rule = plan.rule
+def _check_names(rule: Rule, contracts: Collection[str] | None, tokens: Collection[str] | None) -> None:
     if tokens is not None and rule.asset not in tokens:
         raise RuleMistake(("asset",), f"there is no token `{rule.asset}`", mend=_near(rule.asset, tokens))
-    if contracts is None:
-        return
-    places: list[tuple[Trail, str]] = [
-        (("events", key, "contract"), each.contract) for key, each in rule.events.items()
-    ]
-    for key, each in rule.inputs.items():
-        if isinstance(each, Balance):
-            places.append((("inputs", key, "balance"), each.contract))
-        if isinstance(each, Read):
-            places.append((("inputs", key, "read", "contract"), each.contract))
-    for trail, contract in places:
-        if contract not in contracts:
-            raise RuleMistake(trail, f"there is no contract `{contract}`", mend=_near(contract, contracts))
+    for known, what, places in ((contracts, "contract", contract_places(rule)), (tokens, "token", token_places(rule))):
+        for trail, named in places:
+            if known is not None and named not in known:
+                raise RuleMistake(trail, f"there is no {what} `{named}`", mend=_near(named, known))
 
 
 def _near(name: str, known: Collection[str]) -> str:

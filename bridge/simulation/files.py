@@ -166,7 +166,7 @@ def _rules(facts: dict[str, Any], deployment: Deployment) -> dict[str, str]:
     reserve_buffer = {
         "asset": daix.symbol,
         "window": window,
-        "floor": _atoms(4_000, daix),
+        "floor": f"{_atoms(4_000, daix)} amount<DAIX>",
         "cap_per_epoch": _atoms(1_000_000, daix),
         "cooldown": f"{2 * epoch_s} s",
         "lot": _atoms(1_000, daix),
@@ -195,6 +195,7 @@ def _adapted(name: str, values: Mapping[str, str]) -> str:
     for key, value in values.items():
         text, count = re.subn(rf"^( *{key}: *)[^#\n]*?( *(?:#.*)?)$", rf"\g<1>{value}\g<2>", text, flags=re.MULTILINE)
         assert count == 1, f"{path} has {key} {count} times"
+    text = re.sub(r"(?<=amount<)USDX(?=>)", values["asset"], text)
     return f"# The rule that ships as {path.relative_to(REPOSITORY)}, with this sandbox's numbers.\n{text}"
 
 

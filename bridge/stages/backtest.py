@@ -23,8 +23,9 @@ from bridge.domain.ledger import Asset
 from bridge.ports import ChainReader, History
 from bridge.stages.backtest_files import Files
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
-from bridge.stages.decide import PROBES, BoundRule, log_filters
+from bridge.stages.binding import BoundRule, log_filters
 from bridge.stages.replay import Follower, Replay
+from bridge.stages.schedule import PROBES
 
 
 async def backtest(

@@ -12,7 +12,7 @@ from bridge.domain.decisions import Decision, Verdict
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
 from bridge.domain.units import Address, format_address
-from bridge.stages.decide import BoundRule
+from bridge.stages.binding import BoundRule
 
 EPOCHS_SHOWN = 60
 """Newest epochs in the page; all of them are in epochs.csv."""

@@ -1,10 +1,15 @@
 """Golden cases of a rule: events in, decision out, held against what its author expects.
 
-A case is a JSON file `cases/NAME.json` beside `rule.yaml`, and is read like this: `what` says what it shows. `accounts`
-gives short names to addresses; contracts and tokens of the rule are names already, and so is `OTHER`, another token.
-`windows` follow one another, each as long as the rule says. An event is [name, seconds into the window, fields]; fields
-that are left out are zero, or the asset where they are addresses. `reads` answers inputs that are read from the chain.
-`expect` is compared key by key with the decision, amounts as text; what it does not name may be anything.
+A case is a JSON file `cases/NAME.json` beside `rule.yaml`, and is read like this:
+
+- `what` says what it shows; `accounts` gives short names to addresses. Contracts and tokens of the rule are names
+  already, and so is `OTHER`, another token.
+- `windows` follow one another, each as long as the rule says; one that an event ends lasts until the first such event
+  of its list.
+- An event is [name, seconds into the window, fields]; fields that are left out are zero, or the asset where they are
+  addresses.
+- `reads` answers inputs that are read from the chain: a number, or {"problem": "…"}.
+- `expect` is compared key by key with the decision, amounts as text; what it does not name may be anything.
 
     case.json ──► events with made-up blocks ──► Memory (as in every replay) ──► decisions ──compare──► Difference
 """
@@ -18,16 +23,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.domain.decisions import POOL, Decision
+from bridge.domain.artifacts import POOL
+from bridge.domain.decisions import Decision
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, Event, Log, Value
-from bridge.domain.rules import Binding, Plan, Window, parse_declaration
+from bridge.domain.readings import Reading
+from bridge.domain.rules import Balance, Binding, Plan, Read, Token, parse_declaration
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
+from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
 from bridge.runtime.rulefile import load_rule
 from bridge.stages.replay import Memory
 
 BLOCK_SECONDS = 12
-FIRST_WINDOW = 1000  # so many windows after 1970
+FIRST_WINDOW = 1000  # so many windows after 1970, where they are counted from there
+SINCE = 1_609_459_200  # 2021-01-01, a Friday: where the first window of other rules is looked for
 _REFERENCE = "eip155:31337"
 _KEYS = frozenset({"what", "accounts", "windows"})
 _WINDOW_KEYS = frozenset({"events", "reads", "expect"})
@@ -128,22 +137,33 @@ def _made_up(name: str) -> Address:
     return Address(hashlib.sha256(name.encode()).digest()[:20])
 
 
+def _token(name: str) -> Token:
+    address = _made_up(name)
+    return Token(AssetId(f"{_REFERENCE}/erc20:{format_address(address)}"), address)
+
+
+def _address(text: str) -> Address:
+    return Address(bytes.fromhex(text.removeprefix("0x")))
+
+
 class _World:
     """A rule whose names have made-up addresses, and a case to run through it."""
 
     def __init__(self, plan: Plan, case: Mapping[str, Any], path: Path) -> None:
         rule = plan.rule
-        token = _made_up(rule.asset)
+        tokens = {name: _token(name) for name in (rule.asset, *sorted(plan.tokens()))}
         self._plan = plan
         self._path = path
         self._windows: Sequence[Mapping[str, Any]] = case["windows"]
         self._binding = Binding(
             reference=_REFERENCE,
-            asset=AssetId(f"{_REFERENCE}/erc20:{format_address(token)}"),
-            token=token,
+            asset=tokens[rule.asset].asset,
+            token=tokens[rule.asset].address,
             contracts={name: _made_up(name) for name in sorted(plan.contracts())},
+            tokens=tokens,
         )
-        self._names = {rule.asset: token, "OTHER": _made_up("OTHER"), **self._binding.contracts}
+        self._names = {name: token.address for name, token in tokens.items()}
+        self._names |= {"OTHER": _made_up("OTHER"), **self._binding.contracts}
         for name, address in case.get("accounts", {}).items():
             self._names[name] = self._address(address, f"accounts.{name}")
 
@@ -152,32 +172,54 @@ class _World:
         return ConfigError(problem, where=f"{self._path}: {where}", mend=mend)
 
     def decisions(self) -> Iterator[Decision]:
-        every = self._plan.rule.window_s
-        memory = Memory(
-            self._plan,
-            self._binding,
-            window=Window(FIRST_WINDOW * every, (FIRST_WINDOW + 1) * every),
-            start_block=0,
-        )
-        memory.first_block = memory.window.start // BLOCK_SECONDS
+        memory = Memory(self._plan, self._binding, start_block=0)
         for number, step in enumerate(self._windows):
-            window = memory.window
+            where = f"windows[{number}]"
+            window = self._window(memory.start, step, where)
+            memory.begin(window)
+            memory.first_block = window.start // BLOCK_SECONDS
             events = [
-                self._event(window, entry, index, f"windows[{number}].events[{index}]")
+                self._event(window, entry, index, f"{where}.events[{index}]")
                 for index, entry in enumerate(step.get("events", []))
             ]
             memory.count([each for each in events if self._plan.selects(each.source, each.fields, self._binding)])
             last = (window.end - 1) // BLOCK_SECONDS
             block = Block(last, last.to_bytes(32), bytes(32), last * BLOCK_SECONDS)
-            yield memory.close(block, self._reads(step, number), memory.owed)
+            yield memory.close(block, self._reads(step, where), memory.owed)
 
-    def _reads(self, step: Mapping[str, Any], number: int) -> dict[str, int]:
+    def _window(self, start: int | None, step: Mapping[str, Any], where: str) -> Window:
+        """The next one, from second `start`; the first of all where that is None."""
+        match self._plan.rule.trigger:
+            case Every(seconds) as every:
+                return window_after(every, FIRST_WINDOW * seconds if start is None else start)
+            case Calendar() as calendar:
+                return first_window(calendar, SINCE) if start is None else window_after(calendar, start)
+            case Blocks(blocks):
+                begin = FIRST_WINDOW * blocks * BLOCK_SECONDS if start is None else start
+                return Window(begin, begin + blocks * BLOCK_SECONDS)
+            case Each(event):
+                begin = SINCE if start is None else start
+                ends = [entry[1] for entry in step.get("events", []) if isinstance(entry, list) and entry[0] == event]
+                if not ends or type(ends[0]) is not int:
+                    raise self.mistake(f"{where}.events", f"an event `{event}` is needed: it ends the window")
+                return Window(begin, begin + ends[0] + 1)
+
+    def _reads(self, step: Mapping[str, Any], where: str) -> dict[str, Reading]:
         reads = {}
         for name, value in step.get("reads", {}).items():
             if name not in self._plan.rule.inputs:
-                raise self.mistake(f"windows[{number}].reads", f"unknown input `{name}`", self._plan.rule.inputs)
-            reads[name] = self._number(value, f"windows[{number}].reads.{name}")
+                raise self.mistake(f"{where}.reads", f"unknown input `{name}`", self._plan.rule.inputs)
+            if isinstance(value, dict) and value.keys() == {"problem"}:
+                reads[name] = Reading(0, {}, str(value["problem"]))
+            else:
+                reads[name] = Reading(self._number(value, f"{where}.reads.{name}"), {})
+        missing = sorted(self._read_names() - reads.keys())
+        if missing:
+            raise self.mistake(f"{where}.reads", f"`{missing[0]}` is missing: the rule reads it")
         return reads
+
+    def _read_names(self) -> set[str]:
+        return {name for name, source in self._plan.rule.inputs.items() if isinstance(source, (Balance, Read))}
 
     def _event(self, window: Window, entry: Any, index: int, where: str) -> Event:
         if not isinstance(entry, list) or len(entry) != 3 or type(entry[1]) is not int:
@@ -188,7 +230,7 @@ class _World:
         at = window.start + seconds
         stamp = BlockStamp("case", at // BLOCK_SECONDS, (at // BLOCK_SECONDS).to_bytes(32))
         source = self._plan.rule.events[name]
-        log = Log(stamp, index, bytes(32), 0, self._binding.contracts[source.contract], (), b"", at)
+        log = Log(stamp, index, bytes(32), 0, self._binding.contracts[source.contracts[0]], (), b"", at)
         kinds = parse_declaration(source.declaration).fields
         for field in given:
             if field not in kinds:
@@ -243,4 +285,11 @@ class _World:
             "guardrails": {guard["name"]: guard["verdict"] for guard in artifact["guardrails"]},
             "events": {source: event["count"] for source, event in artifact["events"].items()},
             "inputs": {source: each["value"] for source, each in artifact["inputs"].items() if "value" in each},
+            "tables": {
+                source: {name(_address(who)): weight for who, weight in each["weights"].items()}
+                for source, each in artifact["inputs"].items()
+                if "weights" in each
+            },
+            "values": {step: each["result"] for step, each in artifact["values"].items()},
+            "approval": decision.approval,
         }

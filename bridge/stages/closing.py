@@ -1,10 +1,10 @@
-"""What becomes of a rule when logs come and when its window closes: the only calls of advance, measure and decide.
+"""What becomes of a rule when logs come and when its window closes: the only calls of advance, measure, decide, close.
 
     states, events ───────────────count──► changed states, sources
-    states, sources, reads, what earlier windows left ──close──► decision
+    states, sources, reads, what earlier windows left ──conclude──► decision, changed states
 
-Pure but for the reads, which are pinned to a block. So the stage, which keeps states in the database, and a replay,
-which keeps them in memory, cannot come to different decisions.
+Pure but for the reads, which are pinned to a block. A stage that keeps states in the database and a replay that keeps
+them in memory cannot come to different decisions by this.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.accumulators import Key, Source, State, Touch, advance, count_sources, touches
-from bridge.domain.decisions import Decision, Facts, decide, measure
+from bridge.domain.decisions import Decision, close, decide
 from bridge.domain.errors import HoldError
 from bridge.domain.events import Block, Event
-from bridge.domain.rules import Balance, Binding, Plan, Read, Window
+from bridge.domain.measurements import Facts, measure
+from bridge.domain.readings import Reading
+from bridge.domain.rules import Balance, Binding, Plan, Read
 from bridge.domain.units import Address, BlockStamp
+from bridge.domain.windows import Window
 from bridge.ports import ChainReader
 
 
@@ -34,50 +37,68 @@ class Closing:
     """A window of which everything is counted, and what the decision rests on besides."""
 
     window: Window
+    counted_from: int  # second: earlier than the window where the surplus of one before could not be determined
     start_block: int  # the first that is read at all
     first_block: int  # of the window
     block: Block  # of the window, the last
     states: Mapping[Key, State]
     sources: Mapping[str, Source]
-    reads: Mapping[str, int]
+    reads: Mapping[str, Reading]
     owed: int  # decided or carried in the asset, by whatever rule
     carried: Mapping[Address, int]
     last_paid_end: int | None
+    paid: int  # all that the rule ever decided to pay
 
 
 def count(
-    plan: Plan, window: Window, events: Sequence[Event], states: Mapping[Key, State], sources: Mapping[str, Source]
+    plan: Plan, span: Window, events: Sequence[Event], states: Mapping[Key, State], sources: Mapping[str, Source]
 ) -> Counted:
-    """`events` are selected and in the order of the chain. Raises HoldError where one cannot be counted."""
+    """`events` are selected and in the order of the chain; `span` is what is counted together, of which only the start
+    is looked at. Raises HoldError where an event cannot be counted."""
     moved = [touch for event in events for touch in _touches(plan, event)]
-    return Counted(advance(plan, window, moved, states), count_sources(window, events, sources))
+    return Counted(advance(plan, span, moved, states), count_sources(span, events, sources))
 
 
-def close(plan: Plan, binding: Binding, closing: Closing) -> Decision:
-    inputs = measure(plan, closing.window, closing.states, closing.reads, closing.owed)
+def conclude(plan: Plan, binding: Binding, closing: Closing) -> tuple[Decision, Mapping[Key, State]]:
+    """The decision, and the states that change because the window ends."""
+    span = Window(closing.counted_from, closing.window.end)
     facts = Facts(
-        closing.start_block,
-        closing.first_block,
-        closing.block,
-        inputs,
-        closing.sources,
-        closing.last_paid_end,
+        start_block=closing.start_block,
+        first_block=closing.first_block,
+        block=closing.block,
+        counted_from=closing.counted_from,
+        inputs=measure(plan, span, closing.states, closing.reads, closing.owed),
+        sources=closing.sources,
+        last_paid_end=closing.last_paid_end,
+        paid_before=closing.paid if plan.rule.guardrails.cap_total is not None else 0,
     )
-    return decide(plan, binding, closing.window, facts, closing.carried)
+    decision = decide(plan, binding, closing.window, facts, closing.carried)
+    return decision, close(plan, closing.window, facts, decision)
 
 
-async def read_inputs(chain: ChainReader, plan: Plan, binding: Binding, at: BlockStamp) -> dict[str, int]:
+async def read_inputs(chain: ChainReader, plan: Plan, binding: Binding, at: Block) -> dict[str, Reading]:
     """Every input that is read from the chain, at block `at` by hash."""
-    reads: dict[str, int] = {}
+    reads: dict[str, Reading] = {}
+    stamp = BlockStamp(chain.name, at.number, at.hash)
     for name, source in plan.rule.inputs.items():
         match source:
-            case Balance(contract):
-                reads[name] = await chain.balance(binding.contracts[contract], binding.asset, at)
-            case Read(contract, function):
-                reads[name] = await chain.read_uint(binding.contracts[contract], function, at)
+            case Balance(contract, token):
+                asset = binding.asset if token is None else binding.tokens[token].asset
+                reads[name] = Reading(await chain.balance(binding.contracts[contract], asset, stamp), {})
+            case Read():
+                reads[name] = await _read(chain, binding, source, stamp)
             case _:
                 pass
     return reads
+
+
+async def _read(chain: ChainReader, binding: Binding, source: Read, at: BlockStamp) -> Reading:
+    """A contract that does not answer holds the decision; the next window asks again."""
+    arguments = [one if isinstance(one, int) else binding.address(one) for one in source.arguments]
+    answer = await chain.read_call(binding.contracts[source.contract], source.function, arguments, at)
+    if answer is None:
+        return Reading(0, {}, f"{source.contract} does not answer {source.function} at block {at.number}")
+    return Reading(answer[0], {})
 
 
 def _touches(plan: Plan, event: Event) -> Iterator[Touch]:

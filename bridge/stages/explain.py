@@ -14,8 +14,9 @@ from typing import Any
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Value
+from bridge.domain.quantities import NO_UNIT, parse_unit
 from bridge.domain.reports import Amount, to_json
-from bridge.domain.rules import compile_where, parse_declaration
+from bridge.domain.rules import compile_where, field_types, parse_declaration
 from bridge.domain.stories import (
     JournalFact,
     Match,
@@ -136,14 +137,15 @@ async def _sources(
         if event["count"]:
             plan, counts = decoder(event["declaration"]), _counts(artifact, event)
             first, last = ((block, index) for block, index in (event["first"], event["last"]))
+            addresses = [_address(contract) for contract in _emitters(event)]
             for log in await transaction.stories.logs(
-                chain, _address(event["contract"]), plan.topic0, first=first, last=last, limit=LOGS_MAX
+                chain, addresses, plan.topic0, first=first, last=last, limit=LOGS_MAX
             ):
                 fields = plan.decode(log)
                 if counts(fields):
                     decoded.append(SourceLog(log, {field: _value(value) for field, value in fields.items()}))
         found.append(
-            SourceEvents(name, event["contract"], event["declaration"], event["where"], event["count"], tuple(decoded))
+            SourceEvents(name, _emitters(event), event["declaration"], event["where"], event["count"], tuple(decoded))
         )
     return found
 
@@ -152,12 +154,21 @@ def _counts(artifact: Mapping[str, Any], event: Mapping[str, Any]) -> Callable[[
     """The rule's `where`, made again from what the record says its names stood for."""
     if event["where"] is None:
         return lambda fields: True
-    names: dict[str, Value] = {name: int(value) for name, value in artifact["parameters"].items()}
+    parameters = {name: text.split(" ", 1) for name, text in artifact["parameters"].items()}
+    names: dict[str, Value] = {name: int(parts[0]) for name, parts in parameters.items()}
+    # Records of the first format have plain numbers only.
+    units = {name: parse_unit(parts[1]) if len(parts) > 1 else NO_UNIT for name, parts in parameters.items()}
+    of_fields = {name: parse_unit(text) for name, text in event.get("units", {}).items()}
     contracts = {name: _address(value) for name, value in artifact["contracts"].items()}
-    shape = parse_declaration(event["declaration"])
-    where = compile_where(event["where"], artifact["parameters"], contracts, shape)
+    fields = field_types(parse_declaration(event["declaration"]), of_fields)
+    where = compile_where(event["where"], units, contracts, fields)
     known = {**names, **contracts, "asset": _address(artifact["token"])}
-    return lambda fields: bool(where.evaluate({**known, **fields}))
+    return lambda values: bool(where.evaluate({**known, **values}))
+
+
+def _emitters(event: Mapping[str, Any]) -> tuple[str, ...]:
+    """The contracts of an event; a record of the first format has one."""
+    return tuple(event["contracts"]) if "contracts" in event else (event["contract"],)
 
 
 def _address(text: str) -> Address:
@@ -218,7 +229,9 @@ def _weights(artifact: Mapping[str, Any]) -> dict[str, int]:
     name = artifact["split"].get("pro_rata")
     if name is None:
         return {}
-    return {account: int(weight) for account, weight in artifact["inputs"][name].get("weights", {}).items()}
+    weights = artifact["inputs"][name].get("weights", {})
+    excluded = artifact.get("excluded", [])
+    return {account: int(weight) for account, weight in weights.items() if account not in excluded}
 
 
 def _only(journal: JournalFact, recipient: bytes) -> JournalFact:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bridge.domain.breaks import Batches, BreakKind, Check, Difference, Level
-from bridge.domain.decisions import Record, carries_as_recorded, compare_with_record, follows
 from bridge.domain.events import pack_logs
 from bridge.domain.ledger import (
     Decided,
@@ -28,6 +27,7 @@ from bridge.domain.ledger import (
     book_intent,
     book_settlement,
 )
+from bridge.domain.records import Record, carries_as_recorded, compare_with_record, follows
 from bridge.domain.units import AssetId, BlockStamp
 from bridge.ports import Transaction
 

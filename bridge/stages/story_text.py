@@ -12,6 +12,9 @@ from bridge.domain.reports import count_of
 from bridge.domain.stories import JournalFact, Share, Story
 
 ROWS_MAX = 12
+TABLES = ("time_weighted", "balances", "sums", "members")
+ORIGINS = ("sum", "count", "last", "committed", "high_water", "balance", "read", "price")
+"""Kinds of inputs, as a decision's record names them."""
 """Rows of one list that the text shows; the JSON has them all."""
 
 
@@ -39,8 +42,9 @@ def render(story: Story) -> str:
 def _tell_sources(story: Story) -> list[str]:
     lines: list[str] = []
     for events in story.sources:
+        emitters = " and ".join(events.contracts)
         condition = f" where {events.where}" if events.where else ""
-        lines.append(f"{events.name}: {events.count} counted, {events.declaration} of {events.contract}{condition}")
+        lines.append(f"{events.name}: {events.count} counted, {events.declaration} of {emitters}{condition}")
         rows = [
             [
                 f"block {source.log.block.number}",
@@ -71,8 +75,9 @@ def _tell_rule(story: Story) -> list[str]:
 def _tell_inputs(story: Story) -> list[str]:
     record = story.artifact
     values = [
-        *([name, "parameter", _grouped(value)] for name, value in record["parameters"].items()),
+        *([name, "parameter", _quantity(text)] for name, text in record["parameters"].items()),
         *(_input(name, value) for name, value in record["inputs"].items()),
+        *([name, step["formula"], _grouped(step["result"])] for name, step in record.get("values", {}).items()),
     ]
     surplus = record["surplus"]
     rest = [
@@ -103,17 +108,30 @@ def _tell_inputs(story: Story) -> list[str]:
 
 def _input(name: str, value: Mapping[str, Any]) -> list[str]:
     """One input as name, where it comes from, value."""
-    if "time_weighted" in value:
-        row = [name, f"time-weighted, {count_of(len(value['weights']), 'account')}", _grouped(value["total"])]
+    if "weights" in value:
+        kind = next(kind for kind in TABLES if kind in value)
+        accounts = count_of(len(value["weights"]), "account")
+        row = [name, f"{kind.replace('time_weighted', 'time-weighted')}, {accounts}", _grouped(value["total"])]
     else:
-        origin = next((kind for kind in ("sum", "committed", "balance", "read") if kind in value), "")
+        origin = next((kind for kind in ORIGINS if kind in value), "")
         detail = value.get(origin, "")
         if isinstance(detail, Mapping):
-            detail = f"{detail['contract']}.{detail['function']}()"
-        row = [name, f"{origin} {detail}".strip(), _grouped(value["value"])]
+            detail = _call(detail)
+        row = [name, f"{origin.replace('_', ' ')} {detail}".strip(), _grouped(value["value"])]
     if "problem" in value:
         row[1] += f" (problem: {value['problem']})"
     return row
+
+
+def _call(read: Mapping[str, Any]) -> str:
+    """A read of a contract; records of the first format have the name of a function alone."""
+    function = read["function"].partition("(")[0]
+    return f"{read['contract']}.{function}({', '.join(read.get('arguments', []))})"
+
+
+def _quantity(text: str) -> str:
+    number, _, unit = text.partition(" ")
+    return f"{_grouped(number)} {unit}".strip()
 
 
 def _tell_shares(story: Story) -> list[str]:

@@ -18,16 +18,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.domain.decisions import POOL, Decision, RuleText
+from bridge.domain.accumulators import SCALAR, State
+from bridge.domain.artifacts import POOL
+from bridge.domain.decisions import Decision
 from bridge.domain.errors import ChainUnavailable, ConfigError, StateUnavailable
 from bridge.domain.events import Block
-from bridge.domain.rules import Binding, Committed, RuleStart, Window
+from bridge.domain.records import RuleText
+from bridge.domain.rules import Balance, Binding, Committed, Plan, Read, RuleStart, Sums, Token
 from bridge.domain.units import Address, AssetId
+from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, History
 from bridge.runtime.rulefile import parse_rule
+from bridge.stages.binding import BoundRule, log_filters
 from bridge.stages.cases import compare
-from bridge.stages.closing import close
-from bridge.stages.decide import BoundRule, log_filters
+from bridge.stages.closing import conclude
 from bridge.stages.replay import Follower, Replay, Step
 
 
@@ -109,7 +113,7 @@ def check_artifact(artifact: bytes, where: str) -> Any:
         assert isinstance(told["rule"]["version"], int)
         assert all(isinstance(told["blocks"][key], int) for key in ("start", "first", "last", "timestamp"))
         assert all(isinstance(told["window"][key], int) for key in ("start", "end"))
-        _binding(told)
+        assert all(isinstance(told[key], dict) for key in ("contracts", "inputs", "carried_in"))
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
         raise ConfigError(
             "is no record of a decision",
@@ -119,15 +123,29 @@ def check_artifact(artifact: bytes, where: str) -> Any:
     return told
 
 
-def _binding(told: Any) -> Binding:
+def _binding(told: Any, plan: Plan) -> Binding:
     """What the rule's names stand for, as the record says."""
     return Binding(
         reference=told["chain"],
         asset=AssetId(told["asset"]),
         token=_address(told["token"]),
         contracts={name: _address(address) for name, address in told["contracts"].items()},
+        tokens={name: _token(told["inputs"], plan, name) for name in sorted(plan.tokens())},
         never_paid=frozenset(_address(account) for account in told["never_paid"]),
     )
+
+
+def _token(inputs: Any, plan: Plan, name: str) -> Token:
+    """What a token's name stands for: the record says it where an input reads something of it."""
+    for key, source in plan.rule.inputs.items():
+        match source:
+            case Balance(_, token) if token == name:
+                asset = AssetId(inputs[key]["of"])
+                return Token(asset, _address(asset.rpartition(":")[2]))
+            case Read(_, _, _, arguments) if name in arguments:
+                address = inputs[key]["read"]["arguments"][arguments.index(name)]
+                return Token(AssetId(f"erc20:{address}"), _address(address))
+    raise KeyError(name)
 
 
 def _address(text: str) -> Address:
@@ -157,6 +175,8 @@ async def verify(
         raise ChainUnavailable(f"block {last} is not final for the node, which is at {final.number}")
     (start,) = await chain.blocks([first])
     followers = _followers(claim, chain, start)
+    if claim.trust_carried:
+        _believe(followers[0], told)
     replay = Replay(followers, chain, start)
     windows = 0
     async with contextlib.aclosing(history.ranges(first, last, _filters(followers))) as ranges:
@@ -186,16 +206,22 @@ def _followers(claim: Claim, chain: ChainReader, start: Block) -> list[Follower]
         by_rule[text.rule].append((text.window_start, _bound(text, chain)))
     followers = []
     for name, versions in by_rule.items():
-        began = claim.starts.get(name)
-        since = None if began is None else began.since
-        followers.append(Follower.of(versions[0][1], start, since=since, newer=versions[1:]))
+        followers.append(Follower.of(versions[0][1], start, began=claim.starts.get(name), newer=versions[1:]))
     return followers
 
 
 def _bound(text: RuleText, chain: ChainReader) -> BoundRule:
     plan = parse_rule(text.body, name=f"rule {text.rule}, version {text.version}")
     decoders = {source: chain.decoder(event.declaration) for source, event in plan.rule.events.items()}
-    return BoundRule(plan, _binding(json.loads(text.artifact)), decoders)
+    try:
+        binding = _binding(json.loads(text.artifact), plan)
+    except (LookupError, TypeError, ValueError):
+        raise ConfigError(
+            f"the record does not say what the names of {text.rule} version {text.version} stand for",
+            where="--artifact",
+            mend="give the record that belongs to the text",
+        ) from None
+    return BoundRule(plan, binding, decoders)
 
 
 def _filters(followers: Sequence[Follower]) -> Any:
@@ -208,18 +234,36 @@ def _is_meant(step: Step, told: Any) -> bool:
 
 
 def _answer(claim: Claim, step: Step, logs: int, windows: int) -> Answer:
-    decision, trusted = step.decision, []
-    closing, told = step.before, claim.told
-    if claim.trust_carried:
-        closing = dataclasses.replace(closing, carried=_carried(told), last_paid_end=told["last_paid_end"])
-        trusted.append("carried_in and last_paid_end: what earlier windows left")
+    decision, closing, told = step.decision, step.before, claim.told
+    trusted = [f"what earlier windows left: {', '.join(_LEFT)}"] if claim.trust_carried else []
     owed = _recorded_owed(step, told)
     if not claim.complete and owed is not None and owed != closing.owed:
         closing = dataclasses.replace(closing, owed=owed)
+        decision, _ = conclude(step.rule.plan, step.rule.binding, closing)
         trusted.append(f"owed ({owed}): what all rules of the asset owe, for the others' texts are not at hand")
-    if trusted:
-        decision = close(step.rule.plan, step.rule.binding, closing)
     return Answer(claim, logs, windows, _difference(decision, claim), tuple(trusted), _hints(claim))
+
+
+_LEFT = ("carried_in", "last_paid_end", "paid_before", "counted_from", "marks")
+
+
+def _believe(follower: Follower, told: Any) -> None:
+    """Set the rule at the window that the record is of, with what it says that earlier ones left. Raises ConfigError
+    where a record cannot say all of it."""
+    memory, inputs = follower.memory, told["inputs"]
+    for name, source in memory.plan.rule.inputs.items():
+        if isinstance(source, Sums):
+            raise ConfigError(
+                f"what each actor of `{name}` still owes from earlier windows stands in no record",
+                where="--trust-carried",
+                mend="leave it out: all windows are made again then",
+            )
+    memory.begin(Window(told["window"]["start"], told["window"]["end"]))
+    memory.first_block, memory.counted_from = told["blocks"]["first"], told["counted_from"]
+    memory.carried, memory.last_paid_end = _carried(told), told["last_paid_end"]
+    memory.paid = int(told["paid_before"])
+    for name in memory.plan.marks:
+        memory.states[name, SCALAR] = State(int(inputs[name]["value"]), 0, told["window"]["start"])
 
 
 def _carried(told: Any) -> dict[Address, int]:
@@ -252,5 +296,5 @@ def _hints(claim: Claim) -> tuple[str, ...]:
         return ()
     return (
         "if the rule began later than its chain's start block, say when with --since",
-        "if earlier windows were decided by another version, take what they left from the record: --trust-carried",
+        "if earlier windows were decided by another version, believe what they left: --trust-carried",
     )

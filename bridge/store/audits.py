@@ -13,12 +13,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from bridge.domain.breaks import Spent, Waiting
-from bridge.domain.decisions import Stored
 from bridge.domain.events import Block
 from bridge.domain.ledger import Due, IntendedBatch
 from bridge.domain.payouts import Leg
-from bridge.domain.rules import Window
+from bridge.domain.records import Stored
 from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.windows import Window
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from bridge.domain.accumulators import Key, Source, State
-from bridge.domain.decisions import Decision, RuleText
+from bridge.domain.decisions import Decision
 from bridge.domain.errors import ConfigError
-from bridge.domain.rules import Rule, RuleStart, Window
+from bridge.domain.records import RuleText
+from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.units import Address, AssetId
+from bridge.domain.windows import Window
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
@@ -32,6 +34,14 @@ LAST = """
     SELECT window_start, window_end, block_number FROM decisions
      WHERE chain = $1 AND rule = $2 ORDER BY window_start DESC LIMIT 1
 """
+COUNTED_FROM = """
+    -- The end of the last decided window whose surplus was known; without one, the start of the first.
+    SELECT COALESCE(
+        (SELECT window_end FROM decisions
+          WHERE chain = $1 AND rule = $2 AND determined ORDER BY window_start DESC LIMIT 1),
+        (SELECT window_start FROM decisions WHERE chain = $1 AND rule = $2 ORDER BY window_start LIMIT 1))
+"""
+PAID = "SELECT COALESCE(sum(total), 0) FROM decisions WHERE chain = $1 AND rule = $2"
 LAST_PAID_END = "SELECT max(window_end) FROM decisions WHERE chain = $1 AND rule = $2 AND verdict = 'pay'"
 
 OWED = """
@@ -72,8 +82,8 @@ SAVE_SOURCE = """
 ADD = """
     INSERT INTO decisions
         (decision_id, chain, rule, version, asset, window_start, window_end, block_number, block_hash,
-         verdict, reason, surplus, total, carried_in, carried_out, artifact)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+         verdict, reason, surplus, total, carried_in, carried_out, artifact, determined, approval)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 """
 NOTIFY = "SELECT pg_notify('bridge', 'decisions')"
 
@@ -138,6 +148,14 @@ class Decisions:
     async def last_paid_end(self, chain: str, rule: str) -> int | None:
         end: int | None = await self._connection.fetchval(LAST_PAID_END, chain, rule)
         return end
+
+    async def counted_from(self, chain: str, rule: str) -> int | None:
+        found: int | None = await self._connection.fetchval(COUNTED_FROM, chain, rule)
+        return found
+
+    async def paid(self, chain: str, rule: str) -> int:
+        total: int = await self._connection.fetchval(PAID, chain, rule)
+        return total
 
     async def owed(self, chain: str, asset: AssetId) -> int:
         owed: int = await self._connection.fetchval(OWED, chain, asset)
@@ -214,6 +232,8 @@ class Decisions:
             decision.carried_in,
             decision.carried_out,
             decision.artifact,
+            decision.determined,
+            decision.approval,
         )
         await self._connection.copy_records_to_table(
             "allocations",

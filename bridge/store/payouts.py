@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 NEXT_ORDER = """
     -- Each tree of a token builds on the one before, so no other is planned until that one can be relied on
-    SELECT d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, d.total
+    SELECT d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, d.total, d.approval
       FROM decisions d LEFT JOIN unnest($2::TEXT[], $3::BIGINT[]) AS claims (asset, above) ON claims.asset = d.asset
      WHERE d.chain = $1 AND d.verdict = 'pay'
        AND NOT EXISTS (SELECT FROM distributions p WHERE p.decision_id = d.decision_id)
@@ -67,7 +67,7 @@ INSERT_ACTION = """
 """
 DISTRIBUTION = """
     SELECT p.distribution_id, p.content_hash, p.total, p.leg,
-           d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end
+           d.decision_id, d.chain, d.rule, d.asset, d.window_start, d.window_end, d.approval
       FROM distributions p JOIN decisions d USING (decision_id)
      WHERE p.distribution_id = $1
 """
@@ -242,6 +242,8 @@ HOLD_PLANNED = """
 """
 GIVEN_UP = "SELECT EXISTS (SELECT FROM actions WHERE (distribution_id, ordinal, state) = ($1, $2, 'void'))"
 VOID_HELD = "UPDATE actions SET state = 'void', reason = $2, updated_at = now() WHERE action_id = ANY($1)"
+HOLD_PROPOSAL = "UPDATE actions SET state = 'held', reason = $2 WHERE distribution_id = $1 AND ordinal = 0"
+ASKS = "read it with `bridge explain`, then pay it with `bridge payouts release`, or `cancel` it"
 NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
 
 SUMMARIES = """
@@ -403,6 +405,9 @@ class Payouts:
                 for call in calls
             ],
         )
+        if order.approval is not None:
+            # Nothing of it can go before its proposal.
+            await self._connection.execute(HOLD_PROPOSAL, distribution.distribution_id, f"{order.approval}; {ASKS}")
         await self._connection.execute(NOTIFY)
 
     async def distribution(self, distribution_id: bytes, batch_index: int | None = None) -> Distribution:
@@ -624,6 +629,7 @@ def _order(row: asyncpg.Record, payouts: tuple[Payout, ...]) -> Order:
         row["window_end"],
         row["total"],
         payouts,
+        row["approval"],
     )
 
 

@@ -101,7 +101,7 @@ LOGS = """
            l.topic0, l.topic1, l.topic2, l.topic3, l.data, b.timestamp
       FROM logs l
       JOIN blocks b ON (b.chain, b.number, b.hash) = (l.chain, l.block_number, l.block_hash)
-     WHERE l.chain = $1 AND l.block_number BETWEEN $4 AND $6 AND l.address = $2 AND l.topic0 = $3
+     WHERE l.chain = $1 AND l.block_number BETWEEN $4 AND $6 AND l.address = ANY($2) AND l.topic0 = $3
        AND (l.block_number, l.log_index) BETWEEN ($4, $5) AND ($6, $7)
        AND b.status = 'finalized'
      ORDER BY l.block_number, l.log_index
@@ -159,7 +159,7 @@ class Stories:
     async def logs(
         self,
         chain: str,
-        contract: Address,
+        contracts: Sequence[Address],
         topic0: bytes,
         *,
         first: tuple[int, int],
@@ -167,7 +167,7 @@ class Stories:
         limit: int,
     ) -> list[Log]:
         """Finalized logs of one kind from position `first` to `last` (block, log index), both included, in order."""
-        rows = await self._connection.fetch(LOGS, chain, contract, topic0, *first, *last, limit)
+        rows = await self._connection.fetch(LOGS, chain, contracts, topic0, *first, *last, limit)
         return [to_log(row) for row in rows]
 
     async def log_refs(self, chain: str, attempts: Sequence[SignedAttempt]) -> list[tuple[bytes, int, set[bytes]]]:

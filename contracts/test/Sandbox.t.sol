@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {Aggregator} from "../src/sandbox/Aggregator.sol";
 import {DepositPool} from "../src/sandbox/DepositPool.sol";
 import {ObligationBook} from "../src/sandbox/ObligationBook.sol";
 import {TestToken} from "../src/sandbox/TestToken.sol";
@@ -72,5 +73,35 @@ contract SandboxTest is ForgeTest {
         vm.assertEq(book.total(), 5, "total");
         vm.expectRevert(abi.encodeWithSelector(ObligationBook.InsufficientObligations.selector, 5, 6));
         book.settle(6);
+    }
+
+    function test_aggregator__no_round__reverts() public {
+        Aggregator feed = new Aggregator("ETH / USD", 8);
+        vm.expectRevert(abi.encodeWithSelector(Aggregator.RoundMissing.selector, 0));
+        feed.latestRoundData();
+        feed.push(1);
+        vm.expectRevert(abi.encodeWithSelector(Aggregator.RoundMissing.selector, 0));
+        feed.getRoundData(0);
+        vm.expectRevert(abi.encodeWithSelector(Aggregator.RoundMissing.selector, 2));
+        feed.getRoundData(2);
+    }
+
+    function test_aggregator__pushed__newest_is_latest_and_older_ones_stay() public {
+        Aggregator feed = new Aggregator("ETH / USD", 8);
+        vm.assertEq(feed.decimals(), 8, "decimals");
+        vm.expectEmit(address(feed));
+        emit Aggregator.AnswerUpdated(2_000e8, 1, block.timestamp);
+        feed.push(2_000e8);
+        feed.pushAt(-1, 7);
+        (uint80 round, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredIn) = feed.latestRoundData();
+        vm.assertEq(uint256(round), 2, "newest");
+        vm.assertTrue(answer == -1, "answer");
+        vm.assertEq(startedAt, 7, "started");
+        vm.assertEq(updatedAt, 7, "updated");
+        vm.assertEq(uint256(answeredIn), 2, "answered in");
+        (round, answer,, updatedAt,) = feed.getRoundData(1);
+        vm.assertEq(uint256(round), 1, "older");
+        vm.assertTrue(answer == 2_000e8, "older answer");
+        vm.assertEq(updatedAt, block.timestamp, "of the block's time");
     }
 }

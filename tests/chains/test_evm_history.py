@@ -11,7 +11,7 @@ from bridge.chains.evm.reader import EvmReader
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.domain.errors import ChainDisagrees, StateUnavailable
-from bridge.domain.events import unpack_logs
+from bridge.domain.events import Log, unpack_logs
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import LogFilter
 from tests.chains.nodes import Node, Refuse
@@ -48,7 +48,8 @@ async def rpc(nodes: Sequence[Node]) -> AsyncIterator[EvmRpc]:
 
 async def test_ranges__part_of_a_chain__every_log_once_with_its_time(chain: FakeChain, rpc: EvmRpc):
     history = EvmHistory(rpc, finality=Finality(tag="finalized"))
-    found, following = [], 10
+    found: list[Log] = []
+    following = 10
     async for added in history.ranges(10, 150, FILTERS):
         assert added.first == following
         following = added.blocks[-1].number + 1
@@ -105,4 +106,4 @@ async def test_reads__state_is_gone__says_so_apart_from_other_troubles(
     block = chain.blocks[100].block
     reader = EvmReader("test", rpc, chain_id=1, finality=Finality(tag="finalized"))
     with pytest.raises(StateUnavailable, match=r"no endpoint has the state of test#100\("):
-        await reader.read_uint(EMITTER, "total", BlockStamp("test", block.number, block.hash))
+        await reader.read_call(EMITTER, "total()", [], BlockStamp("test", block.number, block.hash))

@@ -118,7 +118,12 @@ READS: dict[str, tuple[Callable[[Ears], Awaitable[object]], str, object]] = {
         "eth_getBalance",
         "0xffff",
     ),
-    "surplus": (lambda ears: ears.reader.read_uint(Address(bytes(20)), "owed", AT), "eth_call", "0x" + "ff" * 32),
+    "surplus": (lambda ears: ears.reader.read_call(Address(bytes(20)), "owed()", [], AT), "eth_call", "0x" + "ff" * 32),
+    "price": (
+        lambda ears: ears.reader.read_call(Address(bytes(20)), "rate(uint256)", [5], AT),
+        "eth_call",
+        "0x" + "00" * 31 + "02",
+    ),
     "no receipt": (lambda ears: ears.payer.settled(TX_ID), "eth_getTransactionReceipt", None),
     "reverted": (lambda ears: ears.payer.settled(TX_ID), "eth_getTransactionReceipt", RECEIPT | {"status": "0x0"}),
     "dearer": (

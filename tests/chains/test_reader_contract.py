@@ -6,9 +6,9 @@ import random
 import pytest
 
 from bridge.domain.errors import ChainDisagrees, DeepReorg
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import Address, BlockStamp
 from tests.chains.consumer import Consumer
-from tests.chains.world import ACCOUNT, FakeWorld, World
+from tests.chains.world import ACCOUNT, CALLED, FakeWorld, World
 
 
 def stamp(world: World, number: int, hash_: bytes) -> BlockStamp:
@@ -174,6 +174,8 @@ async def test_reads__unknown_block__disagree(world: World):
         await world.reader.balance(ACCOUNT, world.native, unknown)
     with pytest.raises(ChainDisagrees):
         await world.reader.sequence(ACCOUNT, unknown)
+    with pytest.raises(ChainDisagrees):
+        await world.reader.read_call(CALLED, "rate()", (), unknown)
 
 
 async def test_reads__orphaned_block__disagree(world: World):
@@ -182,6 +184,80 @@ async def test_reads__orphaned_block__disagree(world: World):
     await world.fork(1, 0, 0)
     with pytest.raises(ChainDisagrees):
         await world.reader.balance(ACCOUNT, world.native, stamp(world, orphan.number, orphan.hash))
+    with pytest.raises(ChainDisagrees):
+        await world.reader.read_call(CALLED, "rate()", (), stamp(world, orphan.number, orphan.hash))
+
+
+async def test_read_call__pinned__as_it_was_then(world: World):
+    await world.answer("rate()", words=[7])
+    await world.mine(0)
+    before = (await world.chain())[-1]
+    await world.answer("rate()", words=[8])
+    await world.mine(0)
+    after = (await world.chain())[-1]
+    for block, value in ((before, 7), (after, 8)):
+        assert await world.reader.read_call(CALLED, "rate()", (), stamp(world, block.number, block.hash)) == (value,)
+
+
+async def test_read_call__arguments_and_words_of_every_type__exact(world: World):
+    arguments = (2**256 - 1, -(2**255), ACCOUNT, True, 5)
+    words = (2**80 - 1, -5, 2**256 - 1, 1, int.from_bytes(ACCOUNT))
+    returns = ("uint80", "int256", "uint", "bool", "address")
+    await world.answer("mixed(uint256,int256,address,bool,uint8)", *arguments, words=words)
+    await world.mine(0)
+    block = (await world.chain())[-1]
+    at = stamp(world, block.number, block.hash)
+    signature = " mixed( uint, int256, address, bool, uint8 )"
+    assert await world.reader.read_call(CALLED, signature, arguments, at, returns=returns) == words
+    other = (*arguments[:-1], 6)
+    assert await world.reader.read_call(CALLED, signature, other, at, returns=returns) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "returns"),
+    [
+        ([], ("uint256",)),  # reverts, or returns nothing
+        ([1, 2], ("uint256",)),
+        ([1], ("uint256", "uint256")),
+        ([2**80], ("uint80",)),
+        ([-1], ("uint8",)),
+        ([2**255], ("int8",)),
+        ([2], ("bool",)),
+        ([2**160], ("address",)),
+    ],
+)
+async def test_read_call__other_words_than_declared__no_answer(
+    world: World, words: list[int], returns: tuple[str, ...]
+):
+    await world.answer("rate()", words=words)
+    await world.mine(0)
+    block = (await world.chain())[-1]
+    at = stamp(world, block.number, block.hash)
+    assert await world.reader.read_call(CALLED, "rate()", (), at, returns=returns) is None
+    assert await world.reader.read_call(Address(b"\x79" * 20), "rate()", (), at, returns=returns) is None
+
+
+@pytest.mark.parametrize(
+    ("signature", "arguments"),
+    [
+        ("rate", ()),
+        ("rate(string)", (b"",)),
+        ("rate(uint7)", (1,)),
+        ("rate(uint256)", ()),
+        ("rate(uint8)", (256,)),
+        ("rate(uint8)", (-1,)),
+        ("rate(int8)", (128,)),
+        ("rate(uint8)", (True,)),
+        ("rate(bool)", (1,)),
+        ("rate(address)", (1,)),
+        ("rate(address)", (b"\x01" * 32,)),
+    ],
+)
+async def test_read_call__arguments_that_do_not_fit__refused(signature: str, arguments: tuple[int | bytes, ...]):
+    fake = FakeWorld()
+    at = BlockStamp("fake", 0, fake.fake.head.hash)
+    with pytest.raises(ValueError, match=r"rate|no uint8|no int8|neither|address|supported"):
+        await fake.reader.read_call(CALLED, signature, arguments, at)
 
 
 async def test_follow__node_shows_less_than_before__nothing_is_undone():

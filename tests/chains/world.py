@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.follow import Finality
@@ -21,6 +22,7 @@ from bridge.simulation.anvil import CHAIN_ID, Anvil
 TOPIC = keccak(b"Emitted(uint256,uint256)")
 OTHER_TOPIC = keccak(b"Other(uint256,uint256)")
 ACCOUNT = Address(b"\x77" * 20)
+CALLED = Address(b"\x78" * 20)
 
 # Call data is (count, topic). Emits `count` logs with two topics, the second and the data being count … 1:
 #   n = calldata[0]; while n: mem[0] = n; log2(mem[0:32], calldata[32], n); n -= 1
@@ -53,6 +55,9 @@ class World(Protocol):
     async def fund(self, amount: int) -> None:
         """From the next block on, ACCOUNT holds `amount` of the native coin."""
 
+    async def answer(self, signature: str, *arguments: int | bytes, words: Sequence[int]) -> None:
+        """From the next block on, CALLED returns `words` for this call, and reverts for any other."""
+
 
 class FakeWorld:
     def __init__(self) -> None:
@@ -79,6 +84,9 @@ class FakeWorld:
 
     async def fund(self, amount: int) -> None:
         self.fake.state["balance", ACCOUNT, self.native] = amount
+
+    async def answer(self, signature: str, *arguments: int | bytes, words: Sequence[int]) -> None:
+        self.fake.answer(CALLED, signature, *arguments, words=words)
 
 
 class AnvilWorld:
@@ -137,3 +145,23 @@ class AnvilWorld:
     async def fund(self, amount: int) -> None:
         call = {"from": self._sender, "to": "0x" + ACCOUNT.hex(), "value": hex(amount), "gas": hex(21_000)}
         await self.anvil.call("eth_sendTransaction", call)
+
+    async def answer(self, signature: str, *arguments: int | bytes, words: Sequence[int]) -> None:
+        await self.mine(0)  # code that is set changes the newest block's state too: not that of one a test has seen
+        await self.anvil.call("anvil_setCode", "0x" + CALLED.hex(), "0x" + responder(signature, arguments, words).hex())
+
+
+def responder(signature: str, arguments: Sequence[int | bytes], words: Sequence[int]) -> bytes:
+    """Code that returns `words` where the call data is that of this call, and reverts otherwise:
+
+    mem[0:] = calldata; if keccak256(mem[0:calldatasize]) != HASH: revert; mem[32 × n] = words[n]; return
+    """
+    types = signature[signature.index("(") + 1 : -1].split(",")
+    data = keccak(signature.encode())[:4] + (encode(types, arguments) if arguments else b"")
+    start = bytes.fromhex("365f5f37365f20") + b"\x7f" + keccak(data) + bytes.fromhex("14602f575f5ffd5b")
+    assert len(start) == 0x30
+    stores = b"".join(
+        b"\x7f" + (word % 2**256).to_bytes(32) + b"\x61" + (32 * place).to_bytes(2) + b"\x52"
+        for place, word in enumerate(words)
+    )
+    return start + stores + b"\x61" + (32 * len(words)).to_bytes(2) + bytes.fromhex("5ff3")

@@ -20,7 +20,7 @@ from bridge.ports import Lease, Stage
 from bridge.runtime.crashpoints import CrashPoint
 from bridge.runtime.rulefile import parse_rule
 from bridge.runtime.supervisor import Supervisor, Wake
-from bridge.stages import decide, post
+from bridge.stages import binding, post
 from bridge.stages.confirm import Confirm
 from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
@@ -55,8 +55,15 @@ events:
     contract: vault
     event: "FeePaid(address indexed token, address indexed payer, uint256 amount)"
     where: token == asset
-  deposit: {{contract: pool, event: "Deposited(address indexed account, uint256 amount)"}}
-  withdrawal: {{contract: pool, event: "Withdrawn(address indexed account, uint256 amount)"}}
+    units: {{amount: amount<USDX>}}
+  deposit:
+    contract: pool
+    event: "Deposited(address indexed account, uint256 amount)"
+    units: {{amount: amount<USDX>}}
+  withdrawal:
+    contract: pool
+    event: "Withdrawn(address indexed account, uint256 amount)"
+    units: {{amount: amount<USDX>}}
 inputs:
   fees: {{sum: fee.amount}}
   stake: {{time_weighted: {{add: deposit.amount, subtract: withdrawal.amount, by: account}}}}
@@ -179,8 +186,8 @@ class Daemon:
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
         contracts = {"vault": VAULT, "distributor": DISTRIBUTOR, "claims": CLAIMS, "pool": POOL}
-        rules = decide.bind_rules([PLAN], chain=self.reader, contracts=contracts, tokens={"USDX": Token(USDX, TOKEN)})
-        filters = (*decide.log_filters(rules), *post.log_filters(self.reader, self.watched))
+        rules = binding.bind_rules([PLAN], chain=self.reader, contracts=contracts, tokens={"USDX": Token(USDX, TOKEN)})
+        filters = (*binding.log_filters(rules), *post.log_filters(self.reader, self.watched))
         builders: dict[str, Callable[[Lease], Stage]] = {
             "ingest": lambda lease: Ingest(database=self.database, chain=self.reader, filters=filters, lease=lease),
             "decide": lambda lease: Decide(database=self.database, chain=self.reader, rules=rules, lease=lease),

@@ -52,7 +52,7 @@ def test_list__without_a_configuration__the_folders(bridge: Bridge, tmp_path: Pa
     said = bridge("rules", "list")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[0].split() == ["rule", "version", "window", "asset", "cases", "description"]
-    assert said.out.splitlines()[1].split()[:6] == ["fee_window", "1", "every", "1", "day", "USDX"]
+    assert said.out.splitlines()[1].split()[:6] == ["fee_window", "2", "every", "1", "day", "USDX"]
 
 
 def test_list__nothing_there__says_so(bridge: Bridge):
@@ -195,7 +195,7 @@ def test_backtest__dates_and_names_on_the_command_line__decides_every_window(bri
     arguments = ("--rpc", node, *NAMES, "--from", "2020-09-14", "--to", "2020-09-20T00:00")
     said = bridge("rules", "backtest", FEE_WINDOW, *arguments, "--out", "out")
     assert (said.code, said.err) == (0, "")  # no bar where there is no terminal
-    assert said.out.startswith("fee_window v1: 5 epochs (5 nothing), 0 USDX to 0 recipients\n")
+    assert said.out.startswith("fee_window v2: 5 epochs (5 nothing), 0 USDX to 0 recipients\n")
     told = json.loads((tmp_path / "out/summary.json").read_text())
     # The first block of that day, and the first of that second: what comes before it is closed.
     assert (told["from"]["block"], told["to"]["block"]) == (5, 56)
@@ -224,7 +224,7 @@ def test_list__no_database__rules_all_the_same(bridge: Bridge, tmp_path: Path):
     assert said.code == 0
     assert "what was decided is not known" in said.err
     assert said.out.splitlines()[1].split() == [
-        *("fee_window", "1", "here", "not", "known", "every", "1", "day", "USDX", "—")
+        *("fee_window", "2", "here", "not", "known", "every", "1", "day", "USDX", "—")
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "bridge/chains/evm/artifacts"
 CONTRACTS = {"SurplusVault", "Distributor", "Claims", "AdminTimelock", "TestToken", "DepositPool", "ObligationBook"}
+CONTRACTS |= {"Aggregator"}
 
 # Where .venv has a Node of its own, the compiler must find it.
 PATH = os.pathsep.join([str(ROOT / ".venv/bin"), os.environ["PATH"]])

@@ -16,9 +16,10 @@ from bridge.domain.accumulators import (
     weights_of,
 )
 from bridge.domain.events import Event, Log
-from bridge.domain.rules import Window, compile_rule
+from bridge.domain.rules import compile_rule
 from bridge.domain.units import Address, BlockStamp
-from tests.domain.test_rules import RULE
+from bridge.domain.windows import Window
+from tests.domain.test_rules import RULE, STAKE
 
 PLAN = compile_rule(RULE)
 A, B = Address(b"\x01" * 20), Address(b"\x02" * 20)
@@ -55,7 +56,7 @@ def test_advance__windows_in_pieces__equals_counting_second_by_second(
             for who, balance in balances.items():
                 expected[who] += balance
         table = {account: state for (name, account), state in states.items() if name == "stake"}
-        assert weights_of(table, window) == {who: weight for who, weight in expected.items() if weight}
+        assert weights_of(STAKE, table, window) == {who: weight for who, weight in expected.items() if weight}
         assert sum_of(states.get(("found", SCALAR), State()), window) == sum(
             amount for at, _, amount in found if window.start <= at < window.end
         )

@@ -12,35 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.domain.decisions import (
-    POOL,
-    Decision,
-    Facts,
-    Measurement,
-    Stored,
-    Verdict,
-    canonical,
-    carries_as_recorded,
-    compare_with_record,
-    decide,
-    follows,
-)
+from bridge.domain.artifacts import POOL, canonical
+from bridge.domain.decisions import Decision, Verdict, decide
 from bridge.domain.events import Block
+from bridge.domain.measurements import Facts, Measurement
+from bridge.domain.quantities import amount_of
+from bridge.domain.records import Stored, carries_as_recorded, compare_with_record, follows
 from bridge.domain.rules import (
     Balance,
     Binding,
     Carry,
     Guardrails,
+    Parameter,
     Plan,
     ProRata,
     Rule,
     RuleEvent,
     Sum,
     TimeWeighted,
-    Window,
     compile_rule,
 )
 from bridge.domain.units import UINT256_MAX, Address, AssetId
+from bridge.domain.windows import Every, Window
 
 VAULT = Address(b"\xaa" * 20)
 A, B, C = (Address(bytes([n]) * 20) for n in (1, 2, 3))
@@ -51,10 +44,11 @@ UNLIMITED = Guardrails()
 
 def plan(guardrails: Guardrails = UNLIMITED, *, carry: Carry = Carry.SURPLUS, surplus: str = "found") -> Plan:
     deposited = "Deposited(address indexed account, uint256 amount)"
+    units = {"amount": amount_of("USDX")}
     events = {
-        "add": RuleEvent("pool", deposited),
-        "take": RuleEvent("pool", deposited.replace("Dep", "Undep")),
-        "fee": RuleEvent("vault", "Fee(uint256 amount)"),
+        "add": RuleEvent(("pool",), deposited, units=units),
+        "take": RuleEvent(("pool",), deposited.replace("Dep", "Undep"), units=units),
+        "fee": RuleEvent(("vault",), "Fee(uint256 amount)", units=units),
     }
     if carry is Carry.NONE:
         del events["fee"]
@@ -63,17 +57,19 @@ def plan(guardrails: Guardrails = UNLIMITED, *, carry: Carry = Carry.SURPLUS, su
         version=3,
         description="",
         asset="USDX",
-        window_s=100,
+        trigger=Every(100),
         events=events,
         inputs={
             "found": Sum("fee.amount") if carry is Carry.SURPLUS else Balance("vault"),
             "stake": TimeWeighted("add.amount", "take.amount", "account"),
         },
-        parameters={"divisor": 0},
+        parameters={"divisor": Parameter(0)},
+        values={},
         surplus=surplus,
         carry=carry,
         guardrails=guardrails,
         split=ProRata("stake"),
+        exclude=(),
         body="",
         content_hash=bytes(32),
     )
@@ -81,8 +77,10 @@ def plan(guardrails: Guardrails = UNLIMITED, *, carry: Carry = Carry.SURPLUS, su
 
 
 def facts(found: int, weights: Mapping[Address, int], **changes: Any) -> Facts:
-    inputs = {"found": Measurement(found), "stake": Measurement(weights=weights)}
-    return Facts(0, 5, Block(9, bytes(32), bytes(32), 190), inputs, {}, changes.pop("last_paid_end", None), **changes)
+    inputs = {"found": Measurement(found), "stake": Measurement(sum(weights.values()), weights)}
+    block = Block(9, bytes(32), bytes(32), 190)
+    usual: dict[str, Any] = {"counted_from": 100, "sources": {}, "last_paid_end": None, "paid_before": 0}
+    return Facts(start_block=0, first_block=5, block=block, inputs=inputs, **{**usual, **changes})
 
 
 amounts = st.one_of(st.integers(0, 200), st.integers(0, 2**200))
@@ -231,9 +229,13 @@ def test_artifact__shape__names_everything_a_reader_needs():
         "carried_in": {"by": {}, "total": "0"},
         "carried_out": {"by": {"pool": "1"}, "total": "1"},
         "chain": "eip155:1",
+        "approval": None,
+        "counted_from": 100,
+        "excluded": [],
+        "values": {},
         "contracts": {"pool": "0x" + VAULT.hex(), "vault": "0x" + VAULT.hex()},
         "events": artifact["events"],
-        "format": "bridge.decision/1",
+        "format": "bridge.decision/2",
         "guardrails": [{"after": "4", "before": "5", "limit": "4", "name": "cap_per_epoch", "verdict": "limited"}],
         "inputs": {
             "found": {"sum": "fee.amount", "value": "5"},
@@ -246,7 +248,8 @@ def test_artifact__shape__names_everything_a_reader_needs():
         "last_paid_end": None,
         "left": "0",
         "never_paid": [],
-        "parameters": {"divisor": "0"},
+        "parameters": {"divisor": "0 number"},
+        "paid_before": "0",
         "reason": "4 to 2 recipients",
         "rule": {"name": "test", "sha256": "00" * 32, "version": 3},
         "split": {"pro_rata": "stake"},
@@ -257,11 +260,12 @@ def test_artifact__shape__names_everything_a_reader_needs():
         "window": {"end": 200, "start": 100},
     }
     assert artifact["events"]["fee"] == {
-        "contract": "0x" + VAULT.hex(),
+        "contracts": ["0x" + VAULT.hex()],
         "count": 0,
         "declaration": "Fee(uint256 amount)",
         "first": None,
         "last": None,
+        "units": {"amount": "amount<USDX>"},
         "where": None,
     }
 

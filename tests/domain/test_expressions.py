@@ -1,27 +1,42 @@
 """The language of rules: what it computes, what it refuses, and that nothing gets out of it."""
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.domain.events import Value
-from bridge.domain.expressions import BITS_MAX, NUMERIC, Expression, ExpressionError, Kind, compile_expression
+from bridge.domain.expressions import BITS_MAX, PLAIN, Expression, ExpressionError, Kind, Type, compile_expression
+from bridge.domain.quantities import NO_UNIT, SECONDS, Unit, amount_of, parse_unit, price_of
 from bridge.domain.units import UINT256_MAX
 
+USDX, WETH = amount_of("USDX"), amount_of("WETH")
+
+
+def number(unit: Unit) -> Type:
+    return Type(Kind.NUMBER, unit)
+
+
 NAMES = {
-    "fees": Kind.AMOUNT,
-    "assets": Kind.AMOUNT,
-    "floor": Kind.NUMBER,
-    "stake": Kind.TABLE,
-    "token": Kind.ADDRESS,
-    "asset": Kind.ADDRESS,
-    "open": Kind.BOOL,
-    "fee.amount": Kind.NUMBER,
+    "fees": number(USDX),
+    "assets": number(USDX),
+    "floor": number(USDX),
+    "eth": number(WETH),
+    "price": number(price_of("WETH", "USDX")),
+    "rate": number(parse_unit("bps")),
+    "months": PLAIN,
+    "period": number(SECONDS),
+    "stake": Type(Kind.TABLE, USDX * SECONDS),
+    "token": Type(Kind.ADDRESS),
+    "asset": Type(Kind.ADDRESS),
+    "open": Type(Kind.BOOL),
+    "fee.amount": number(USDX),
 }
 
 
-def compiled(text: str, *wants: Kind) -> Expression:
-    return compile_expression(text, NAMES, wants=wants or (*NUMERIC, Kind.BOOL))
+def compiled(text: str, wants: Type | Kind = Kind.NUMBER) -> Expression:
+    return compile_expression(text, NAMES, wants=wants)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +45,14 @@ def compiled(text: str, *wants: Kind) -> Expression:
         ("fees", 7),
         ("assets - fees - floor", 1000 - 7 - 3),
         ("-fees * 3 + 1", -20),
-        ("fees * floor", 21),
+        ("fees * months", 49),
+        ("mul_div(fees, floor, fees)", 3),
+        ("mul_div(fees, rate, BPS)", 3),
+        ("value(eth, price)", 3),
+        ("value_up(eth, price)", 4),
+        ("value(eth, price) - floor", 0),
+        ("floor_div(total(stake), period)", 5),
+        ("fees * count(stake) - mul_div(assets, 1, 2)", 7 * 9 - 500),
         ("fee.amount * 2", 22),
         ("min(fees, assets, floor)", 3),
         ("max(fees, 0)", 7),
@@ -54,12 +76,20 @@ def test_expression__valid__exact_result(text: str, expected: int | bool):
         "fees": 7,
         "assets": 1000,
         "floor": 3,
+        "eth": 7,
+        "price": 10**36 // 2,
+        "rate": 5_000,
+        "months": 7,
+        "period": 10,
+        "total(stake)": 59,
+        "count(stake)": 9,
         "token": b"\x11" * 20,
         "asset": b"\x22" * 20,
         "open": True,
         "fee.amount": 11,
     }
-    result = compiled(text).evaluate(values)
+    kind = Kind.BOOL if isinstance(expected, bool) else Kind.NUMBER
+    result = compiled(text, kind).evaluate(values)
     assert result == expected
     assert type(result) is type(expected)
 
@@ -73,7 +103,22 @@ def test_expression__valid__exact_result(text: str, expected: int | bool):
         ("fees ** 2", 0, "operator"),
         ("1 << fees", 0, "operator"),
         ("fees + 1.5", 7, "not a whole number"),
-        ("fees * assets", 0, "an amount times an amount"),
+        ("fees + eth", 7, "amount<WETH> cannot be added to amount<USDX>"),
+        ("fees + months", 7, "a number cannot be added to amount<USDX>"),
+        ("fees < eth", 7, "amount<WETH> cannot be compared with amount<USDX>"),
+        ("max(fees, eth)", 10, "amount<WETH> cannot be chosen beside amount<USDX>"),
+        ("max(0, fees, eth)", 13, "amount<WETH> cannot be chosen beside amount<USDX>"),
+        ("fees if open else eth", 18, "amount<WETH> cannot be an alternative to amount<USDX>"),
+        ("fees * assets", 0, "this is amount<USDX> × amount<USDX>, but amount<USDX> is due here"),
+        ("mul_div(fees, rate, 10_000)", 0, "this is amount<USDX> × bps, but amount<USDX> is due here"),
+        ("eth", 0, "this is amount<WETH>, but amount<USDX> is due here"),
+        ("months", 0, "this is a number, but amount<USDX> is due here"),
+        ("value(fees, price)", 6, "this is amount<USDX>, but the price is of WETH"),
+        ("value(eth, fees)", 11, "this is amount<USDX>, but a price is due here"),
+        ("mul_div(eth, price, 10)", 0, "10^36"),
+        ("total(fees)", 0, "total takes one table"),
+        ("total(stake, stake)", 0, "total takes one table"),
+        ("total(stake)", 0, "this is amount<USDX> × seconds, but amount<USDX> is due here"),
         ("fees + token", 7, "an address"),
         ("fees + stake", 7, "table by account"),
         ("token < asset", 8, "no order"),
@@ -84,7 +129,7 @@ def test_expression__valid__exact_result(text: str, expected: int | bool):
         ("minn(fees, 1)", 0, "unknown function"),
         ("min(fees)", 0, "min takes 2 to 8"),
         ("floor_div(fees, 0)", 16, "division by zero"),
-        ("floor_div(floor, fees)", 0, "neither an amount nor a number"),
+        ("floor_div(floor, fees)", 0, "this is a number"),
         ("floor * floor * floor", 0, "768 bits"),
         ("fees.amount", 0, "unknown name `fees.amount`"),
         ("fees.__class__", 0, "unknown name"),
@@ -100,12 +145,12 @@ def test_expression__valid__exact_result(text: str, expected: int | bool):
         ("fees + )", 7, "not an expression"),
         ("", 0, "missing"),
         ("fees + é", 7, "cannot stand"),
-        ("token == asset", 0, "an amount is due here"),
+        ("token == asset", 0, "amount<USDX> is due here"),
     ],
 )
 def test_expression__mistake__refused_at_its_place(text: str, offset: int, problem: str):
-    with pytest.raises(ExpressionError, match=problem.replace("(", r"\(")) as caught:
-        compiled(text, *NUMERIC)
+    with pytest.raises(ExpressionError, match=re.escape(problem)) as caught:
+        compiled(text, number(USDX))
     assert caught.value.offset == offset
 
 
@@ -145,8 +190,55 @@ def test_expression__any_text__compiles_or_is_refused(text: str):
     assert 0 <= offset <= max(len(text), 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "mend"),
+    [
+        ("mul_div(fees, rate, 10_000)", "divide basis points by BPS"),
+        ("months", "say what the number counts"),
+        ("eth", "value(amount, price<WETH/USDX>)"),
+        ("mul_div(eth, price, 10)", "use value(amount, price)"),
+    ],
+)
+def test_expression__wrong_unit__mend_says_what_was_forgotten(text: str, mend: str):
+    with pytest.raises(ExpressionError) as caught:
+        compiled(text, number(USDX))
+    assert caught.value.mend is not None
+    assert mend in caught.value.mend
+
+
+BASES = st.sampled_from(["number", "bps", "seconds", "amount<A>", "amount<B>", "price<A/B>", "price<B/A>"])
+
+
+@given(BASES, BASES)
+def test_unit__products_and_quotients__undo_each_other(left: str, right: str):
+    a, b = parse_unit(left), parse_unit(right)
+    assert (str(a), str(b)) == (left, right)
+    assert a * b / b == a
+    assert a / b * b == a
+    assert a / a == NO_UNIT
+    assert (a * b == a) == (right == "number")
+
+
+@pytest.mark.parametrize("text", ["", "amount", "amount<>", "amount<A/B>", "price<A>", "wei", "amount<A B>", "bps bps"])
+def test_parse_unit__not_one__refused(text: str):
+    with pytest.raises(ValueError, match="no unit"):
+        parse_unit(text)
+
+
+@given(st.text(max_size=40))
+def test_expression__accepted__reads_nothing_but_the_names_given(text: str):
+    try:
+        expression = compiled(text)
+    except ExpressionError:
+        return
+    code = expression.function.__code__
+    assert set(expression.names) <= {*NAMES, "total(stake)", "count(stake)", "overdraft(stake)"}
+    assert set(code.co_names) <= {"min", "max"} | set(code.co_names) & set(expression.function.__globals__)
+    assert code.co_freevars == ()
+
+
 TREES = st.recursive(
-    st.sampled_from(["fees", "assets", "floor", "fee.amount", "0", "1", "7", str(UINT256_MAX)]),
+    st.sampled_from(["fees", "assets", "floor", "months", "fee.amount", "0", "1", "7", str(UINT256_MAX)]),
     lambda inner: st.one_of(
         st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), inner),
         st.builds("{}({}, {})".format, st.sampled_from(["min", "max", "floor_div", "ceil_div"]), inner, inner),
@@ -158,14 +250,16 @@ TREES = st.recursive(
 NUMBERS = st.one_of(st.integers(0, 3), st.just(UINT256_MAX), st.integers(0, UINT256_MAX))
 
 
-@given(TREES, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
-def test_expression__accepted__never_wider_than_was_worked_out(text: str, a: int, b: int, c: int, d: int):
+@given(TREES, st.lists(NUMBERS, min_size=5, max_size=5))
+def test_expression__accepted__never_wider_than_was_worked_out(text: str, numbers: list[int]):
     try:
         expression = compiled(text)
     except ExpressionError:
         return
     try:
-        result = expression.evaluate({"fees": a, "assets": b, "floor": c, "fee.amount": d})
+        result = expression.evaluate(
+            dict(zip(["fees", "assets", "floor", "fee.amount", "months"], numbers, strict=True))
+        )
     except (ZeroDivisionError, OverflowError):
         return
     assert isinstance(result, int)

@@ -1,13 +1,12 @@
-"""Rules as data: windows without gaps, declarations, and every way in which a rule makes no sense."""
+"""Rules as data: declarations, units, and every way in which a rule makes no sense."""
 
 import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bridge.domain.expressions import ExpressionError
+from bridge.domain.quantities import amount_of
 from bridge.domain.rules import (
     Balance,
     Binding,
@@ -15,6 +14,7 @@ from bridge.domain.rules import (
     Committed,
     Equal,
     Guardrails,
+    Parameter,
     ProRata,
     Read,
     Rule,
@@ -23,32 +23,34 @@ from bridge.domain.rules import (
     Shares,
     Sum,
     TimeWeighted,
-    Window,
     compile_rule,
-    first_window,
     parse_declaration,
-    window_after,
 )
 from bridge.domain.units import Address, AssetId
+from bridge.domain.windows import Blocks, Each, Every
 
 A, B = Address(b"\x01" * 20), Address(b"\x02" * 20)
-FEE = RuleEvent("vault", "FeePaid(address indexed token, uint256 amount)", "token == asset")
-IN = RuleEvent("pool", "Deposited(address indexed account, uint256 amount)")
-OUT = RuleEvent("pool", "Withdrawn(address indexed account, uint256 amount)")
+USDX = amount_of("USDX")
+UNITS = {"amount": USDX}
+FEE = RuleEvent(("vault",), "FeePaid(address indexed token, uint256 amount)", "token == asset", UNITS)
+IN = RuleEvent(("pool",), "Deposited(address indexed account, uint256 amount)", None, UNITS)
+OUT = RuleEvent(("pool",), "Withdrawn(address indexed account, uint256 amount)", None, UNITS)
 
 RULE = Rule(
     name="fees",
     version=1,
     description="",
     asset="USDX",
-    window_s=100,
+    trigger=Every(100),
     events={"fee": FEE, "deposit": IN, "withdrawal": OUT},
     inputs={"found": Sum("fee.amount"), "stake": TimeWeighted("deposit.amount", "withdrawal.amount", "account")},
-    parameters={"keep": 3},
+    parameters={"keep": Parameter(3, USDX)},
+    values={},
     surplus="found - keep",
     carry=Carry.SURPLUS,
     guardrails=Guardrails(),
     split=ProRata("stake"),
+    exclude=(),
     body="",
     content_hash=bytes(32),
 )
@@ -73,7 +75,7 @@ def test_compile_rule__sound__knows_what_each_event_does():
 
 
 NO_FEES = {"deposit": IN, "withdrawal": OUT}
-STAKE = RULE.inputs["stake"]
+STAKE = TimeWeighted("deposit.amount", "withdrawal.amount", "account")
 
 
 @pytest.mark.parametrize(
@@ -81,24 +83,26 @@ STAKE = RULE.inputs["stake"]
     [
         ({"name": "Fees"}, "rule", "small letters"),
         ({"version": 0}, "version", "count from 1"),
-        ({"window_s": 0}, "window.every", "a second at least"),
-        ({"inputs": {**RULE.inputs, "X": Read("vault", "total")}}, "inputs.X", "small letters"),
-        ({"parameters": {"found": 1}}, "parameters.found", "already the name"),
+        ({"trigger": Every(0)}, "window.every", "a second at least"),
+        ({"trigger": Blocks(0)}, "window.blocks", "one block at least"),
+        ({"trigger": Each("fe")}, "window.each", "no event `fe`"),
+        ({"inputs": {**RULE.inputs, "X": Read("vault", "total()")}}, "inputs.X", "small letters"),
+        ({"parameters": {"found": Parameter(1)}}, "parameters.found", "already the name"),
         ({"surplus": "found - kep"}, "surplus", "unknown name `kep`"),
         ({"surplus": "found - stake"}, "surplus", "table by account"),
-        ({"surplus": "found > 3"}, "surplus", "an amount is due"),
+        ({"surplus": "found > 3"}, "surplus", "amount<USDX> is due"),
         ({"events": {**RULE.events, "fee": dataclasses.replace(FEE, where="token")}}, "events.fee.where", "is due"),
         (
             {"events": {**RULE.events, "fee": dataclasses.replace(FEE, where="tokn == asset")}},
             "events.fee.where",
             "tokn",
         ),
-        ({"events": {**RULE.events, "fee": RuleEvent("vault", "FeePaid")}}, "events.fee.event", "not an event"),
-        ({"events": {**RULE.events, "fee": RuleEvent("vault", "F(uint7 amount)")}}, "events.fee.event", "`uint7`"),
-        ({"events": {**RULE.events, "fee": RuleEvent("vault", "F(uint a, bool a)")}}, "events.fee.event", "twice"),
+        ({"events": {**RULE.events, "fee": RuleEvent(("vault",), "FeePaid")}}, "events.fee.event", "not an event"),
+        ({"events": {**RULE.events, "fee": RuleEvent(("vault",), "F(uint7 amount)")}}, "events.fee.event", "`uint7`"),
+        ({"events": {**RULE.events, "fee": RuleEvent(("vault",), "F(uint a, bool a)")}}, "events.fee.event", "twice"),
         ({"events": {**RULE.events, "extra": FEE}}, "events.extra", "no input uses"),
         (
-            {"events": {**RULE.events, "fee": RuleEvent("vault", "F(uint amount, bool keep)", "keep")}},
+            {"events": {**RULE.events, "fee": RuleEvent(("vault",), "F(uint amount, bool keep)", "keep")}},
             "events.fee.event",
             "name of something else",
         ),
@@ -115,7 +119,11 @@ STAKE = RULE.inputs["stake"]
             "inputs.stake.time_weighted.by",
             "no field `amount` that is an address",
         ),
-        ({"inputs": {**RULE.inputs, "debt": Read("vault", "total()")}}, "inputs.debt.read.function", "not the name"),
+        (
+            {"inputs": {**RULE.inputs, "debt": Read("vault", "total(")}},
+            "inputs.debt.read.function",
+            "no function",
+        ),
         ({"split": ProRata("found")}, "split.pro_rata", "not an input that holds a table"),
         ({"split": Shares(((A, 9999),))}, "split.shares", "9999 bps"),
         ({"split": Shares(((A, 10_000), (B, 0)))}, "split.shares.1.bps", "one bps"),
@@ -148,24 +156,6 @@ def test_compile_rule__committed__counts_releases():
         carry=Carry.NONE,
     )
     assert [effect.input for effect in compile_rule(rule).effects["release"]] == ["committed"]
-
-
-@given(st.integers(1, 10**6), st.integers(0, 2**40))
-def test_first_window__any_start__full_and_aligned(every_s: int, since: int):
-    window = first_window(every_s, since)
-    assert window.start % every_s == 0
-    assert since <= window.start < since + every_s
-    assert window.end - window.start == every_s
-
-
-@given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 2**40))
-def test_window_after__even_with_another_length__no_gap_and_aligned_again(before_s: int, after_s: int, since: int):
-    previous = first_window(before_s, since)
-    window = window_after(after_s, previous.end)
-    assert window.start == previous.end
-    assert window.end % after_s == 0
-    assert window.end - window.start <= after_s
-    assert window_after(before_s, previous.end) == Window(previous.end, previous.end + before_s)
 
 
 def test_parse_declaration__solidity__fields_in_order():

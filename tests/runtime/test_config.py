@@ -207,3 +207,51 @@ def test_low_balance__not_given__what_a_full_batch_costs_at_the_ceiling(tmp_path
     assert chain.low_balance == 200 * 30_000 * 200_000_000_000
     given = GOOD.replace('password_file = "operator.password"', 'password_file = "operator.password"\nlow_balance = 7')
     assert load_config(write(tmp_path, given)).chains["anvil"].low_balance == 7
+
+
+PRICES = """
+[prices.exchange]
+url = "https://exchange.example/eth?at={timestamp}"
+value = ["data", 0, "price"]
+decimals = 8
+"""
+
+
+def test_prices__as_written__read(tmp_path: Path):
+    section = load_config(write(tmp_path, GOOD + PRICES)).prices["exchange"]
+    assert section.value == ["data", 0, "price"]
+    assert section.url_at(1_700_000_000) == "https://exchange.example/eth?at=1700000000"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("https", "ftp", "not an http"),
+        ("{timestamp}", "{time}", "no other braces"),
+        ("{timestamp}", "now", "could be of any day"),
+        ("{timestamp}", "{timestamp}&k={key}", "given together"),
+        ("decimals = 8", 'decimals = 8\nkey_env = "K"', "given together"),
+        ("decimals = 8", 'decimals = 8\nkey_header = "X-Key"', "given together"),
+        ("0,", "-1,", "counted from 0"),
+        ("0,", "1.5,", "value"),
+        ('["data", 0, "price"]', "[]", "value"),
+        ("decimals = 8", "decimals = 37", "decimals"),
+        ("decimals = 8", "decimals = 8\ntries = 0", "tries"),
+        ("decimals = 8", "decimal = 8", "did you mean `decimals`"),
+    ],
+)
+def test_prices__one_mistake__named_with_its_line(tmp_path: Path, old: str, new: str, problem: str):
+    message = refusal(tmp_path, GOOD + PRICES.replace(old, new))
+    assert problem in message
+    assert f"{tmp_path / 'bridge.toml'}:" in message
+
+
+def test_price_key__variable_not_set__says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = PRICES.replace("decimals = 8", 'decimals = 8\nkey_env = "EXCHANGE_KEY"\nkey_header = "X-Key"')
+    config = load_config(write(tmp_path, GOOD + text))
+    monkeypatch.delenv("EXCHANGE_KEY", raising=False)
+    with pytest.raises(ConfigError, match="EXCHANGE_KEY is not set"):
+        config.price_key("exchange")
+    monkeypatch.setenv("EXCHANGE_KEY", "sesame")
+    assert config.price_key("exchange") == "sesame"
+    assert load_config(write(tmp_path, GOOD + PRICES)).price_key("exchange") is None

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.rules import Carry, Shares
+from bridge.domain.quantities import amount_of
+from bridge.domain.rules import Carry, Parameter, Shares
+from bridge.domain.windows import Every
 from bridge.runtime.rulefile import SIZE_MAX, load_rule, parse_rule
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
@@ -28,8 +30,8 @@ def test_load_rule__shipped_file__rule_with_the_hash_of_its_bytes():
     rule = load_rule(path, contracts=CONTRACTS, tokens={"USDX"}).rule
     assert rule.content_hash == hashlib.sha256(path.read_bytes()).digest()
     assert rule.body.encode() == path.read_bytes()
-    assert (rule.name, rule.window_s, rule.carry) == ("reserve_buffer", 3600, Carry.NONE)
-    assert rule.parameters == {"floor": 50_000_000_000}
+    assert (rule.name, rule.trigger, rule.carry) == ("reserve_buffer", Every(3600), Carry.NONE)
+    assert rule.parameters == {"floor": Parameter(50_000_000_000, amount_of("USDX"))}
     assert rule.guardrails.cooldown_s == 7200
     assert isinstance(rule.split, Shares)  # addresses without quotes are no integers
     assert [(recipient.hex()[-2:], bps) for recipient, bps in rule.split.shares] == [("a1", 7000), ("b2", 3000)]
@@ -37,7 +39,7 @@ def test_load_rule__shipped_file__rule_with_the_hash_of_its_bytes():
 
 def test_parse_rule__unknown_name__line_column_caret_and_mend():
     assert complaint(TEXT.replace("surplus: fees", "surplus: fes - 1")) == (
-        "rule.yaml:25:10: unknown name `fes`\n    surplus: fes - 1\n             ^\n  mend: did you mean `fees`?"
+        "rule.yaml:29:10: unknown name `fes`\n    surplus: fes - 1\n             ^\n  mend: did you mean `fees`?"
     )
 
 
@@ -58,14 +60,14 @@ def test_parse_rule__mistake_inside_quotes__caret_under_it():
         ("asset: USDX", "asset: USDC", "there is no token `USDC`"),
         ("every: 1 day", "every: 1 fortnight", "a duration is a number and"),
         ("every: 1 day", "every: 86400", "a duration is a number and"),
-        ("version: 1", "version: 1.5", "`1.5` is not a whole number"),
-        ("version: 1", "version: one", "rule.yaml:3:10"),
-        ("version: 1", "version: 0x1", "rule.yaml:3:10"),
+        ("version: 2", "version: 1.5", "`1.5` is not a whole number"),
+        ("version: 2", "version: one", "rule.yaml:4:10"),
+        ("version: 2", "version: 0x1", "rule.yaml:4:10"),
         ("minimum_total: 1_000_000", "minimum_total: -1", "an amount is a whole number"),
         ("minimum_total: 1_000_000", f"minimum_total: {2**256}", "an amount is a whole number"),
         ("minimum_total: 1_000_000", "minimum_total: 1e6", "an amount is a whole number"),
-        ("carry: surplus", "carry: all", "neither surplus nor none"),
-        ("split: {pro_rata: stake}", "split: {}", "give exactly one of: pro_rata, shares, equal"),
+        ("carry: surplus", "carry: all", "none of surplus, none"),
+        ("split: {pro_rata: stake}", "split: {}", "give exactly one of: pro_rata, shares, equal, legs"),
         ("split: {pro_rata: stake}", "split: {pro_rata: stake, equal: []}", "give exactly one of"),
         ("split: {pro_rata: stake}", "split: {shares: [{to: 0x12, bps: 1}]}", "an address is 0x and 40 hex digits"),
         ("fees: {sum: fee.amount}", "fees: {}", "give exactly one of: sum"),
@@ -93,7 +95,7 @@ def test_parse_rule__several_mistakes_of_form__all_of_them_at_once():
 
 def test_parse_rule__amounts_as_wide_as_uint256__exact():
     rule = parse_rule(BUFFER.replace("50_000_000_000", str(2**256 - 1)), name="rule.yaml").rule
-    assert rule.parameters["floor"] == 2**256 - 1
+    assert rule.parameters["floor"].value == 2**256 - 1
 
 
 @pytest.mark.parametrize(("content", "expected"), [(b"\xff", "not UTF-8"), (b" " * (SIZE_MAX + 1), "larger than")])

@@ -20,6 +20,7 @@ from eth_account import Account
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.rules import Shares
 from bridge.domain.units import format_address
+from bridge.domain.windows import Every
 from bridge.runtime.config import load_config
 from bridge.runtime.rulefile import load_rule
 from bridge.simulation.anvil import FINALITY_DISTANCE
@@ -90,10 +91,10 @@ async def test_sandbox__rules__are_the_shipped_ones_with_its_own_numbers(tmp_pat
     async with Sandbox.start(tmp_path, settings) as sandbox:
         config = load_config(sandbox.config_path)
         rules = [load_rule(config.relative(rule.file)).rule for rule in config.rules]
-        assert [(rule.name, rule.asset, rule.window_s) for rule in rules] == [
-            ("fee_window", "USDX", 45),
-            ("points_window", "PTSX", 45),
-            ("reserve_buffer", "DAIX", 45),
+        assert [(rule.name, rule.asset, rule.trigger) for rule in rules] == [
+            ("fee_window", "USDX", Every(45)),
+            ("points_window", "PTSX", Every(45)),
+            ("reserve_buffer", "DAIX", Every(45)),
         ]
         split = rules[2].split
         assert isinstance(split, Shares)

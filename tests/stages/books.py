@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bridge.domain.decisions import canonical
+from bridge.domain.artifacts import canonical
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, Value, pack_logs
 from bridge.domain.ledger import Asset, Watched
@@ -178,7 +178,15 @@ class Chain:
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
         return self._at(at)[0].get((account, asset), 0)
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[int | bytes],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
         raise NotImplementedError
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:

@@ -15,9 +15,7 @@ ACCOUNTS = [Address(bytes([n]) * 20) for n in (0xA1, 0xB0, 0xB1, 0xB2)]
 
 
 class LivelyChain(ScriptedChain):
-    """Holds another balance at every block, and nobody has the states from before block `pruned`."""
-
-    pruned = 0
+    """Holds another balance at every block."""
 
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
         assert (account, asset, at.hash) == (VAULT, TOKENS["USDX"].asset, self.at(at.number).hash)
@@ -26,6 +24,15 @@ class LivelyChain(ScriptedChain):
     @property
     def reader(self) -> ChainReader:
         return cast("ChainReader", self)
+
+
+class UnevenChain(LivelyChain):
+    """Its blocks do not come at even times."""
+
+    def at(self, number: int) -> Block:
+        """Every fourth block comes in the second of the one before it."""
+        block = super().at(number)
+        return Block(number, block.hash, b"", 1000 + 10 * (number - number // 4))
 
 
 class ScriptedHistory:

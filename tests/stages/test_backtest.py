@@ -16,7 +16,7 @@ from bridge.runtime.rulefile import parse_rule
 from bridge.stages.backtest import backtest, block_from
 from bridge.stages.backtest_html import render_html
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally
-from bridge.stages.decide import BoundRule, bind_rules
+from bridge.stages.binding import BoundRule, bind_rules
 from tests.stages.history import LivelyChain, ScriptedHistory, populate
 from tests.stages.test_decide import ALICE, BOB, BUFFER, CONTRACTS, FEES, TOKENS
 

@@ -9,14 +9,18 @@ from typing import Any, cast
 
 import pytest
 
+from bridge.domain.calls import Argument
 from bridge.domain.errors import ConfigError, HoldError, LeaseLost
 from bridge.domain.events import Block, ChainCursor, Log, Value
-from bridge.domain.rules import Plan, Token, Window, parse_declaration
+from bridge.domain.rules import Plan, Token, parse_declaration
 from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.windows import Window
 from bridge.ports import ChainReader, EventDecoder, Lease, LogFilter
 from bridge.ports import Database as DatabasePort
 from bridge.runtime.rulefile import parse_rule
-from bridge.stages.decide import BoundRule, Decide, bind_rules, log_filters, source_logs
+from bridge.stages.binding import BoundRule, bind_rules, log_filters
+from bridge.stages.decide import Decide, source_logs
+from bridge.stages.schedule import Schedule
 from bridge.store.database import Database, Transaction
 from bridge.store.leases import Leases
 
@@ -35,9 +39,15 @@ description: fees of 100 s by deposits
 asset: USDX
 window: {every: 100 s}
 events:
-  fee: {contract: vault, event: "FeePaid(address token, address payer, uint256 amount)", where: token == asset}
-  deposit: {contract: pool, event: "Deposited(address account, uint256 amount)"}
-  withdrawal: {contract: pool, event: "Withdrawn(address account, uint256 amount)"}
+  fee:
+    contract: vault
+    event: "FeePaid(address token, address payer, uint256 amount)"
+    where: token == asset
+    units: {amount: amount<USDX>}
+  deposit:
+    {contract: pool, event: "Deposited(address account, uint256 amount)", units: {amount: amount<USDX>}}
+  withdrawal:
+    {contract: pool, event: "Withdrawn(address account, uint256 amount)", units: {amount: amount<USDX>}}
 inputs:
   fees: {sum: fee.amount}
   stake: {time_weighted: {add: deposit.amount, subtract: withdrawal.amount, by: account}}
@@ -53,12 +63,16 @@ description: what the vault holds above its floor
 asset: USDX
 window: {every: 100 s}
 events:
-  release: {contract: vault, event: "Released(address token, uint256 amount)", where: token == asset}
+  release:
+    contract: vault
+    event: "Released(address token, uint256 amount)"
+    where: token == asset
+    units: {amount: amount<USDX>}
 inputs:
   assets: {balance: vault}
-  liabilities: {read: {contract: obligations, function: total}}
+  liabilities: {read: {contract: obligations, function: total, returns: amount<USDX>}}
   committed: {committed: release.amount}
-parameters: {floor: 10}
+parameters: {floor: 10 amount<USDX>}
 surplus: assets - liabilities - committed - floor
 carry: none
 split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
@@ -137,10 +151,12 @@ class ScriptedChain:
         self.reads.append(("balance", at))
         return self.held
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
-        assert (contract, function, at.hash) == (BOOK, "total", self.at(at.number).hash)
+    async def read_call(
+        self, contract: Address, signature: str, arguments: Sequence[Argument], at: BlockStamp
+    ) -> tuple[int, ...]:
+        assert (contract, signature, arguments, at.hash) == (BOOK, "total()", [], self.at(at.number).hash)
         self.reads.append(("total", at))
-        return self.liabilities
+        return (self.liabilities,)
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         return [self.at(number) for number in numbers]
@@ -422,11 +438,12 @@ async def test_step__restarted_between_steps__goes_on_where_it_was(world: World)
     (decision,) = await world.decisions()
     assert decision["surplus"] == 10
     assert json.loads(decision["artifact"])["events"]["fee"] | {"where": ""} == {
-        "contract": "0x" + VAULT.hex(),
+        "contracts": ["0x" + VAULT.hex()],
         "count": 10,
         "declaration": "FeePaid(address token, address payer, uint256 amount)",
         "first": [0, 1],
         "last": [9, 0],
+        "units": {"amount": "amount<USDX>"},
         "where": "",
     }
 
@@ -444,9 +461,9 @@ async def test_step__lease_lost__commits_nothing(world: World):
     assert [row["block_number"] for row in await world.rows("SELECT block_number FROM cursors")] == [9]
 
 
-@pytest.mark.parametrize("place", ["_last_block", "_decide"])
+@pytest.mark.parametrize(("owner", "place"), [(Schedule, "last_block"), (Decide, "_decide")])
 async def test_step__stood_still_while_another_instance_decided__lease_lost(
-    world: World, monkeypatch: pytest.MonkeyPatch, place: str
+    world: World, monkeypatch: pytest.MonkeyPatch, owner: type, place: str
 ):
     """What it had begun is for another window than what it reads when it goes on: that fits nothing."""
     chain = world.chain
@@ -457,9 +474,10 @@ async def test_step__stood_still_while_another_instance_decided__lease_lost(
     chain.withdraw(23, ALICE, 1)
     chain.final = 30
     slow = world.stage(FEES)
-    go_on = getattr(slow, place)
+    go_on = getattr(owner, place)
 
     async def stand_still(*args: object) -> object:
+        monkeypatch.undo()
         lease = await Leases(world.database).acquire("decide:test", "another", 60_000)
         assert lease is not None
         world.lease = lease
@@ -467,7 +485,7 @@ async def test_step__stood_still_while_another_instance_decided__lease_lost(
         return await go_on(*args)
 
     await Leases(world.database).release(world.lease)
-    monkeypatch.setattr(slow, place, stand_still)
+    monkeypatch.setattr(owner, place, stand_still)
     with pytest.raises(LeaseLost):
         await slow.step()
     assert len(await world.decisions()) == 3
@@ -504,7 +522,7 @@ async def test_step__newer_version__takes_over_from_its_next_window_and_never_ba
     [
         ('contract: pool, event: "Dep', 'contract: vault, event: "Dep'),
         ("add: deposit.amount", "add: deposit.amount * 2"),
-        ("asset: USDX", "asset: USDY"),
+        ("USDX", "USDY"),
     ],
 )
 async def test_step__newer_version_counts_otherwise__refused_and_not_saved(world: World, old: str, new: str):
@@ -568,7 +586,7 @@ def test_log_filters__several_rules__one_filter_a_contract():
         ((FEES.replace("contract: pool", "contract: pol"),), "no contract `pol`"),
         ((FEES.replace("USDX", "USDZ"),), "no token `USDZ`"),
         ((BUFFER, BUFFER.replace("rule: reserve", "rule: other")), "both pay out what the same balance"),
-        ((BUFFER, FEES.replace("every: 100 s", "every: 50 s")), "windows of different length"),
+        ((BUFFER, FEES.replace("every: 100 s", "every: 50 s")), "in different windows"),
     ],
 )
 def test_bind_rules__what_cannot_work__refused(texts: tuple[str, ...], problem: str):

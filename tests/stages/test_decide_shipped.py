@@ -12,7 +12,8 @@ from bridge.chains.fake.reader import FakeReader
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId
 from bridge.runtime.rulefile import load_rule, parse_rule
-from bridge.stages.decide import Decide, bind_rules, log_filters
+from bridge.stages.binding import bind_rules, log_filters
+from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
 from bridge.store.database import Database
 from bridge.store.leases import Leases
@@ -57,13 +58,13 @@ def chain() -> FakeChain:
 
 async def test_shipped_rules__logs_of_a_chain__decided_as_their_text_says(database: Database, chain: FakeChain):
     # Of one token, the two would have to share a window.
-    buffer = (RULES / "reserve_buffer" / "rule.yaml").read_text().replace("asset: USDX", "asset: USDY")
+    buffer = (RULES / "reserve_buffer" / "rule.yaml").read_text().replace("USDX", "USDY")
     plans = [load_rule(RULES / "fee_window" / "rule.yaml"), parse_rule(buffer, name="reserve_buffer")]
     declarations = {event.declaration for plan in plans for event in plan.rule.events.values()}
     reader = FakeReader(chain, {text: compile_event(text) for text in declarations})
     rules = bind_rules(plans, chain=reader, contracts=CONTRACTS, tokens=TOKENS)
     chain.state["balance", VAULT, TOKENS["USDY"].asset] = 53_500_000_000
-    chain.state["uint", BOOK, "total"] = 500_000_000
+    chain.answer(BOOK, "total()", words=[500_000_000])
     chain.mine(deposit(ALICE, 300), deposit(BOB, 100), fee(OTHER, 9_000_000), timestamp=START + DAY)
     chain.mine(fee(USDX, 4_000_000), withdrawal(BOB, 100), timestamp=START + DAY + DAY // 2)
     for seconds in range(2 * DAY, 2 * DAY + 6 * HOUR, HOUR):

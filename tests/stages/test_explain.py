@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.chains.evm.abi import compile_event
-from bridge.domain.decisions import canonical
+from bridge.domain.artifacts import canonical
 from bridge.domain.errors import ConfigError
 from bridge.domain.stories import Story
 from bridge.stages.explain import explain, render_json

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.domain.decisions import canonical
+from bridge.domain.artifacts import canonical
 from bridge.store.database import Database, Transaction
 
 CHAIN = "anvil"

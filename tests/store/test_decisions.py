@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 
 from bridge.domain.accumulators import SCALAR, Key, Source, State
-from bridge.domain.decisions import POOL, Allocation, Decision, Verdict
+from bridge.domain.artifacts import POOL
+from bridge.domain.decisions import Allocation, Decision, Verdict
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
-from bridge.domain.rules import Rule, Window
+from bridge.domain.rules import Rule
 from bridge.domain.units import UINT256_MAX, Address, AssetId
+from bridge.domain.windows import Window
 from bridge.store.database import Database
 from tests.domain.test_rules import RULE
 
@@ -30,6 +32,8 @@ PAID = Decision(
     left=0,
     allocations=(Allocation(A, 10, 4),),
     carries={POOL: UINT256_MAX - 1, B: 1},
+    determined=True,
+    approval=None,
     artifact=b'{"n":1}',
 )
 NEXT = dataclasses.replace(

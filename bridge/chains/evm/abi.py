@@ -8,7 +8,7 @@ A plan decodes by slicing: no interpreter of types runs for each log. Calls are 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ import eth_abi.abi
 import eth_abi.exceptions
 from eth_hash.auto import keccak
 
+from bridge.chains.evm import columns
 from bridge.domain.errors import ConfigError
-from bridge.domain.events import Log, Value
+from bridge.domain.events import EventColumns, Log, LogColumns, Value
+from bridge.domain.units import Address
 
 _HEAD = re.compile(r"\s*(?:event\s+)?([A-Za-z_$][\w$]*)\s*\(")
 _FIELD = re.compile(r"\s*([a-z]+\d*)((?:\[\d*\])*)\s+(?:(indexed)\s+)?([A-Za-z_$][\w$]*)\s*\Z")
@@ -109,6 +111,28 @@ class EventPlan:
                 word = data[step.at : step.at + 32]
             values[step.name] = step.decode(word)
         return values
+
+    def decode_columns(self, logs: LogColumns, addresses: Collection[Address]) -> EventColumns:
+        """All logs of this event from one of `addresses`, each as `decode` has it.
+
+        Raises ValueError where one of them has another shape; `decode` tells which.
+        """
+        rows = columns.rows_of(logs, self.topic0, addresses)
+        counts = bytes(map(logs.topic_counts.__getitem__, rows))
+        starts, ends = columns.data_spans(logs, rows)
+        if counts.strip(bytes([self.topic_count])) or (ends - starts < self.head_size).any():
+            raise ValueError(f"a log is not {self.name} as declared")
+        fields: dict[str, Sequence[Value]] = {}
+        for step in self.steps:
+            convert = columns.conversion_of(self.fields[step.name])
+            if convert is None:
+                spans = zip(starts.tolist(), ends.tolist(), strict=True)
+                fields[step.name] = [step.decode(_tail(logs.data[start:end], step.at)) for start, end in spans]
+            elif step.indexed:
+                fields[step.name] = convert(columns.topic_words(logs, rows, step.at))
+            else:
+                fields[step.name] = convert(columns.data_words(logs, starts + step.at))
+        return EventColumns(rows.tolist(), fields)
 
 
 def compile_event(declaration: str) -> EventPlan:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from bridge.chains.evm.abi import EventPlan, compile_event, selector
 from bridge.chains.evm.follow import Finality, Follower
 from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks, common_head
-from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, quantity
+from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, data_of, quantity
+from bridge.domain.calls import Argument, view_call
 from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, StateUnavailable
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -118,19 +119,33 @@ class EvmReader:
         if kind.startswith("slip44:"):
             return await self._pinned("eth_getBalance", ["0x" + account.hex()], at, quantity)
         token = Address(bytes.fromhex(kind.removeprefix("erc20:0x")))
-        value = await self._view(token, selector("balanceOf(address)") + account.rjust(32, b"\0"), at)
-        if value is not None:
-            return value
+        answer = await self.read_call(token, "balanceOf(address)", [account], at)
+        if answer is not None:
+            return answer[0]
         if await self._pinned("eth_getCode", ["0x" + token.hex()], at, str) == "0x":
             return 0
         raise HoldError(f"{self.name}: {asset} does not answer balanceOf at {at}")
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
-        """See ports.ChainReader. Raises HoldError where the contract has no such function at `at`: it never will."""
-        value = await self._view(contract, selector(f"{function}()"), at)
-        if value is None:
-            raise HoldError(f"{self.name}: contract 0x{contract.hex()} does not answer {function}() at {at}")
-        return value
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[Argument],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
+        """See ports.ChainReader."""
+        call = view_call(signature, arguments, returns)
+        data = selector(call.signature) + call.words
+        request = {"to": "0x" + contract.hex(), "data": "0x" + data.hex()}
+        try:
+            answer = await self._pinned("eth_call", [request], at, data_of)
+        except RpcRefused as refused:
+            if refused.kind is Refusal.REVERTED:
+                return None
+            raise
+        return call.read(answer)
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         return await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at, quantity)
@@ -139,17 +154,6 @@ class EvmReader:
         """See ports.ChainReader; agreed by two endpoints where there are two, for a window ends where blocks say so.
         Raises ChainDisagrees where a block is not there, or they differ."""
         return await agreed_blocks(self._rpc, numbers)
-
-    async def _view(self, contract: Address, data: bytes, at: BlockStamp) -> int | None:
-        """The uint256 that a call returns; None where it returns anything else or reverts."""
-        call = {"to": "0x" + contract.hex(), "data": "0x" + data.hex()}
-        try:
-            answer = await self._pinned("eth_call", [call], at, str)
-        except RpcRefused as refused:
-            if refused.kind is Refusal.REVERTED:
-                return None
-            raise
-        return int(answer, 16) if len(answer) == 66 else None
 
     async def _pinned(self, method: str, params: list[Any], at: BlockStamp, read: Callable[[Any], _T]) -> _T:
         """A read at the state after block `at`, by its hash (EIP-1898), agreed by two endpoints where there are two.

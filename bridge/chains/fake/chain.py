@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bridge.domain.calls import Argument, view_call
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, Log
 from bridge.domain.units import Address, BlockStamp
@@ -27,9 +28,8 @@ class Emit:
 class FakeBlock:
     block: Block
     logs: tuple[Log, ...]
-    state: dict[
-        tuple[object, ...], int
-    ]  # ("balance", account, asset), ("uint", contract, function), ("sequence", account)
+    # ("balance", account, asset), ("sequence", account); of calls, see `answer`
+    state: dict[tuple[object, ...], int]
 
 
 @dataclass(eq=False)
@@ -82,6 +82,14 @@ class FakeChain:
         self.finalized = max(self.finalized, number - self.finality_depth)
         self._announce()
         return block
+
+    def answer(self, contract: Address, signature: str, *arguments: Argument, words: Sequence[int]) -> None:
+        """From the next block on, the view call of `contract` returns `words`; without any it reverts."""
+        call = view_call(signature, arguments)
+        key = ("call", contract, call.signature, call.words)
+        self.state[key] = len(words)
+        for place, word in enumerate(words):
+            self.state[(*key, place)] = word % (1 << 256)  # a negative one as its two's complement
 
     def fork(self, depth: int) -> Block:
         """Drop the last `depth` blocks; what is mined next is another branch. Returns the common ancestor.

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
 from bridge.chains.fake.chain import FakeChain
+from bridge.domain.calls import WORD, Argument, view_call
 from bridge.domain.errors import BridgeError, ChainDisagrees, DeepReorg
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Reorged, pack_logs
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -45,8 +46,21 @@ class FakeReader:
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
         return self._read(("balance", account, asset), at)
 
-    async def read_uint(self, contract: Address, function: str, at: BlockStamp) -> int:
-        return self._read(("uint", contract, function), at)
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[Argument],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
+        self._fail_if_scripted()
+        call = view_call(signature, arguments, returns)
+        state = self.chain.state_at(at)
+        key = ("call", contract, call.signature, call.words)
+        words = (state[(*key, place)] for place in range(state.get(key, 0)))
+        return call.read(b"".join(word.to_bytes(WORD) for word in words))
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         return self._read(("sequence", account), at)

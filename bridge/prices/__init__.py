@@ -1,0 +1,1 @@
+"""Adapters to what prices are asked from off the chain."""

@@ -1,0 +1,135 @@
+"""Rules on one chain: their names get addresses, their events decoders, and ingest what it must watch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bridge.domain.errors import ConfigError, HoldError
+from bridge.domain.events import Event, Log
+from bridge.domain.rules import Binding, Plan, Rule, Token, fixed_recipients
+from bridge.domain.units import Address, format_address
+from bridge.ports import ChainReader, EventDecoder, LogFilter
+
+_OURS = ("vault", "distributor", "claims")
+_ZERO = Address(bytes(20))
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRule:
+    """A rule on one chain: its names have addresses, its events have decoders."""
+
+    plan: Plan
+    binding: Binding
+    decoders: Mapping[str, EventDecoder]  # by event
+
+    @property
+    def name(self) -> str:
+        return self.plan.rule.name
+
+    def emitters(self, source: str) -> frozenset[Address]:
+        """The contracts whose events of this name count."""
+        return frozenset(self.binding.contracts[name] for name in self.plan.rule.events[source].contracts)
+
+    def places(self, sources: Iterable[str]) -> list[tuple[Address, bytes]]:
+        """Contract and topic of each of the events named."""
+        return [
+            (contract, self.decoders[source].topic0) for source in sources for contract in sorted(self.emitters(source))
+        ]
+
+    def events(self, log: Log) -> Iterator[Event]:
+        """What `log` is to this rule; nothing where it concerns another, or where a `where` leaves it out.
+
+        Raises HoldError where the contract's event is not as the rule declares it.
+        """
+        for source, decoder in self.decoders.items():
+            if log.address not in self.emitters(source) or not log.topics or log.topics[0] != decoder.topic0:
+                continue
+            try:
+                fields = decoder.decode(log)
+            except ValueError as error:
+                raise HoldError(
+                    f"rule {self.name}: log {log.log_index} of block {log.block} is not as the event `{source}` is "
+                    f"declared: {error}; correct the declaration (is `indexed` right?) and raise the version"
+                ) from None
+            if self.plan.selects(source, fields, self.binding):
+                yield Event(source, log, fields)
+
+
+def bind_rules(
+    plans: Sequence[Plan], *, chain: ChainReader, contracts: Mapping[str, Address], tokens: Mapping[str, Token]
+) -> tuple[BoundRule, ...]:
+    """Raises ConfigError where a name is not configured, an event cannot be decoded, or two rules share a name."""
+    bound: dict[str, BoundRule] = {}
+    for plan in plans:
+        rule = plan.rule
+        where = f"rule {rule.name}"
+        if rule.name in bound:
+            raise ConfigError("two rules of this name", where=where, mend="keep one [[rules]] entry for each chain")
+        missing = sorted(plan.contracts() - contracts.keys())
+        if missing:
+            mend = f"add it to [chains.{chain.name}.contracts]"
+            raise ConfigError(f"there is no contract `{missing[0]}`", where=where, mend=mend)
+        for name in (rule.asset, *sorted(plan.tokens())):
+            if name not in tokens:
+                mend = f"add it to [chains.{chain.name}.tokens]"
+                raise ConfigError(f"there is no token `{name}`", where=where, mend=mend)
+        token = tokens[rule.asset]
+        binding = Binding(
+            reference=chain.reference,
+            asset=token.asset,
+            token=token.address,
+            contracts={name: contracts[name] for name in sorted(plan.contracts())},
+            tokens={name: tokens[name] for name in sorted(plan.tokens())},
+            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in _OURS if name in contracts)}),
+        )
+        _check_recipients(rule, binding)
+        decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}
+        bound[rule.name] = BoundRule(plan, binding, decoders)
+    _check_shared_balances(list(bound.values()))
+    return tuple(bound[name] for name in sorted(bound))
+
+
+def _check_recipients(rule: Rule, binding: Binding) -> None:
+    for recipient in fixed_recipients(rule.split):
+        if recipient in binding.never_paid:
+            raise ConfigError(
+                f"{format_address(recipient)} cannot be a recipient: it is the token, or a contract of ours",
+                where=f"rule {rule.name}: split",
+                mend="name the account that is to have the money",
+            )
+
+
+def _check_shared_balances(rules: Sequence[BoundRule]) -> None:
+    """A rule that reads a balance takes whatever no rule has decided yet, so all rules of its asset decide together.
+
+    Raises ConfigError where their windows differ: what the other has earned and not yet decided would be paid twice.
+    """
+    for reader in rules:
+        for other in rules:
+            same_asset = reader.binding.asset == other.binding.asset and reader is not other
+            if not (same_asset and reader.plan.reads_balance):
+                continue
+            if other.plan.reads_balance:
+                raise ConfigError(
+                    f"rules {reader.name} and {other.name} both pay out what the same balance of "
+                    f"{reader.plan.rule.asset} holds",
+                    where=f"rule {reader.name}: inputs",
+                    mend="keep one of them for each asset",
+                )
+            if reader.plan.rule.trigger != other.plan.rule.trigger:
+                raise ConfigError(
+                    f"rules {reader.name} and {other.name} pay from the same balance of {reader.plan.rule.asset} in "
+                    "different windows: what the one has earned the other would pay out first",
+                    where=f"rule {reader.name}: window",
+                    mend="give both the same window",
+                )
+
+
+def log_filters(rules: Sequence[BoundRule]) -> tuple[LogFilter, ...]:
+    """What ingest must watch for these rules: one filter a contract."""
+    topics: dict[Address, set[bytes]] = {}
+    for rule in rules:
+        for contract, topic in rule.places(rule.decoders):
+            topics.setdefault(contract, set()).add(topic)
+    return tuple(LogFilter((contract,), (tuple(sorted(topics[contract])),)) for contract in sorted(topics))

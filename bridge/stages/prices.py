@@ -1,0 +1,54 @@
+"""A price input, read for a decision: source(s) ─► answers ─► judged ─► one reading.
+
+On-chain feeds are read at the window's last block, by its hash. A market that does not answer is asked again as long as
+that block is younger than the age that a price may have: the stage steps again. After that its price is missing, which
+holds the decision, and nobody else's any longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.domain.errors import SourceUnavailable
+from bridge.domain.events import Block
+from bridge.domain.prices import PriceFrom, PriceInput, combine, judge_feed, judge_market
+from bridge.domain.readings import Reading
+from bridge.domain.units import Address
+from bridge.ports import Clock, Market, PriceFeeds
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSources:
+    """What the rules of one chain may ask for prices."""
+
+    feeds: PriceFeeds
+    markets: Mapping[str, Market]  # by the name that rules give them
+    clock: Clock  # only says how long a market that does not answer is worth waiting for
+
+
+async def read_price(source: PriceInput, sources: PriceSources, contracts: Mapping[str, Address], at: Block) -> Reading:
+    """The price that `source` asks for, as of block `at`. `contracts` has the address of each feed by name.
+
+    Raises RetryableError where a node or a market does not answer, and may yet.
+    """
+    first = await _read(source, source.first, sources, contracts, at)
+    second = await _read(source, source.second, sources, contracts, at) if source.second is not None else None
+    return combine(source, first, second)
+
+
+async def _read(
+    source: PriceInput, wanted: PriceFrom, sources: PriceSources, contracts: Mapping[str, Address], at: Block
+) -> Reading:
+    if wanted.feed is not None:
+        since = at.timestamp - wanted.average_s if wanted.average_s else None
+        said = await sources.feeds.rounds(contracts[wanted.feed], at, since)
+        return judge_feed(source, wanted, said, at.timestamp)
+    assert wanted.http is not None
+    try:
+        answer = await sources.markets[wanted.http].quote(at)
+    except SourceUnavailable as error:
+        if sources.clock.now() - at.timestamp <= wanted.max_age_s:
+            raise
+        return Reading(0, {"market": wanted.http}, str(error))
+    return judge_market(source, wanted, answer, at.timestamp)

@@ -1,0 +1,220 @@
+"""The next window of each rule that is closed: found from finalized blocks alone, so every daemon finds the same.
+
+    every, calendar    the clock says where it ends
+    blocks             the chain is asked for the block from which the next window begins
+    each               finalized logs are searched for the next event of that name
+
+A window is closed once the finalized head is as young as its end. One that does not know its end yet is not due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bridge.domain.errors import ChainDisagrees
+from bridge.domain.events import Block, Log
+from bridge.domain.rules import RuleStart
+from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
+from bridge.ports import ChainReader, Database, Transaction
+from bridge.stages.binding import BoundRule
+
+PROBES = 16  # block headers asked for at once when looking for a block by its time
+LOGS_MAX = 10_000  # logs of one page
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rule stands: its next window starts at second `start`, with block `first`."""
+
+    start: int | None  # None: where its trigger first says so
+    first: int
+    counted_from: int | None  # None: from the start of its first window
+    cursor: int  # the block up to which its events are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The next window of a rule. Its logs are those of blocks `place.first` … its last block."""
+
+    rule: BoundRule
+    place: Place
+    window: Window
+
+    @property
+    def span(self) -> Window:
+        """What is counted together: the window, and before it those since the last that could be determined."""
+        counted_from = self.place.counted_from
+        return self.window if counted_from is None else Window(counted_from, self.window.end)
+
+
+class Schedule:
+    """Of the rules of one chain, from block `start` on."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        chain: ChainReader,
+        stage: str,
+        rules: Sequence[BoundRule],
+        start: Block,
+        starts: Mapping[str, RuleStart],
+    ) -> None:
+        self._database = database
+        self._chain = chain
+        self._stage = stage
+        self._rules = rules
+        self._start = start
+        self._starts = starts
+        self._last_blocks: dict[int, Block] = {}  # window end → last block before it, for the windows under way
+        self._boundaries: dict[int, Block] = {}  # of windows that end by block number
+        self._searched: dict[str, int] = {}  # by rule: the block up to which no event ends the window
+
+    async def next(self, head: Block) -> Due | None:
+        """Of every rule's next window, the earliest that is closed."""
+        due = [one for rule in self._rules if (one := await self.following(rule, head)) is not None]
+        # At the same moment, rules that read a balance come last: they must know what the others have earned from it.
+        return min(due, key=lambda one: (one.window.end, one.rule.plan.reads_balance, one.rule.name), default=None)
+
+    async def following(self, rule: BoundRule, head: Block) -> Due | None:
+        """The rule's next window, where it is closed."""
+        async with self._database.snapshot() as transaction:
+            place = await self.place(transaction, rule)
+        window = await self._window(rule, place, head)
+        return None if window is None or head.timestamp < window.end else Due(rule, place, window)
+
+    async def place(self, transaction: Transaction, rule: BoundRule) -> Place:
+        chain, decisions = self._chain.name, transaction.decisions
+        cursor = await transaction.chains.cursor(self._stage, scope(chain, rule))
+        done = cursor[0] if cursor else self._start.number - 1
+        last = await decisions.last(chain, rule.name)
+        if last is None:
+            return Place(None, self._start.number, None, done)
+        return Place(last[0].end, last[1] + 1, await decisions.counted_from(chain, rule.name), done)
+
+    async def _window(self, rule: BoundRule, place: Place, head: Block) -> Window | None:
+        trigger, began = rule.plan.rule.trigger, self._starts[rule.name]
+        match trigger:
+            case Every() | Calendar():
+                return first_window(trigger, began.since) if place.start is None else window_after(trigger, place.start)
+            case Blocks():
+                return await self._by_blocks(trigger, place, began, head)
+            case Each(event):
+                start = began.since if place.start is None else place.start
+                second = await self._second_of(rule, event, start, place.first, head)
+                return None if second is None else Window(start, second + 1)
+
+    # ── By block number ──────────────────────────────────────────────────────────────────────────────────────────
+    async def _by_blocks(self, trigger: Blocks, place: Place, began: RuleStart, head: Block) -> Window | None:
+        if place.start is None:
+            first = await self._boundary(trigger, began.block_number - 1, head)
+            if first is None:
+                return None
+            start, number = first.timestamp, first.number
+        else:
+            start, number = place.start, place.first
+        end = await self._boundary(trigger, number, head)
+        return None if end is None else Window(start, end.timestamp)
+
+    async def _boundary(self, trigger: Blocks, after: int, head: Block) -> Block | None:
+        """The block with which the next window begins: the first one from a multiple on that is younger than its
+        parent, for a window of seconds cannot end within a second. None where the chain is not there yet."""
+        number = boundary_block(trigger, after)
+        if number in self._boundaries:
+            return self._boundaries[number]
+        candidate = number
+        while candidate <= head.number:
+            numbers = range(max(candidate - 1, 0), min(candidate + PROBES, head.number) + 1)
+            blocks = await self._blocks(numbers)
+            if candidate == 0:
+                return blocks[0]
+            for parent, block in pairwise(blocks):
+                if block.timestamp > parent.timestamp:
+                    self._boundaries[number] = block
+                    return block
+            candidate = blocks[-1].number + 1
+        return None
+
+    # ── By event ─────────────────────────────────────────────────────────────────────────────────────────────────
+    async def _second_of(self, rule: BoundRule, event: str, start: int, first: int, head: Block) -> int | None:
+        """The second of the first such event from `start` on, in blocks `first` … head."""
+        searched = self._searched.get(rule.name, -1)
+        number = max(first, searched + 1)
+        while number <= head.number:
+            async with self._database.snapshot() as transaction:
+                logs = await logs_of(
+                    transaction, self._chain.name, rule, [event], first=number, last=head.number, limit=LOGS_MAX
+                )
+            for log in logs:
+                if log.timestamp >= start and any(found.source == event for found in rule.events(log)):
+                    return log.timestamp
+            number = head.number + 1 if len(logs) < LOGS_MAX else logs[-1].block.number + 1
+            self._searched[rule.name] = number - 1
+        return None
+
+    # ── The last block of a window ───────────────────────────────────────────────────────────────────────────────
+    async def last_block(self, end: int, head: Block) -> Block:
+        """The last block with timestamp < `end`.
+
+        Not every block is stored: where the next one is missing, the chain is asked. All lie below the finalized head,
+        so every daemon finds the same block, however it caught up.
+        """
+        if end in self._last_blocks:
+            return self._last_blocks[end]
+        async with self._database.snapshot() as transaction:
+            low = await transaction.events.finalized_before(self._chain.name, end) or self._start
+            following = await transaction.events.block(self._chain.name, low.number + 1)
+        high = following if following is not None and following.timestamp >= end else head
+        while high.number - low.number > 1:
+            step = max((high.number - low.number) // PROBES, 1)
+            for block in await self._blocks(range(low.number + step, high.number, step)):
+                if block.timestamp >= end:
+                    high = block
+                    break
+                low = block
+        assert low.timestamp < end <= high.timestamp
+        self._last_blocks[end] = low
+        return low
+
+    def decided(self, due: Due) -> None:
+        """Forget what was found for this window."""
+        self._last_blocks.pop(due.window.end, None)
+        self._boundaries.clear()
+        self._searched.pop(due.rule.name, None)
+
+    async def _blocks(self, numbers: Sequence[int]) -> list[Block]:
+        blocks = await self._chain.blocks(numbers)
+        if [block.number for block in blocks] != list(numbers):
+            raise ChainDisagrees(f"asked for blocks {numbers}, got {[block.number for block in blocks]}")
+        return blocks
+
+
+def scope(chain: str, rule: BoundRule) -> str:
+    """The name of a rule's cursor."""
+    return f"{chain}/{rule.name}"
+
+
+async def logs_of(
+    transaction: Transaction,
+    chain: str,
+    rule: BoundRule,
+    sources: Iterable[str],
+    *,
+    first: int,
+    last: int,
+    limit: int | None = None,
+) -> list[Log]:
+    """Finalized logs that may be the events named: by contract and by topic, each a superset of what is selected."""
+    places = rule.places(sources)
+    if not places or first > last:
+        return []
+    return await transaction.events.logs(
+        chain,
+        first,
+        last,
+        addresses=sorted({contract for contract, _ in places}),
+        topic0s=sorted({topic for _, topic in places}),
+        limit=limit,
+    )
