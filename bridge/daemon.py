@@ -22,6 +22,7 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from bridge.chains.evm.aggregator import Aggregators
 from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.follow import Finality
@@ -38,7 +39,8 @@ from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.http.claims import ClaimRoutes
 from bridge.http.server import serve_http
-from bridge.ports import Lease, LogFilter
+from bridge.ports import Lease, LogFilter, Market
+from bridge.prices.http import HttpMarket
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config
 from bridge.runtime.logs import get_logger
@@ -52,6 +54,7 @@ from bridge.stages.ingest import Ingest
 from bridge.stages.notify import Notify, Subscriber
 from bridge.stages.pay import Pay
 from bridge.stages.post import Post
+from bridge.stages.prices import PriceSources
 from bridge.stages.publish import Publish
 from bridge.stages.reconcile import Books, Reconcile
 from bridge.store.database import Database
@@ -78,6 +81,7 @@ class ChainServices:
     watched: Watched
     filters: tuple[LogFilter, ...]
     files: ClaimFolder | None  # None where everything is pushed
+    prices: PriceSources | None  # None where nothing is decided: commands that only read need no keys of markets
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,8 @@ async def open_services(config: Config, *, sending: bool) -> AsyncIterator[Servi
     With `sending` the operator's key is opened too.
     """
     async with open_database(config) as database, AsyncExitStack() as stack:
-        chains = [await _open_chain(config, name, database, stack, sending) for name in config.chains]
+        markets = _open_markets(config, stack) if sending else None
+        chains = [await _open_chain(config, name, database, stack, markets) for name in config.chains]
         yield Services(config, database, tuple(chains))
 
 
@@ -131,10 +136,18 @@ def _reader(name: str, section: ChainSection, rpc: EvmRpc) -> EvmReader:
     return EvmReader(name, rpc, chain_id=section.chain_id, finality=finality, poll_interval_ms=section.poll_interval_ms)
 
 
+def _open_markets(config: Config, stack: AsyncExitStack) -> dict[str, HttpMarket]:
+    markets = {name: HttpMarket(name, section, config.price_key(name)) for name, section in config.prices.items()}
+    for market in markets.values():
+        stack.push_async_callback(market.close)
+    return markets
+
+
 async def _open_chain(
-    config: Config, name: str, database: Database, stack: AsyncExitStack, sending: bool
+    config: Config, name: str, database: Database, stack: AsyncExitStack, markets: Mapping[str, Market] | None
 ) -> ChainServices:
-    section = config.chains[name]
+    """`markets` is None where nothing is to be decided or sent."""
+    section, sending = config.chains[name], markets is not None
     rpc = EvmRpc(section.rpc)
     stack.push_async_callback(rpc.close)
     reader = _reader(name, section, rpc)
@@ -142,7 +155,13 @@ async def _open_chain(
     await _check_contracts(config, name, rpc)
     tokens = {symbol: Token(_erc20(section, token.address), token.address) for symbol, token in section.tokens.items()}
     plans = [
-        load_rule(config.relative(rule.file), contracts=set(section.contracts), tokens=set(section.tokens))
+        load_rule(
+            config.relative(rule.file),
+            contracts=set(section.contracts),
+            tokens=set(section.tokens),
+            markets=set(config.prices),
+            decimals={symbol: token.decimals for symbol, token in section.tokens.items()},
+        )
         for rule in config.rules
         if rule.chain == name
     ]
@@ -171,6 +190,7 @@ async def _open_chain(
         watched=watched,
         filters=(*binding.log_filters(rules), *post.log_filters(reader, watched)),
         files=_files(config, name),
+        prices=None if markets is None else PriceSources(Aggregators(reader), markets, SystemClock()),
     )
 
 
@@ -285,6 +305,7 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 rules=chain.rules,
                 lease=lease,
                 always_read=tuple(chain.watched.contracts.values()),  # for the books
+                prices=chain.prices,
             ),
         ),
         run(

@@ -18,7 +18,18 @@ from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.decisions import Decision
-from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Log, Value
+from bridge.domain.events import (
+    Block,
+    BlockAdded,
+    ChainCursor,
+    ChainEvent,
+    EventColumns,
+    Finalized,
+    Log,
+    LogColumns,
+    TimedLogs,
+    Value,
+)
 from bridge.domain.interventions import Intervention, InterventionKind
 from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
 from bridge.domain.payouts import (
@@ -87,6 +98,9 @@ class EventDecoder(Protocol):
 
     def decode(self, log: Log) -> Mapping[str, Value]:
         """The fields of `log` by name. Raises ValueError where the log does not have the declared shape."""
+
+    def decode_columns(self, logs: LogColumns, addresses: Collection[Address]) -> EventColumns:
+        """All logs of this event from one of `addresses`, each as `decode` has it. Raises ValueError as it does."""
 
 
 class ChainReader(Protocol):
@@ -366,6 +380,18 @@ class EventStore(Protocol):
 
         With `limit`, whole blocks are returned until at least `limit` logs are there.
         """
+
+    async def log_columns(
+        self,
+        chain: str,
+        first: int,
+        last: int,
+        *,
+        addresses: Sequence[Address] = (),
+        topic0s: Sequence[bytes] = (),
+        limit: int | None = None,
+    ) -> TimedLogs:
+        """What `logs` returns, as packed columns: for many logs at once."""
 
     async def logs_about(self, chain: str, address: Address, subjects: Mapping[bytes, int], last: int) -> list[Log]:
         """Finalized logs of `address` whose first indexed value is one of `subjects`, each from after the block that

@@ -28,31 +28,35 @@ class Interrupted(BridgeError):
     """A person, or the system, asked us to stop."""
 
 
+Rule = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The shipped rule to make a scene for; without it, three rules in three tokens."),
+]
 Seed = Annotated[int | None, typer.Option(help="What all traffic is drawn from; random, and printed, where not given.")]
 
 
 @app.command("sandbox")
-def run_sandbox(
+def run_sandbox(  # noqa: PLR0917  # typer makes options of them
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where its files go: new, empty, or an old sandbox.")
     ],
     seed: Seed = None,
+    rule: Rule = None,
     block_time: Annotated[float, typer.Option(metavar="S", help="Seconds between blocks.")] = 1.0,
     participants: Annotated[int, typer.Option(metavar="N", help="How many hold deposits.")] = 12,
     traffic: Annotated[float, typer.Option(metavar="RATE", help="Mean number of transactions a block.")] = 3.0,
 ) -> None:
     """A local chain and a Postgres, contracts, traffic, and the configuration to run the daemon against them."""
-    run(_sandbox(directory, _seed(seed), block_time, participants, traffic))
-
-
-async def _sandbox(directory: Path, seed: int, block_time: float, participants: int, traffic: float) -> int:
-    sandbox_module = _simulation("sandbox")
-    settings = sandbox_module.Settings(
-        seed=seed, participants=participants, traffic_rate=traffic, block_time_s=block_time
+    settings = _simulation("sandbox").Settings(
+        seed=_seed(seed), participants=participants, traffic_rate=traffic, block_time_s=block_time, rule=rule
     )
+    run(_sandbox(directory, settings))
+
+
+async def _sandbox(directory: Path, settings: Any) -> int:
     stop = _stop_on_signals()
-    async with sandbox_module.Sandbox.start(directory, settings) as sandbox:
-        print(f"sandbox ready, seed {seed}: {directory / 'sandbox.json'}")
+    async with _simulation("sandbox").Sandbox.start(directory, settings) as sandbox:
+        print(f"sandbox ready, seed {settings.seed}: {directory / 'sandbox.json'}")
         print(f"  bridge migrate --config {sandbox.config_path}")
         print(f"  bridge run --config {sandbox.config_path}")
         print("Ctrl-C ends it.", flush=True)
@@ -69,6 +73,7 @@ async def _sandbox(directory: Path, seed: int, block_time: float, participants: 
 @app.command("simulate")
 def run_simulation(  # noqa: PLR0917  # typer makes options of them
     seed: Seed = None,
+    rule: Rule = None,
     epochs: Annotated[int, typer.Option(metavar="N", min=1, help="How many epochs of surplus to live through.")] = 3,
     reorgs: Annotated[int, typer.Option(metavar="N", min=0, help="How many reorganisations to make on the way.")] = 2,
     keep: Annotated[bool, typer.Option("--keep", help="Leave chain and database running, to look at.")] = False,
@@ -81,11 +86,12 @@ def run_simulation(  # noqa: PLR0917  # typer makes options of them
         check_writable("--json", json, json.parent)
     if out is not None:
         check_writable("--out", out, out)
+    _simulation("scenes").find_scene(rule)
     if keep:
         raise typer.Exit(_keep_in_background(sys.argv[1:]))
     seed = _seed(seed)
     directory = Path(tempfile.mkdtemp(prefix=f"bridge-simulation-{seed}-"))
-    order = _simulation("simulate").Order(directory, out or directory / "report", seed, epochs, reorgs)
+    order = _simulation("simulate").Order(directory, out or directory / "report", seed, epochs, reorgs, rule=rule)
     run(_simulate(order, json, hold))
 
 

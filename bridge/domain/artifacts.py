@@ -13,11 +13,13 @@ from typing import Any, assert_never
 
 from bridge.domain.accumulators import Source
 from bridge.domain.measurements import Facts, Measurement
+from bridge.domain.prices import PriceFrom, PriceInput
 from bridge.domain.rules import (
     TABLES,
     Balance,
     Balances,
     Binding,
+    By,
     Committed,
     Count,
     Equal,
@@ -149,7 +151,7 @@ def _describe_input(source: Input, binding: Binding, measured: Measurement) -> d
     return value if measured.problem is None else {**value, "problem": measured.problem}
 
 
-def _describe_source_of(source: Input, binding: Binding) -> dict[str, Any]:  # noqa: PLR0911  # one for each kind of input
+def _describe_source_of(source: Input, binding: Binding) -> dict[str, Any]:  # noqa: PLR0911, PLR0912  # one for each kind
     match source:
         case Sum(text):
             return {"sum": text}
@@ -168,16 +170,43 @@ def _describe_source_of(source: Input, binding: Binding) -> dict[str, Any]:  # n
             given = [str(one) if isinstance(one, int) else format_address(binding.address(one)) for one in arguments]
             address = format_address(binding.contracts[contract])
             return {"read": {"contract": address, "function": function, "arguments": given}}
+        case PriceInput():
+            return {"price": _describe_price(source, binding)}
         case TimeWeighted(add, subtract, by):
-            return {"time_weighted": {"add": add, "subtract": subtract, "by": by}}
+            return {"time_weighted": {"add": add, "subtract": subtract, "by": _describe_by(by)}}
         case Balances(add, subtract, by, at):
-            return {"balances": {"add": add, "subtract": subtract, "by": by, "at": at.value}}
+            return {"balances": {"add": add, "subtract": subtract, "by": _describe_by(by), "at": at.value}}
         case Sums(of, by):
             return {"sums": {"of": of, "by": by}}
         case Members(add, remove, at):
             return {"members": {"add": list(add), "remove": list(remove), "at": at.value}}
         case _:
             assert_never(source)
+
+
+def _describe_price(source: PriceInput, binding: Binding) -> dict[str, Any]:
+    return {
+        "base": source.base,
+        "quote": source.quote,
+        "base_decimals": source.base_decimals,
+        "quote_decimals": source.quote_decimals,
+        "sources": [_describe_price_source(each, binding) for each in source.sources()],
+        "deviation_bps": source.deviation_bps,
+    }
+
+
+def _describe_price_source(source: PriceFrom, binding: Binding) -> dict[str, Any]:
+    return {
+        "feed": None if source.feed is None else format_address(binding.contracts[source.feed]),
+        "http": source.http,
+        "max_age_s": source.max_age_s,
+        "average_s": source.average_s,
+        "inverse": source.inverse,
+    }
+
+
+def _describe_by(by: By) -> str | dict[str, str]:
+    return by.add if by.add == by.subtract else {"add": by.add, "subtract": by.subtract}
 
 
 def by_account(amounts: Mapping[Address, int]) -> dict[str, str]:

@@ -43,6 +43,15 @@ class LogColumns:
     data: bytes  # all data fields, one after the other
     data_ends: bytes  # n × 8: where each data field ends in `data`
 
+    def number(self, row: int) -> int:
+        """The number of the block of a log; rows count from the end where negative."""
+        row %= self.count
+        return int.from_bytes(self.block_numbers[8 * row : 8 * row + 8])
+
+    def log_index(self, row: int) -> int:
+        row %= self.count
+        return int.from_bytes(self.log_indexes[4 * row : 4 * row + 4])
+
     def digest(self) -> bytes:
         """sha256 over the count and every column, so over the logs in order: equal digests mean equal logs."""
         sha = hashlib.sha256(self.count.to_bytes(8))
@@ -76,6 +85,14 @@ class LogColumns:
             self.data[data_start : ends[-1] if ends else data_start],
             b"".join((end - data_start).to_bytes(8) for end in ends),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLogs:
+    """Packed logs, with when each was."""
+
+    logs: LogColumns
+    times: Sequence[int]  # of each log's block, seconds
 
 
 NO_LOGS = LogColumns(0, b"", b"", b"", b"", b"", b"", b"", b"", b"", b"")
@@ -164,6 +181,29 @@ class Log:
     topics: tuple[bytes, ...]
     data: bytes
     timestamp: int  # of its block, seconds
+
+
+def unpack_logs(chain: str, timed: TimedLogs) -> list[Log]:
+    """The other way: an object for each log. For code that looks at logs one by one."""
+    logs = timed.logs
+    ends = [int.from_bytes(logs.data_ends[at : at + 8]) for at in range(0, len(logs.data_ends), 8)]
+    return [
+        Log(
+            BlockStamp(
+                chain,
+                int.from_bytes(logs.block_numbers[8 * row : 8 * row + 8]),
+                logs.block_hashes[32 * row : 32 * row + 32],
+            ),
+            int.from_bytes(logs.log_indexes[4 * row : 4 * row + 4]),
+            logs.tx_hashes[32 * row : 32 * row + 32],
+            int.from_bytes(logs.tx_indexes[4 * row : 4 * row + 4]),
+            Address(logs.addresses[20 * row : 20 * row + 20]),
+            tuple(logs.topics[at : at + 32] for at in range(128 * row, 128 * row + 32 * logs.topic_counts[row], 32)),
+            logs.data[ends[row - 1] if row else 0 : ends[row]],
+            timed.times[row],
+        )
+        for row in range(logs.count)
+    ]
 
 
 Value = int | bool | bytes | str

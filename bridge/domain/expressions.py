@@ -12,7 +12,8 @@ product.
 
 Nothing in it can run for long or grow without bound: there are no loops, no powers and no shifts; the text and the tree
 are bounded; and the widest number that could ever appear is worked out when the expression is loaded, from names of 256
-bits each. An expression that could pass BITS_MAX is refused then, so nothing needs to be checked while it runs.
+bits each where no narrower type is known. An expression that could pass BITS_MAX is refused then, so nothing needs to
+be checked while it runs.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Type:
 
     kind: Kind
     unit: Unit | None = None
+    bits: int = field(default=NAME_BITS, compare=False)  # no value of a number is wider
 
     def __str__(self) -> str:
         if self.kind is not Kind.NUMBER or self.unit in (None, NO_UNIT):
@@ -333,9 +335,9 @@ class _Checker:
             self.refuse(node, "this is a table by account and cannot be calculated with", mend)
         return self._read(name, found)
 
-    def _read(self, name: str, found: Type, bits: int = NAME_BITS) -> _Checked:
+    def _read(self, name: str, found: Type) -> _Checked:
         index = self.used.setdefault(name, len(self.used))
-        return _Checked(ast.Name(f"v{index}", ast.Load()), found, bits)
+        return _Checked(ast.Name(f"v{index}", ast.Load()), found, found.bits)
 
     # ── Operators ────────────────────────────────────────────────────────────────────────────────────────────────
     def _unary(self, node: ast.UnaryOp) -> _Checked:
@@ -423,7 +425,7 @@ class _Checker:
             mend = f"the tables are: {tables or 'none; add a time_weighted, balances, sums or members input'}"
             self.refuse(node, f"{name} takes one table by account", mend)
         if name == "count":
-            return self._read(f"{name}({table})", PLAIN, COUNT_BITS)
+            return self._read(f"{name}({table})", Type(Kind.NUMBER, NO_UNIT, COUNT_BITS))
         return self._read(f"{name}({table})", Type(Kind.NUMBER, found.unit))
 
     def _worth(self, node: ast.Call, rewritten: ast.Call, amount: _Checked, price: _Checked) -> _Checked:

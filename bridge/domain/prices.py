@@ -30,6 +30,9 @@ DECIMALS_MAX = 77  # 10^77 is the last power of ten within 256 bits
 ROUNDS_MAX = 200  # of one average
 PHASE_BITS = 64  # of a round's id: below them the number of the aggregator that a proxy asked, above the phase
 NUMERAL_MAX = 120  # characters
+SECOND = "second_"  # before the names of what is evidence of a second source
+MARKET_EVIDENCE = ("market", "url", "status", "body_sha256", "numeral", "moment")
+"""Names of what a market's adapter may tell of itself."""
 EXPONENT_MAX = 100
 
 _NUMERAL = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,6}))?\Z", re.ASCII)
@@ -116,7 +119,7 @@ class MarketAnswer:
     answer: int | None  # × 10^-decimals; None where there is a problem
     decimals: int
     quoted_at: int | None  # seconds since 1970; None where it was asked for a moment and does not repeat which
-    parts: Mapping[str, str]  # evidence
+    parts: Mapping[str, str]  # evidence, by names of MARKET_EVIDENCE
     problem: str | None = None
 
 
@@ -159,7 +162,7 @@ def _price_of_feed(
 
 def judge_market(source: PriceInput, wanted: PriceFrom, said: MarketAnswer, block_time: int) -> Reading:
     """The price that a market's answer makes. Its time may be after the block's: a block is final only later."""
-    parts = {**said.parts, "decimals": str(said.decimals)}
+    parts = dict(said.parts)
     try:
         return Reading(_price_of_market(source, wanted, said, block_time, parts), parts)
     except Unreliable as problem:
@@ -172,7 +175,7 @@ def _price_of_market(
     """Fills in `parts` as far as it gets. Raises Unreliable."""
     if said.problem is not None or said.answer is None:
         raise Unreliable(said.problem or "the market gave no price")
-    parts["answer"] = str(said.answer)
+    parts |= {"decimals": str(said.decimals), "answer": str(said.answer)}
     if said.quoted_at is not None:
         parts["quoted_at"] = str(said.quoted_at)
         apart = abs(said.quoted_at - block_time)
@@ -187,7 +190,9 @@ def combine(source: PriceInput, first: Reading, second: Reading | None) -> Readi
     """The price of `first`, where `second` bears it out; all evidence of both."""
     if second is None:
         return first
-    parts = {**first.parts, **{f"second_{part}": text for part, text in second.parts.items()}}
+    parts = {**first.parts, **{f"{SECOND}{part}": text for part, text in second.parts.items()}}
+    if second.problem is not None:
+        parts[f"{SECOND}problem"] = second.problem
     if first.problem is not None:
         return Reading(0, parts, first.problem)
     if second.problem is not None:
@@ -199,6 +204,19 @@ def combine(source: PriceInput, first: Reading, second: Reading | None) -> Readi
         problem = f"the two sources are {apart} bps apart, {source.deviation_bps} are allowed"
         return Reading(0, parts, problem)
     return Reading(first.value, parts)
+
+
+def market_on_record(parts: Mapping[str, str], problem: str | None) -> MarketAnswer:
+    """What a market said, out of the evidence of a reading: judged again, it gives the same reading. No market can be
+    asked again for what it said then.
+
+    `parts` of a second source without SECOND before their names; `problem` with that source's.
+    """
+    evidence = {part: parts[part] for part in MARKET_EVIDENCE if part in parts}
+    if "answer" not in parts:
+        return MarketAnswer(None, 0, None, evidence, problem)
+    quoted_at = int(parts["quoted_at"]) if "quoted_at" in parts else None
+    return MarketAnswer(int(parts["answer"]), int(parts["decimals"]), quoted_at, evidence)
 
 
 def deviation_bps(left: int, right: int) -> int:

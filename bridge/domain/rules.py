@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bridge.domain.calls import parse_signature
+from bridge.domain.calls import parse_signature, to_word
 from bridge.domain.events import Value
 from bridge.domain.expressions import (
     BOOL,
@@ -26,7 +26,8 @@ from bridge.domain.expressions import (
     Type,
     compile_expression,
 )
-from bridge.domain.quantities import NO_UNIT, SECONDS, Unit, amount_of
+from bridge.domain.prices import PriceFrom, PriceInput, mistakes
+from bridge.domain.quantities import NO_UNIT, SECONDS, Unit, amount_of, price_of
 from bridge.domain.units import BPS, Address, AssetId
 from bridge.domain.windows import Blocks, Each, Every, Trigger
 
@@ -94,12 +95,20 @@ class Last:
 
 
 @dataclass(frozen=True, slots=True)
+class By:
+    """The fields that name the account whose balance an event adds to or takes from."""
+
+    add: str
+    subtract: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimeWeighted:
     """By account, ∫ balance dt over the window; unit: amount × seconds. Balances live on from window to window."""
 
     add: str
     subtract: str
-    by: str  # the field that names the account, in both events
+    by: By
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ class Balances:
 
     add: str
     subtract: str
-    by: str
+    by: By
     at: At
 
 
@@ -167,7 +176,7 @@ class HighWater:
 
 
 Table = TimeWeighted | Balances | Sums | Members
-Input = Sum | Count | Last | Table | Balance | Read | Committed | HighWater
+Input = Sum | Count | Last | Table | Balance | Read | PriceInput | Committed | HighWater
 LASTING = (Last, TimeWeighted, Balances, Sums, Members, Committed, HighWater)
 """Inputs that remember something of earlier windows."""
 
@@ -176,6 +185,10 @@ LASTING = (Last, TimeWeighted, Balances, Sums, Members, Committed, HighWater)
 class Parameter:
     value: int
     unit: Unit = NO_UNIT
+
+    @property
+    def type(self) -> Type:
+        return Type(Kind.NUMBER, self.unit, self.value.bit_length())
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +425,7 @@ def compile_rule(rule: Rule) -> Plan:
     scope = _Scope(rule, {name: _shape(name, event) for name, event in rule.events.items()})
     wheres = {name: _where(scope, name) for name in rule.events}
     effects: dict[str, list[Effect]] = {name: [] for name in rule.events}
-    names: dict[str, Type] = {name: Type(Kind.NUMBER, each.unit) for name, each in rule.parameters.items()}
+    names: dict[str, Type] = {name: each.type for name, each in rule.parameters.items()}
     for name, source in rule.inputs.items():
         found = list(_effects(scope, name, source))
         for event, effect in found:
@@ -577,10 +590,10 @@ def _effects(scope: _Scope, name: str, source: Input) -> Iterator[tuple[str, Eff
             yield event, Effect(name, _ONE, 1, None)
         case TimeWeighted(add, subtract, by) | Balances(add, subtract, by):
             key = "time_weighted" if isinstance(source, TimeWeighted) else "balances"
-            for part, text, sign in (("add", add, 1), ("subtract", subtract, -1)):
+            for part, text, account, sign in (("add", add, by.add, 1), ("subtract", subtract, by.subtract, -1)):
                 event, expression = _of_event(scope, (*trail, key, part), text)
-                _check_account(scope, (*trail, key, "by"), event, by)
-                yield event, Effect(name, expression, sign, by)
+                _check_account(scope, (*trail, key, "by"), event, account)
+                yield event, Effect(name, expression, sign, account)
         case Sums(of, by):
             event, expression = _of_event(scope, (*trail, "sums", "of"), of)
             _check_account(scope, (*trail, "sums", "by"), event, by)
@@ -595,6 +608,8 @@ def _effects(scope: _Scope, name: str, source: Input) -> Iterator[tuple[str, Eff
                     yield event, Effect(name, _ONE, sign, account)
         case Read():
             _check_read(trail, source)
+        case PriceInput():
+            _check_price((*trail, "price"), source)
 
 
 _ONE = compile_expression("1", {}, wants=Kind.NUMBER)
@@ -627,13 +642,26 @@ def _check_read(trail: tuple[str, ...], source: Read) -> None:
         fits = (
             isinstance(argument, int) if wanted is Kind.NUMBER else wanted is Kind.ADDRESS and isinstance(argument, str)
         )
-        if not fits:
+        if not fits or (isinstance(argument, int) and not _fits(abi, argument)):
             raise RuleMistake((*trail, "read", "arguments", str(index)), f"this is no {abi}")
+
+
+def _fits(abi: str, number: int) -> bool:
+    try:
+        to_word({"uint": "uint256", "int": "int256"}.get(abi, abi), number)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_price(trail: tuple[str, ...], source: PriceInput) -> None:
+    for key, problem in mistakes(source):
+        raise RuleMistake(trail if key == "first" else (*trail, key), problem)
 
 
 def _of_event(scope: _Scope, trail: tuple[str, ...], text: str) -> tuple[str, Expression]:
     """An expression over the fields of exactly one event, and which event that is."""
-    known = {name: Type(Kind.NUMBER, each.unit) for name, each in scope.rule.parameters.items()}
+    known = {name: each.type for name, each in scope.rule.parameters.items()}
     for event in scope.shapes:
         known |= {f"{event}.{name}": found for name, found in scope.types(event).items()}
     expression = _compile(trail, text, known, Kind.NUMBER)
@@ -661,6 +689,8 @@ def _type_of(rule: Rule, name: str, source: Input, effects: Sequence[Effect]) ->
             return Type(Kind.NUMBER, amount_of(token or rule.asset))
         case Read():
             return Type(Kind.NUMBER, source.returns)
+        case PriceInput(base, quote):
+            return Type(Kind.NUMBER, price_of(base, quote))
         case Committed():
             if unit != amount_of(rule.asset):
                 problem = f"this is {effects[0].amount.type}, but {amount_of(rule.asset)} is due here"
@@ -776,9 +806,29 @@ def contract_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
                 for index, argument in enumerate(arguments):
                     if isinstance(argument, str) and _NAME.match(argument) and argument != "asset":
                         yield ("inputs", key, "read", "arguments", str(index)), argument
+            case PriceInput():
+                for trail, each in price_places(key, source):
+                    if each.feed is not None:
+                        yield (*trail, "feed"), each.feed
     for index, text in enumerate(rule.exclude):
         if _NAME.match(text):
             yield ("exclude", str(index)), text
+
+
+def market_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every market that the rule asks for prices, with the place that names it."""
+    for key, source in rule.inputs.items():
+        if isinstance(source, PriceInput):
+            for trail, each in price_places(key, source):
+                if each.http is not None:
+                    yield (*trail, "http"), each.http
+
+
+def price_places(name: str, source: PriceInput) -> Iterator[tuple[tuple[str, ...], PriceFrom]]:
+    """The sources of a price, with their places in the rule."""
+    yield ("inputs", name, "price"), source.first
+    if source.second is not None:
+        yield ("inputs", name, "price", "second"), source.second
 
 
 def token_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:

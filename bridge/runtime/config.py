@@ -132,7 +132,8 @@ class NativeSection(Section):
 
 class TokenSection(Section):
     address: HexAddress
-    decimals: Annotated[int, Field(ge=0, le=77)]  # for people; never part of arithmetic
+    # For people, and what the prices of rules are held against; never part of arithmetic itself.
+    decimals: Annotated[int, Field(ge=0, le=77)]
 
 
 class OperatorSection(Section):

@@ -35,11 +35,13 @@ from pydantic import (
 )
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.quantities import NO_UNIT, UNIT_SYNTAX, Unit, parse_unit
+from bridge.domain.prices import PriceFrom, PriceInput
+from bridge.domain.quantities import BPS_UNIT, NO_UNIT, UNIT_SYNTAX, Unit, parse_unit
 from bridge.domain.rules import (
     At,
     Balance,
     Balances,
+    By,
     Carry,
     Committed,
     Count,
@@ -66,6 +68,7 @@ from bridge.domain.rules import (
     To,
     compile_rule,
     contract_places,
+    market_places,
     token_places,
 )
 from bridge.domain.units import UINT256_MAX, Address
@@ -114,6 +117,13 @@ def _parameter(value: object) -> Parameter:
     return Parameter(_amount(match[1]), parse_unit(match[2]) if match[2] else NO_UNIT)
 
 
+def _bps(value: object) -> int:
+    parameter = _parameter(value)
+    if parameter.unit != BPS_UNIT:
+        raise ValueError("this is a number of basis points, for example `100 bps`")
+    return parameter.value
+
+
 def _unit(value: object) -> Unit:
     return parse_unit(str(value))
 
@@ -122,6 +132,7 @@ Amount = Annotated[int, BeforeValidator(_amount)]
 Quantity = Annotated[Parameter, PlainValidator(_parameter)]
 UnitName = Annotated[Unit, PlainValidator(_unit)]
 Duration = Annotated[int, BeforeValidator(_duration)]
+BasisPoints = Annotated[int, BeforeValidator(_bps)]
 HexAddress = Annotated[str, AfterValidator(_address)]
 
 
@@ -162,10 +173,15 @@ class EventSection(Section):
         return self
 
 
+class BySection(Section):
+    add: str = Field(description="the field that names the account that is added to")
+    subtract: str = Field(description="the field that names the account that is taken from")
+
+
 class TimeWeightedSection(Section):
     add: str = Field(description="what an event adds to a balance, for example deposit.amount")
     subtract: str = Field(description="what another event takes away")
-    by: str = Field(description="the field of both events that names the account")
+    by: str | BySection = Field(description="the field that names the account, in both events or one for each")
 
 
 class BalancesSection(TimeWeightedSection):
@@ -195,6 +211,23 @@ class ReadSection(Section):
     arguments: list[int | str] = Field([], description="whole numbers, addresses, names of contracts and tokens")
 
 
+class PriceSourceSection(Section):
+    feed: str | None = Field(None, description="a contract that answers as Chainlink's feeds do")
+    http: str | None = Field(None, description="a [prices.NAME] section of bridge.toml, instead of `feed`")
+    max_age: Duration | None = Field(None, description="a price older than this, at the window's last block, is none")
+    average: Duration | None = Field(None, description="of a feed: time-weighted over this long before that block")
+    inverse: bool = Field(False, description="the source says the base for a whole quote")
+
+
+class PriceSection(PriceSourceSection):
+    base: str = Field(description="the token that is priced")
+    quote: str = Field(description="the token that the price is in")
+    base_decimals: int = Field(description="of the base token")
+    quote_decimals: int = Field(description="of the quote token")
+    second: PriceSourceSection | None = Field(None, description="another source, which must say the same")
+    deviation: BasisPoints | None = Field(None, description="but for so much of the lower price: `100 bps`")
+
+
 class InputSection(OneOf):
     sum: str | None = Field(None, description="the sum of an expression over the events of one name in the window")
     count: str | None = Field(None, description="how many events of that name the window has")
@@ -205,6 +238,7 @@ class InputSection(OneOf):
     members: MembersSection | None = Field(None, description="table by account: 1 for each who is in")
     balance: str | BalanceSection | None = Field(None, description="what a contract holds of the asset, or of a token")
     read: ReadSection | None = Field(None, description="what a view function returns at the window's last block")
+    price: PriceSection | None = Field(None, description="atoms of the quote for 10^36 atoms of the base")
     committed: str | None = Field(None, description="what is decided or carried by any rule and not yet released")
     high_water: str | None = Field(None, description="the highest value of an expression when earlier windows ended")
 
@@ -265,8 +299,16 @@ class Document(Section):
     exclude: list[str] = Field([], description="addresses and contracts that are nobody's weight")
 
 
-def load_rule(path: Path, *, contracts: Collection[str] | None = None, tokens: Collection[str] | None = None) -> Plan:
-    """Read and check a rule file; with `contracts` and `tokens`, also that the names it uses are configured.
+def load_rule(
+    path: Path,
+    *,
+    contracts: Collection[str] | None = None,
+    tokens: Collection[str] | None = None,
+    markets: Collection[str] | None = None,
+    decimals: Mapping[str, int] | None = None,
+) -> Plan:
+    """Read and check a rule file; with `contracts`, `tokens` and `markets`, also that the names it uses are configured,
+    and with `decimals`, by token, that its prices have the same.
 
     Raises ConfigError with file, line, column, a caret and the mend.
     """
@@ -281,11 +323,17 @@ def load_rule(path: Path, *, contracts: Collection[str] | None = None, tokens: C
         text = content.decode()
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8 text", where=str(path), mend="save it as UTF-8") from None
-    return parse_rule(text, name=str(path), contracts=contracts, tokens=tokens)
+    return parse_rule(text, name=str(path), contracts=contracts, tokens=tokens, markets=markets, decimals=decimals)
 
 
 def parse_rule(
-    text: str, *, name: str, contracts: Collection[str] | None = None, tokens: Collection[str] | None = None
+    text: str,
+    *,
+    name: str,
+    contracts: Collection[str] | None = None,
+    tokens: Collection[str] | None = None,
+    markets: Collection[str] | None = None,
+    decimals: Mapping[str, int] | None = None,
 ) -> Plan:
     """As load_rule, from text; `name` stands for the file in messages."""
     source = _Source(name, text)
@@ -297,7 +345,8 @@ def parse_rule(
         raise ConfigError("\n".join(str(mistake) for mistake in mistakes)) from None
     try:
         rule = _rule(document, text)
-        _check_names(rule, contracts, tokens)
+        _check_names(rule, contracts, tokens, markets)
+        _check_decimals(rule, decimals or {})
         plan = compile_rule(rule)
     except RuleMistake as mistake:
         raise source.at(mistake.trail, mistake.problem, mistake.mend, offset=mistake.offset) from None
@@ -376,21 +425,44 @@ def _input(name: str, section: InputSection) -> Input:
         read = section.read
         arguments = tuple(_argument(one) for one in read.arguments)
         return Read(read.contract, _signature(read.function), read.returns, arguments)
+    if section.price is not None:
+        return _price(section.price)
     return _table(name, section)
+
+
+def _price(section: PriceSection) -> PriceInput:
+    second = section.second
+    return PriceInput(
+        base=section.base,
+        quote=section.quote,
+        base_decimals=section.base_decimals,
+        quote_decimals=section.quote_decimals,
+        first=_price_source(section, section.max_age),
+        second=None if second is None else _price_source(second, second.max_age or section.max_age),
+        deviation_bps=section.deviation,
+    )
+
+
+def _price_source(section: PriceSourceSection, max_age: int | None) -> PriceFrom:
+    return PriceFrom(section.feed, section.http, max_age or 0, section.average or 0, section.inverse)
 
 
 def _table(name: str, section: InputSection) -> Input:
     if (weighted := section.time_weighted) is not None:
-        return TimeWeighted(weighted.add, weighted.subtract, weighted.by)
+        return TimeWeighted(weighted.add, weighted.subtract, _by(weighted.by))
     if (balances := section.balances) is not None:
         at = _choice(At, ("inputs", name, "balances", "at"), balances.at)
-        return Balances(balances.add, balances.subtract, balances.by, at)
+        return Balances(balances.add, balances.subtract, _by(balances.by), at)
     if (sums := section.sums) is not None:
         return Sums(sums.of, sums.by)
     members = section.members
     assert members is not None  # OneOf
     at = _choice(At, ("inputs", name, "members", "at"), members.at)
     return Members(tuple(members.add), tuple(members.remove), at)
+
+
+def _by(section: str | BySection) -> By:
+    return By(section, section) if isinstance(section, str) else By(section.add, section.subtract)
 
 
 def _signature(function: str) -> str:
@@ -425,13 +497,36 @@ def _bytes(address: str) -> Address:
     return Address(bytes.fromhex(address[2:]))
 
 
-def _check_names(rule: Rule, contracts: Collection[str] | None, tokens: Collection[str] | None) -> None:
+def _check_names(
+    rule: Rule,
+    contracts: Collection[str] | None,
+    tokens: Collection[str] | None,
+    markets: Collection[str] | None,
+) -> None:
     if tokens is not None and rule.asset not in tokens:
         raise RuleMistake(("asset",), f"there is no token `{rule.asset}`", mend=_near(rule.asset, tokens))
-    for known, what, places in ((contracts, "contract", contract_places(rule)), (tokens, "token", token_places(rule))):
+    for known, what, places in (
+        (contracts, "contract", contract_places(rule)),
+        (tokens, "token", token_places(rule)),
+        (markets, "[prices] section", market_places(rule)),
+    ):
         for trail, named in places:
             if known is not None and named not in known:
                 raise RuleMistake(trail, f"there is no {what} `{named}`", mend=_near(named, known))
+
+
+def _check_decimals(rule: Rule, decimals: Mapping[str, int]) -> None:
+    """A price that is worked out with other decimals than the token has is wrong by a power of ten."""
+    for name, source in rule.inputs.items():
+        if not isinstance(source, PriceInput):
+            continue
+        sides = (("base", source.base, source.base_decimals), ("quote", source.quote, source.quote_decimals))
+        for side, token, said in sides:
+            if decimals.get(token, said) != said:
+                problem = f"{token} has {decimals[token]} decimals in bridge.toml"
+                raise RuleMistake(
+                    ("inputs", name, "price", f"{side}_decimals"), problem, mend=f"write {decimals[token]}"
+                )
 
 
 def _near(name: str, known: Collection[str]) -> str:

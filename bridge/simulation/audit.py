@@ -1,6 +1,6 @@
 """Judges a run from the outside: what the chain holds against what the traffic's own record says it must hold.
 
-Nothing here trusts the daemon: fees and stakes are added up again from the traffic, and balances are read from the
+Nothing here trusts the daemon: amounts are added up again from the traffic, and balances are read from the
 chain with web3, which the daemon does not use. A payout sent twice, to the wrong account or not at all shows as a
 difference of somebody's balance; one that the distributor kept, as a difference of what it owes.
 """
@@ -8,7 +8,7 @@ difference of somebody's balance; one that the distributor kept, as a difference
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
@@ -17,8 +17,8 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from bridge.domain.units import Address, format_address
 from bridge.simulation.sandbox import Sandbox
-from bridge.simulation.scenario import fees
-from bridge.simulation.traffic import WORTH_PER_SENDER, Kind, Token
+from bridge.simulation.scenes.scene import SceneRule
+from bridge.simulation.traffic import SIGNS, WORTH_PER_SENDER, Token, TrafficBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +116,33 @@ def _account(checksummed: str) -> Address:
 def _expected_balances(sandbox: Sandbox, token: Token, payouts: Sequence[Paid]) -> dict[Address, int]:
     """What each participant and beneficiary must hold of `token`, in atoms, withdrawals from the distributor apart."""
     stage = sandbox.deployment.stage
-    is_pool_token = token is stage.tokens[0]
-    start = WORTH_PER_SENDER * token.unit if is_pool_token else 0
+    start = WORTH_PER_SENDER * token.unit if token is stage.tokens[0] else 0
     expected = dict.fromkeys((wallet.address for wallet in stage.participants), start)
-    expected |= dict.fromkeys((wallet.address for wallet in sandbox.deployment.beneficiaries), 0)
-    signs = {Kind.DEPOSIT: -1, Kind.WITHDRAW: 1}
+    expected |= dict.fromkeys((wallet.address for wallet in stage.beneficiaries), 0)
     for block in sandbox.miner.history:
         for act in block.acts:
-            if act.kind in signs and is_pool_token:
-                expected[act.sender] += signs[act.kind] * act.amount
+            if act.token == token.symbol and act.sender in expected:
+                expected[act.sender] += SIGNS.get(act.kind, 0) * act.amount
     for payout in payouts:
         if payout.token == token.contract.address and payout.outcome == "paid":
             expected[payout.recipient] = expected.get(payout.recipient, 0) + payout.amount
     return expected
 
 
-def audit_fees(sandbox: Sandbox, found: dict[int, int]) -> list[str]:
-    """Compare the surplus that fee_window found, atoms by the start of its window, with the fees that were paid."""
-    symbol = sandbox.deployment.stage.tokens[0].symbol
-    wrong: list[str] = []
-    for start, surplus in sorted(found.items()):
-        paid = fees(sandbox.miner.history, start, start + sandbox.settings.epoch_s).get(symbol, 0)
-        if paid != surplus:
-            wrong.append(f"fee_window found {surplus} atoms in the window from {start}, {paid} were paid in it")
+def audit_surplus(
+    rule: SceneRule, history: Sequence[TrafficBlock], found: Mapping[tuple[int, int], int], ends: Sequence[int]
+) -> list[str]:
+    """Compare the surplus that the rule found, atoms by window (start, end), with what follows from the traffic where
+    the scene can tell; and see that none of the windows that end at `ends` was left out."""
+    decided = {end for _, end in found}
+    wrong = [f"{rule.name} has no decision for the window until {end}" for end in ends if end not in decided]
+    if rule.surplus is None:
+        return wrong
+    for (start, end), surplus in sorted(found.items()):
+        expected = rule.surplus(history, start, end)
+        if expected != surplus:
+            wrong.append(
+                f"{rule.name} found {surplus} atoms in the window from {start} to {end}, "
+                f"{expected} follow from what was done in it"
+            )
     return wrong

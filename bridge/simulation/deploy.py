@@ -1,10 +1,11 @@
 """Brings the contracts and the people of a sandbox onto its empty chain.
 
-block  1  tokens, book, pool              what is not ours
-       2  timelock, vault, distributor,   as `bridge deploy` makes them, with all rights and limits
+block  1  tokens                          what is not ours
+       2  the scene's contracts           what is not ours either; some know where the vault will be
+       3  timelock, vault, distributor,   as `bridge deploy` makes them, with all rights and limits
           claims
-       3… money                           for everyone, a bounded number of transactions a block
-       …  approvals                       so that the traffic can pay and deposit
+       4… money                           for everyone, a bounded number of transactions a block
+       …  allowances                      so that the traffic can pay and deposit
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from dataclasses import dataclass
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Artifact, Contract
-from bridge.chains.evm.deployment import ARTIFACT_OF, Order, make_plan
+from bridge.chains.evm.deployment import ARTIFACT_OF, Order, Plan, make_plan
 from bridge.chains.evm.governance import GATES
 from bridge.domain.governance import TokenLimits
 from bridge.domain.units import Address
 from bridge.simulation.anvil import Anvil
-from bridge.simulation.traffic import OUTSIDERS, PAYERS, WORTH_PER_SENDER, Stage, Token
+from bridge.simulation.scenes.market import MARKET
+from bridge.simulation.scenes.scene import Coin, Creation, Ground, Scene
+from bridge.simulation.traffic import OUTSIDERS, PAYERS, WORTH_PER_SENDER, Allowance, Cast, Stage, Token
 from bridge.simulation.wallets import DEPLOYER_KEY, GAS_LIMIT, Wallet
 
 BENEFICIARIES = 2
@@ -29,12 +32,7 @@ GAS_MONEY_WEI = 100 * ETHER
 CREATION_GAS_LIMIT = 6_000_000
 TRANSACTIONS_PER_BLOCK = 250  # of GAS_LIMIT each: below the block's gas limit
 
-# (name, symbol, decimals) of the tokens: as few and as many decimals as real ones have.
-TOKENS = (("Sandbox Dollar", "USDX", 6), ("Sandbox Dai", "DAIX", 18), ("Sandbox Points", "PTSX", 8))
-
-# In whole tokens: what the vault owns before anybody earns it anything, what it never goes below, and what may leave
-# it in an epoch.
-RESERVE = 5_000
+# In whole tokens: what the vault never goes below, and what may leave it in an epoch.
 FLOOR = 1_000
 CAP_PER_EPOCH = 10_000_000
 UINT256_MAX = 2**256 - 1
@@ -51,14 +49,15 @@ ACTIVATION_DELAY_S = 2  # of trees
 class Deployment:
     """Everything that is on the chain at block `head`, the last one that was needed for it."""
 
+    scene: Scene
     stage: Stage
+    cast: Cast
     distributor: Contract
     claims: Contract
     timelock: Contract
     admin: Wallet  # of the timelock; also the guardian
     approver: Wallet
     operator: Wallet  # has sent nothing yet: its nonce on the chain is 0
-    beneficiaries: tuple[Wallet, ...]  # of fixed shares; they own nothing and send nothing
     claimant: Wallet  # claims for everybody, who gets it; it owns gas money alone
     code: Mapping[str, bytes]  # keccak256 of the runtime code of each contract of ours
     head: int
@@ -84,50 +83,59 @@ class Deployer:
         self._step_s = step_s
         self._epoch_s = epoch_s
 
-    async def deploy(self, participants: int) -> Deployment:
+    async def deploy(self, participants: int, scene: Scene = MARKET) -> Deployment:
         """Raises ConfigError where a contract has not been built, RefusedError where one does not do as it should."""
-        usdx, *others, book = await self._create(
-            *((Artifact.load("TestToken"), token) for token in TOKENS), (Artifact.load("ObligationBook"), ())
-        )
-        (pool,) = await self._create((Artifact.load("DepositPool"), (_hex(usdx.address),)))
-        tokens = tuple(
-            Token(symbol, decimals, contract)
-            for (_, symbol, decimals), contract in zip(TOKENS, (usdx, *others), strict=True)
-        )
+        tokens = await self._make_tokens(scene.coins)
         operator, approver, claimant = (
             Wallet.derive(self._seed, role) for role in ("operator", "approver", "claimant")
         )
-        ours = await self._govern(tokens, operator, approver)
+        contracts, plan = await self._make_contracts(scene, tokens, operator, approver)
+        ours = await self._govern(plan)
         stage = Stage(
             tokens=tokens,
             vault=ours["vault"],
-            pool=pool,
-            book=book,
+            contracts=contracts,
             participants=self._wallets("participant", participants),
             payers=self._wallets("payer", PAYERS),
             outsiders=self._wallets("outsider", OUTSIDERS),
             bookkeeper=self.wallet,
+            beneficiaries=self._wallets("beneficiary", BENEFICIARIES),
         )
-        await self._send(self._money(stage, operator, approver, claimant))
-        await self._send(_approvals(stage))
+        cast = scene.cast(stage)
+        await self._send(self._money(stage, scene.coins, operator, approver, claimant))
+        await self._send([_approval(allowance) for allowance in cast.allowances()])
         return Deployment(
+            scene,
             stage,
+            cast,
             distributor=ours["distributor"],
             claims=ours["claims"],
             timelock=ours["timelock"],
             admin=self.wallet,
             approver=approver,
             operator=operator,
-            beneficiaries=self._wallets("beneficiary", BENEFICIARIES),
             claimant=claimant,
             code={name: await self._code_hash(contract) for name, contract in ours.items()},
             head=self.head,
         )
 
-    async def _govern(self, tokens: Sequence[Token], operator: Wallet, approver: Wallet) -> dict[str, Contract]:
-        """Everything that `bridge deploy` does, in one block."""
+    async def _make_tokens(self, coins: Sequence[Coin]) -> tuple[Token, ...]:
+        made = await self._create([Creation("TestToken", (coin.name, coin.symbol, coin.decimals)) for coin in coins])
+        return tuple(Token(coin.symbol, coin.decimals, contract) for coin, contract in zip(coins, made, strict=True))
+
+    async def _make_contracts(
+        self, scene: Scene, tokens: tuple[Token, ...], operator: Wallet, approver: Wallet
+    ) -> tuple[dict[str, Contract], Plan]:
+        """The scene's contracts, made; ours, planned, so that the scene's know where the vault will be."""
+        count = len(scene.contracts(Ground(tokens, Address(bytes(20)))))
+        plan = make_plan(self._order(tokens, operator, approver), self.wallet.address, self.wallet.nonce + count)
+        creations = scene.contracts(Ground(tokens, plan.contracts["vault"]))
+        made = await self._create(list(creations.values()))
+        return dict(zip(creations, made, strict=True)), plan
+
+    def _order(self, tokens: Sequence[Token], operator: Wallet, approver: Wallet) -> Order:
         us = frozenset({self.wallet.address})
-        order = Order(
+        return Order(
             roles={
                 ("timelock", "PROPOSER_ROLE"): us,
                 ("timelock", "EXECUTOR_ROLE"): us,
@@ -149,7 +157,9 @@ class Deployer:
             admin_delay_s=ADMIN_DELAY_S,
             activation_delay_s=ACTIVATION_DELAY_S,
         )
-        plan = make_plan(order, self.wallet.address, self.wallet.nonce)
+
+    async def _govern(self, plan: Plan) -> dict[str, Contract]:
+        """Everything that `bridge deploy` does, in one block."""
         await self._mine([
             self.wallet.sign(step.to, step.data, gas=CREATION_GAS_LIMIT if step.to is None else GAS_LIMIT)
             for step in plan.steps
@@ -159,22 +169,23 @@ class Deployer:
     def _wallets(self, role: str, count: int) -> tuple[Wallet, ...]:
         return tuple(Wallet.derive(self._seed, role, index) for index in range(count))
 
-    async def _create(self, *creations: tuple[Artifact, tuple[object, ...]]) -> list[Contract]:
+    async def _create(self, creations: Sequence[Creation]) -> list[Contract]:
+        artifacts = [Artifact.load(creation.artifact) for creation in creations]
         transactions = [
-            self.wallet.sign(None, artifact.creation(*arguments), gas=CREATION_GAS_LIMIT)
-            for artifact, arguments in creations
+            self.wallet.sign(None, artifact.creation(*creation.arguments), gas=CREATION_GAS_LIMIT)
+            for artifact, creation in zip(artifacts, creations, strict=True)
         ]
         receipts = await self._mine(transactions)
         return [
             Contract(Address(bytes.fromhex(receipt["contractAddress"][2:])), artifact)
-            for receipt, (artifact, _) in zip(receipts, creations, strict=True)
+            for receipt, artifact in zip(receipts, artifacts, strict=True)
         ]
 
-    def _money(self, stage: Stage, *officials: Wallet) -> list[bytes]:
+    def _money(self, stage: Stage, coins: Sequence[Coin], *officials: Wallet) -> list[bytes]:
         people = [*stage.participants, *stage.payers, *stage.outsiders]
         usdx, worth = stage.tokens[0], WORTH_PER_SENDER
         minted = [
-            *((token, stage.vault.address, RESERVE) for token in stage.tokens),
+            *((stage.token(coin.symbol), stage.vault.address, coin.reserve) for coin in coins),
             *((usdx, wallet.address, worth) for wallet in stage.participants),
             *((token, wallet.address, worth) for token in stage.tokens for wallet in (*stage.payers, *stage.outsiders)),
         ]
@@ -198,16 +209,9 @@ class Deployer:
         return await self._anvil.mine(self._genesis_timestamp + self.head * self._step_s, transactions)
 
 
-def _approvals(stage: Stage) -> list[bytes]:
-    """Payers let the vault take any token, participants let the pool take theirs."""
-    given = [
-        *((payer, token.contract, stage.vault) for payer in stage.payers for token in stage.tokens),
-        *((participant, stage.tokens[0].contract, stage.pool) for participant in stage.participants),
-    ]
-    return [
-        wallet.sign(token.address, token.call("approve", _hex(spender.address), UINT256_MAX))
-        for wallet, token, spender in given
-    ]
+def _approval(allowance: Allowance) -> bytes:
+    token, spender = allowance.token.contract, allowance.spender
+    return allowance.owner.sign(token.address, token.call("approve", _hex(spender.address), UINT256_MAX))
 
 
 def _hex(address: bytes) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ PAYOUTS = """
       FROM payouts p JOIN distributions d USING (distribution_id) JOIN assets a ON a.asset = d.asset
      ORDER BY p.distribution_id, p.recipient
 """
-FEE_SURPLUS = "SELECT window_start, surplus FROM decisions WHERE rule = 'fee_window' ORDER BY window_start"
+SURPLUS = "SELECT rule, window_start, window_end, surplus FROM decisions ORDER BY rule, window_start"
 SYMBOLS = "SELECT asset, symbol, decimals FROM assets"
 BREAKS = """
     SELECT kind, subject, asset, amount, state, evidence FROM breaks WHERE state <> 'resolved' ORDER BY break_id
@@ -46,7 +48,7 @@ class Run:
     status: Status
     distributions: tuple[Summary, ...]
     payouts: tuple[Paid, ...]
-    fee_surplus: dict[int, int]  # atoms that fee_window found, by the start of the window
+    surplus: dict[str, dict[tuple[int, int], int]]  # atoms by rule and window (start, end)
     symbols: dict[str, tuple[str, int]]  # asset → symbol, decimals
     breaks: tuple[dict[str, Any], ...]
     latencies_ms: tuple[int, ...]  # ascending, one a distribution
@@ -58,7 +60,10 @@ class Run:
             status=await transaction.status.read(),
             distributions=tuple(await transaction.payouts.summaries()),
             payouts=tuple([Paid(**row) for row in await fetch(PAYOUTS)]),
-            fee_surplus={row["window_start"]: row["surplus"] for row in await fetch(FEE_SURPLUS)},
+            surplus={
+                rule: {(row["window_start"], row["window_end"]): row["surplus"] for row in rows}
+                for rule, rows in groupby(await fetch(SURPLUS), key=itemgetter("rule"))
+            },
             symbols={row["asset"]: (row["symbol"], row["decimals"]) for row in await fetch(SYMBOLS)},
             breaks=tuple([dict(row) for row in await fetch(BREAKS)]),
             latencies_ms=tuple([row["latency_ms"] for row in await fetch(LATENCIES)]),

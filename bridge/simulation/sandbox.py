@@ -25,6 +25,8 @@ from bridge.simulation.deploy import Deployer, Deployment
 from bridge.simulation.files import write_files
 from bridge.simulation.miner import Miner, step_of
 from bridge.simulation.postgres import Postgres
+from bridge.simulation.rules import check_shipped
+from bridge.simulation.scenes import find_scene
 from bridge.simulation.traffic import Traffic, TrafficBlock
 
 PARTICIPANTS = 12
@@ -41,7 +43,8 @@ class Settings:
 
     `block_time_s` is real time between blocks (None: a block is mined only when asked for), `traffic_rate` the mean
     number of transactions in a block, `epoch_s` the length of the rules' windows in chain time, `genesis_timestamp`
-    the chain time of block 0 in seconds (None: the start of the present epoch).
+    the chain time of block 0 in seconds (None: the start of the present epoch), `rule` the scene that is played (None:
+    the market).
     """
 
     seed: int
@@ -50,9 +53,10 @@ class Settings:
     block_time_s: float | None = BLOCK_TIME_S
     epoch_s: int = EPOCH_S
     genesis_timestamp: int | None = None
+    rule: str | None = None
 
     def check(self) -> None:
-        """Raises ConfigError for a value that makes no sense."""
+        """Raises ConfigError for a value that makes no sense, and for a rule that is not shipped."""
         for holds, problem in (
             (1 <= self.participants <= 10_000, "participants must be 1 … 10000"),
             (0 <= self.traffic_rate <= 200, "traffic must be 0 … 200 transactions a block"),
@@ -61,6 +65,7 @@ class Settings:
         ):
             if not holds:
                 raise ConfigError(problem)
+        check_shipped(find_scene(self.rule))
 
 
 class Sandbox:
@@ -132,11 +137,11 @@ class Sandbox:
             "vault": stage.vault,
             "distributor": self.deployment.distributor,
             "claims": self.deployment.claims,
-            "pool": stage.pool,
-            "obligations": stage.book,
+            **stage.contracts,
         }
         return {
             "seed": self.settings.seed,
+            "scene": self.deployment.scene.name,
             "chain_id": CHAIN_ID,
             "rpc_url": self.rpc_url,
             "database_url": self.database_url,
@@ -153,7 +158,7 @@ class Sandbox:
             "approver": format_address(self.deployment.approver.address),
             "admin": format_address(self.deployment.admin.address),
             "participants": [format_address(wallet.address) for wallet in stage.participants],
-            "beneficiaries": [format_address(wallet.address) for wallet in self.deployment.beneficiaries],
+            "beneficiaries": [format_address(wallet.address) for wallet in stage.beneficiaries],
         }
 
     async def mine(self, blocks: int = 1) -> list[TrafficBlock]:
@@ -192,8 +197,8 @@ async def _build(directory: Path, settings: Settings, stack: AsyncExitStack) -> 
     anvil = await Anvil.start(directory / "anvil.log", genesis_timestamp=genesis)
     stack.push_async_callback(anvil.stop)
     deployer = Deployer(anvil, settings.seed, genesis_timestamp=genesis, step_s=step_s, epoch_s=settings.epoch_s)
-    deployment = await deployer.deploy(settings.participants)
-    traffic = Traffic(settings.seed, settings.traffic_rate, deployment.stage)
+    deployment = await deployer.deploy(settings.participants, find_scene(settings.rule))
+    traffic = Traffic(settings.seed, settings.traffic_rate, deployment.cast)
     miner = Miner(anvil, traffic, head=deployment.head, genesis_timestamp=genesis, step_s=step_s)
     while not traffic.opened:
         await miner.mine()

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.units import Address
-from bridge.simulation.traffic import Kind, TrafficBlock
+from bridge.simulation.traffic import Act, Kind, TrafficBlock
+
+Surplus = Callable[[Sequence[TrafficBlock], int, int], int]
+"""The surplus, in atoms, that must be found in [start, end), from what the traffic did up to then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,39 @@ def closed_windows(history: Iterable[TrafficBlock], *, epoch_s: int, finalized_t
 def fees(history: Iterable[TrafficBlock], start: int, end: int) -> dict[str, int]:
     """Atoms paid to the vault within [start, end), by token symbol."""
     totals: dict[str, int] = {}
+    for act in acts(history, start, end):
+        if act.kind is Kind.FEE:
+            totals[act.token] = totals.get(act.token, 0) + act.amount
+    return totals
+
+
+def fees_in(symbol: str) -> Surplus:
+    """All fees in that token."""
+    return lambda history, start, end: fees(history, start, end).get(symbol, 0)
+
+
+def amounts_of(kind: Kind) -> Surplus:
+    """The amounts of all acts of that kind."""
+    return lambda history, start, end: sum(act.amount for act in acts(history, start, end) if act.kind is kind)
+
+
+def window_ends(history: Iterable[TrafficBlock], each: Kind | None, epoch_s: int, since: int, until: int) -> list[int]:
+    """The ends, in (since, until], of the windows of a rule: of each epoch, or, with `each`, right after each second in
+    which there was an act of that kind."""
+    if each is None:
+        return list(range(since - since % epoch_s + epoch_s, until + 1, epoch_s))
+    return [
+        block.timestamp + 1
+        for block in history
+        if since <= block.timestamp < until and any(act.kind is each for act in block.acts)
+    ]
+
+
+def acts(history: Iterable[TrafficBlock], start: int, end: int) -> Iterable[Act]:
+    """All acts of [start, end), in their order."""
     for block in history:
         if start <= block.timestamp < end:
-            for act in block.acts:
-                if act.kind is Kind.FEE:
-                    totals[act.token] = totals.get(act.token, 0) + act.amount
-    return totals
+            yield from block.acts
 
 
 def weights(history: Iterable[TrafficBlock], start: int, end: int) -> dict[Address, int]:

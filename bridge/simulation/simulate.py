@@ -24,12 +24,14 @@ from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.states import ActionState
 from bridge.runtime.config import Config, load_config
 from bridge.simulation.anvil import FINALITY_DISTANCE
-from bridge.simulation.audit import audit, audit_fees
+from bridge.simulation.audit import audit, audit_surplus
 from bridge.simulation.claimant import Claimant
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.deploy import ACTIVATION_DELAY_S
 from bridge.simulation.outcome import Outcome, Run
 from bridge.simulation.sandbox import Sandbox, Settings
+from bridge.simulation.scenario import window_ends
+from bridge.simulation.scenes.scene import Scene, SceneRule
 from bridge.stages.report import report, write
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
@@ -58,6 +60,18 @@ class Order:
     block_time_s: float = BLOCK_TIME_S
     epoch_s: int = EPOCH_S
     genesis_timestamp: int | None = None  # None: the start of the present epoch
+    rule: str | None = None  # the scene that is played; None: the market
+
+    @property
+    def settings(self) -> Settings:
+        """Of the sandbox. A block is mined only when the simulation asks for it."""
+        return Settings(
+            seed=self.seed,
+            block_time_s=None,
+            epoch_s=self.epoch_s,
+            genesis_timestamp=self.genesis_timestamp,
+            rule=self.rule,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +96,22 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
     """
     started = time.monotonic()
     watch(Progress("starting chain and database", 0, 0, order.epochs, 0, None))
-    settings = Settings(
-        seed=order.seed, block_time_s=None, epoch_s=order.epoch_s, genesis_timestamp=order.genesis_timestamp
-    )
-    async with Sandbox.start(order.directory, settings) as sandbox:
+    async with Sandbox.start(order.directory, order.settings) as sandbox:
         config = load_config(sandbox.config_path)
         refuse_foreign_endpoints(config, sandbox.endpoints)
         database = await Database.open(config.database.resolve())
         try:
             await migrate(database)
-            scene = Scene(order, sandbox, config, database, watch)
-            async with scene.daemon_running():
-                await scene.traffic()
-                await scene.settle()
-                await scene.claim()
-            await scene.tell("reconciling")
+            simulation = Simulation(order, sandbox, config, database, watch)
+            async with simulation.daemon_running():
+                await simulation.traffic()
+                await simulation.settle()
+                await simulation.claim()
+            await simulation.tell("reconciling")
             reconciliation = await reconcile(config)
             content = await report(database)
             await write(content, order.report_directory)
-            outcome = await judge(scene, reconciliation, int((time.monotonic() - started) * 1000))
+            outcome = await judge(simulation, reconciliation, int((time.monotonic() - started) * 1000))
         finally:
             await database.close()
         await finished(outcome)
@@ -119,8 +130,8 @@ def refuse_foreign_endpoints(config: Config, ours: frozenset[str]) -> None:
 
 
 @dataclass(slots=True)
-class Scene:
-    """A simulation under way."""
+class Simulation:
+    """A scene that is being played."""
 
     order: Order
     sandbox: Sandbox
@@ -253,12 +264,24 @@ class Scene:
         if len(status.rules) < len(self.config.rules):
             return "not every rule has decided yet"
         for rule in status.rules:
-            if rule.decided_until < self.windows_end:
-                return f"{rule.rule} has decided until {rule.decided_until}, the last window ends {self.windows_end}"
+            last = max(
+                (end for each in self.scene.rules if each.name == rule.rule for end in self.ends(each)), default=0
+            )
+            if rule.decided_until < last:
+                return f"{rule.rule} has decided until {rule.decided_until}, the last window ends {last}"
         if sum(rule.paying for rule in status.rules) > sum(status.distributions.values()):
             return "a decision has no distribution yet"
         unfinished = {state: count for state, count in status.distributions.items() if state not in FINISHED}
         return f"distributions: {unfinished}" if unfinished else None
+
+    @property
+    def scene(self) -> Scene:
+        return self.sandbox.deployment.scene
+
+    def ends(self, rule: SceneRule) -> list[int]:
+        """Of the windows that the rule must have decided on."""
+        history, epoch_s = self.sandbox.miner.history, self.order.epoch_s
+        return window_ends(history, rule.each, epoch_s, self.windows_start, self.windows_end)
 
     async def _unbooked(self) -> str | None:
         """What is final on the chain and not in the books yet, or None."""
@@ -279,9 +302,9 @@ async def reconcile(config: Config) -> Reconciliation:
         return await reconciler(services).run()
 
 
-async def judge(scene: Scene, reconciliation: Reconciliation, wall_time_ms: int) -> Outcome:
-    """The verdict on a scene that has settled: every reason to say no is gathered."""
-    async with scene.database.snapshot() as transaction:
+async def judge(simulation: Simulation, reconciliation: Reconciliation, wall_time_ms: int) -> Outcome:
+    """The verdict on a simulation that has settled: every reason to say no is gathered."""
+    async with simulation.database.snapshot() as transaction:
         run = await Run.read(transaction)
     reasons = [
         f"distribution 0x{distribution.distribution_id.hex()} is {distribution.state}"
@@ -297,19 +320,17 @@ async def judge(scene: Scene, reconciliation: Reconciliation, wall_time_ms: int)
         for waiting in run.status.waiting
         if (waiting.kind, waiting.state) == ("decision", "held")
     ]
-    reasons += await audit(scene.sandbox, run.payouts)
-    reasons += audit_fees(scene.sandbox, run.fee_surplus)
-    expected = range(scene.windows_start, scene.windows_end, scene.order.epoch_s)
-    reasons += [
-        f"fee_window has no decision for the window from {start}" for start in expected if start not in run.fee_surplus
-    ]
+    reasons += await audit(simulation.sandbox, run.payouts)
+    history = simulation.sandbox.miner.history
+    for rule in simulation.scene.rules:
+        reasons += audit_surplus(rule, history, run.surplus.get(rule.name, {}), simulation.ends(rule))
     return Outcome(
-        seed=scene.order.seed,
-        epochs=scene.order.epochs,
+        seed=simulation.order.seed,
+        epochs=simulation.order.epochs,
         reasons=tuple(dict.fromkeys(reasons)),
-        sandbox=scene.sandbox.facts(),
-        directory=scene.order.directory,
-        report_directory=scene.order.report_directory,
+        sandbox=simulation.sandbox.facts(),
+        directory=simulation.order.directory,
+        report_directory=simulation.order.report_directory,
         run=run,
-        figures={**run.figures(), "reorgs": scene.reorgs, "kills": scene.kills, "wall_time_ms": wall_time_ms},
+        figures={**run.figures(), "reorgs": simulation.reorgs, "kills": simulation.kills, "wall_time_ms": wall_time_ms},
     )

@@ -1,18 +1,20 @@
 """What people do on a sandbox's chain: made from a seed, block by block, the same bytes every time.
 
-    payers ──payFee──► vault          participants ◄──deposit, withdraw──► pool
-    outsiders ◄──transfer──► outsiders     bookkeeper ──incur, settle──► book
+    seed, number of the block ─► how many acts, of which kinds, by whom ─► the cast of the scene ─► signed transactions
 
-Only the senders named here sign, and nothing that others do on the chain (the daemon's payouts only ever add to a
+Only the senders of the stage sign, and nothing that others do on the chain (the daemon's payouts only ever add to a
 balance) can make one of these transactions fail. So a block's transactions depend on the seed, the block's number and
 the blocks before it alone, and a block that a reorganisation took away can be mined again unchanged.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
+from typing import ClassVar
 
 from bridge.chains.evm.contracts import Contract
 from bridge.domain.units import Address
@@ -20,7 +22,7 @@ from bridge.simulation.wallets import Wallet
 
 PAYERS = 4
 OUTSIDERS = 4
-OPENING_DEPOSITS_PER_BLOCK = 200
+DEBUTS_PER_BLOCK = 200
 WORTH_PER_SENDER = 100_000_000
 """Whole tokens that each sender is given to start with. More than traffic can spend in years."""
 
@@ -34,10 +36,36 @@ class Kind(Enum):
     NOISE = "noise"  # an outsider sends another one a token that we watch
     INCUR = "incur"  # the book owes more
     SETTLE = "settle"  # the book owes less
+    REGISTER = "register"  # a participant becomes a member
+    LEAVE = "leave"  # a member becomes a participant like any other
+    BAN = "ban"  # the owner bans a member, `about`, for good
+    INFLOW = "inflow"  # a payer pays the vault through the pool of the members
+    TRADE = "trade"  # a payer pays the vault the improvement of a trade of `volume`; the trader is `about`
+    GAIN = "gain"  # a solver has too much of a settlement, and pays it to the vault
+    SHORTFALL = "shortfall"  # a solver has too little of a settlement, which is only written down
+    PRICE = "price"  # the feed is told a price, in its own decimals
+    BUDGET = "budget"  # the treasury expects another burn a month
+    HARVEST = "harvest"  # the strategy earns its depositors as much as it pays the vault
+    LOSS = "loss"  # the strategy loses deposits
+    LIQUIDATION = "liquidation"  # a payer pays the vault the gain of a liquidated debt of `volume`
 
 
-# How often each is drawn, in parts of the sum.
-SHARES = {Kind.FEE: 40, Kind.DEPOSIT: 20, Kind.WITHDRAW: 11, Kind.NOISE: 23, Kind.INCUR: 4, Kind.SETTLE: 2}
+SIGNS: Mapping[Kind, int] = {
+    Kind.FEE: -1,
+    Kind.DEPOSIT: -1,
+    Kind.WITHDRAW: 1,
+    Kind.NOISE: -1,
+    Kind.INFLOW: -1,
+    Kind.TRADE: -1,
+    Kind.GAIN: -1,
+    Kind.HARVEST: -2,
+    Kind.LOSS: 1,
+    Kind.LIQUIDATION: -1,
+}
+"""How often an act adds its amount to what its sender holds of its token."""
+
+OF_VAULT = frozenset({Kind.FEE, Kind.INFLOW, Kind.TRADE, Kind.GAIN, Kind.HARVEST, Kind.LIQUIDATION})
+"""What adds the amount to the vault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +89,13 @@ class Act:
     sender: Address
     token: str
     amount: int
+    volume: int = 0  # atoms; see Kind
+    about: Address | None = None  # see Kind
+
+
+Deed = tuple[Act, bytes]
+"""An act and its signed bytes."""
+Debut = Callable[[Random], Deed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,111 +110,111 @@ class TrafficBlock:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the traffic takes place and who takes part in it. The pool is of `tokens[0]`, the book of `tokens[1]`;
-    any other token is only paid in."""
+    """Where the traffic takes place and who takes part in it. `contracts` are the scene's own, by their names in
+    bridge.toml; `tokens[0]` is what participants have."""
 
     tokens: tuple[Token, ...]
     vault: Contract
-    pool: Contract
-    book: Contract
+    contracts: Mapping[str, Contract]
     participants: tuple[Wallet, ...]
     payers: tuple[Wallet, ...]
     outsiders: tuple[Wallet, ...]
-    bookkeeper: Wallet
+    bookkeeper: Wallet  # owns what has an owner
+    beneficiaries: tuple[Wallet, ...]  # own nothing and send nothing; what is theirs by a rule, they get
+
+    def token(self, symbol: str) -> Token:
+        [token] = [token for token in self.tokens if token.symbol == symbol]
+        return token
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """The owner lets the spender take any amount of the token."""
+
+    owner: Wallet
+    token: Token
+    spender: Contract
+
+
+class Cast(ABC):
+    """Who acts in a scene, and what they did so far, so that nobody tries what must fail."""
+
+    shares: ClassVar[Mapping[Kind, int]]
+    """How often each kind of act is drawn, in parts of the sum."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def allowances(self) -> list[Allowance]:
+        """What must be given before the first act: here, that payers can pay the vault in any token."""
+        return [Allowance(payer, token, self.stage.vault) for payer in self.stage.payers for token in self.stage.tokens]
+
+    def debuts(self) -> Sequence[Debut]:
+        """What must be done, in this order, before anything else happens: here, nothing."""
+        return ()
+
+    @abstractmethod
+    def act(self, random: Random, kind: Kind, participant: Wallet) -> Deed:
+        """An act of this kind, by or about the participant if it is one of theirs; where it cannot be, another."""
+
+    # ── What happens in several scenes ─────────────────────────────────────────────────────────────────────────────
+    def fee(self, random: Random, *tokens: Token, most: int = 2_000) -> Deed:
+        """Up to `most` whole ones of one of `tokens`, or of any that there is."""
+        payer, token = random.choice(self.stage.payers), random.choice(tokens or self.stage.tokens)
+        amount = random.randint(1, most * token.unit)
+        act = Act(Kind.FEE, payer.address, token.symbol, amount)
+        return signed(act, payer, self.stage.vault, "payFee", _hex(token.contract.address), amount)
+
+    def noise(self, random: Random) -> Deed:
+        sender, recipient = random.sample(self.stage.outsiders, 2)
+        token = random.choice(self.stage.tokens)
+        amount = random.randint(0, 10 * token.unit)  # a transfer of nothing is an event too
+        act = Act(Kind.NOISE, sender.address, token.symbol, amount)
+        return signed(act, sender, token.contract, "transfer", _hex(recipient.address), amount)
 
 
 class Traffic:
     """The generator. `rate` is the mean number of transactions in a block; ask for each block once, in order."""
 
-    def __init__(self, seed: int, rate: float, stage: Stage) -> None:
+    def __init__(self, seed: int, rate: float, cast: Cast) -> None:
         self.seed = seed
         self.rate = rate
-        self.stage = stage
-        self._deposits = dict.fromkeys((wallet.address for wallet in stage.participants), 0)  # atoms in the pool
-        self._owed = 0  # atoms that the book owes: incurred − settled
-        self._newcomers = list(reversed(stage.participants))  # have not made their first deposit
+        self.cast = cast
+        self._debuts = list(reversed(cast.debuts()))  # still to come
         self._stopped = False
 
     @property
     def opened(self) -> bool:
-        """Whether every participant has made a first deposit."""
-        return not self._newcomers
+        """Whether all debuts are over."""
+        return not self._debuts
 
     def stop(self) -> None:
         """From the next block on, nobody does anything any more."""
         self._stopped = True
 
     def block(self, number: int, timestamp: int) -> TrafficBlock:
-        """The traffic of the next block. The first blocks hold each participant's first deposit and nothing else."""
+        """The traffic of the next block. The first blocks hold the debuts and nothing else."""
         if self._stopped:
             return TrafficBlock(number, timestamp, (), ())
         random = Random(f"{self.seed}/{number}")
-        if self._newcomers:
-            newcomers = [self._newcomers.pop() for _ in range(min(len(self._newcomers), OPENING_DEPOSITS_PER_BLOCK))]
-            pairs = [self._deposit(random, newcomer) for newcomer in newcomers]
+        if self._debuts:
+            deeds = [self._debuts.pop()(random) for _ in range(min(len(self._debuts), DEBUTS_PER_BLOCK))]
         else:
             # Uniform between none and twice the rate, rounded at random so that the mean is the rate exactly.
             count = int(random.uniform(0, 2 * self.rate) + random.random())
-            pairs = [self._act(random) for _ in range(count)]
-        return TrafficBlock(number, timestamp, tuple(act for act, _ in pairs), tuple(raw for _, raw in pairs))
+            deeds = [self._act(random) for _ in range(count)]
+        return TrafficBlock(number, timestamp, tuple(act for act, _ in deeds), tuple(raw for _, raw in deeds))
 
-    def _act(self, random: Random) -> tuple[Act, bytes]:
-        [kind] = random.choices(list(SHARES), weights=list(SHARES.values()))
-        participant = random.choice(self.stage.participants)
-        # What cannot be taken away is added instead.
-        if kind is Kind.FEE:
-            return self._fee(random)
-        if kind is Kind.NOISE:
-            return self._noise(random)
-        if kind is Kind.WITHDRAW and self._deposits[participant.address] > 0:
-            return self._withdraw(random, participant)
-        if kind is Kind.SETTLE and self._owed > 0:
-            return self._settle(random)
-        if kind in {Kind.DEPOSIT, Kind.WITHDRAW}:
-            return self._deposit(random, participant)
-        return self._incur(random)
-
-    def _fee(self, random: Random) -> tuple[Act, bytes]:
-        payer, token = random.choice(self.stage.payers), random.choice(self.stage.tokens)
-        amount = random.randint(1, 2_000 * token.unit)
-        raw = payer.sign(self.stage.vault.address, self.stage.vault.call("payFee", _hex(token), amount))
-        return Act(Kind.FEE, payer.address, token.symbol, amount), raw
-
-    def _noise(self, random: Random) -> tuple[Act, bytes]:
-        sender, recipient = random.sample(self.stage.outsiders, 2)
-        token = random.choice(self.stage.tokens)
-        amount = random.randint(0, 10 * token.unit)  # a transfer of nothing is an event too
-        call = token.contract.call("transfer", "0x" + recipient.address.hex(), amount)
-        return Act(Kind.NOISE, sender.address, token.symbol, amount), sender.sign(token.contract.address, call)
-
-    def _deposit(self, random: Random, participant: Wallet) -> tuple[Act, bytes]:
-        token, pool = self.stage.tokens[0], self.stage.pool
-        amount = random.randint(1, 1_000 * token.unit)
-        self._deposits[participant.address] += amount
-        act = Act(Kind.DEPOSIT, participant.address, token.symbol, amount)
-        return act, participant.sign(pool.address, pool.call("deposit", amount))
-
-    def _withdraw(self, random: Random, participant: Wallet) -> tuple[Act, bytes]:
-        token, pool = self.stage.tokens[0], self.stage.pool
-        amount = random.randint(1, self._deposits[participant.address])
-        self._deposits[participant.address] -= amount
-        act = Act(Kind.WITHDRAW, participant.address, token.symbol, amount)
-        return act, participant.sign(pool.address, pool.call("withdraw", amount))
-
-    def _incur(self, random: Random) -> tuple[Act, bytes]:
-        token, book = self.stage.tokens[1], self.stage.book
-        amount = random.randint(1, 200 * token.unit)
-        self._owed += amount
-        act = Act(Kind.INCUR, self.stage.bookkeeper.address, token.symbol, amount)
-        return act, self.stage.bookkeeper.sign(book.address, book.call("incur", amount))
-
-    def _settle(self, random: Random) -> tuple[Act, bytes]:
-        token, book = self.stage.tokens[1], self.stage.book
-        amount = random.randint(1, self._owed)
-        self._owed -= amount
-        act = Act(Kind.SETTLE, self.stage.bookkeeper.address, token.symbol, amount)
-        return act, self.stage.bookkeeper.sign(book.address, book.call("settle", amount))
+    def _act(self, random: Random) -> Deed:
+        shares = self.cast.shares
+        [kind] = random.choices(list(shares), weights=list(shares.values()))
+        return self.cast.act(random, kind, random.choice(self.cast.stage.participants))
 
 
-def _hex(token: Token) -> str:
-    return "0x" + token.contract.address.hex()
+def signed(act: Act, sender: Wallet, contract: Contract, function: str, *arguments: object) -> Deed:
+    """The act as a call of the contract."""
+    return act, sender.sign(contract.address, contract.call(function, *arguments))
+
+
+def _hex(address: bytes) -> str:
+    return "0x" + address.hex()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from bridge.domain.batches import select_columns
 from bridge.domain.errors import ConfigError, HoldError
-from bridge.domain.events import Event, Log
+from bridge.domain.events import Event, EventColumns, Log, LogColumns
 from bridge.domain.rules import Binding, Plan, Rule, Token, fixed_recipients
 from bridge.domain.units import Address, format_address
 from bridge.ports import ChainReader, EventDecoder, LogFilter
@@ -40,7 +41,7 @@ class BoundRule:
     def events(self, log: Log) -> Iterator[Event]:
         """What `log` is to this rule; nothing where it concerns another, or where a `where` leaves it out.
 
-        Raises HoldError where the contract's event is not as the rule declares it.
+        Raises HoldError where the contract's event is not as the rule declares it, or its `where` has no result.
         """
         for source, decoder in self.decoders.items():
             if log.address not in self.emitters(source) or not log.topics or log.topics[0] != decoder.topic0:
@@ -52,8 +53,25 @@ class BoundRule:
                     f"rule {self.name}: log {log.log_index} of block {log.block} is not as the event `{source}` is "
                     f"declared: {error}; correct the declaration (is `indexed` right?) and raise the version"
                 ) from None
-            if self.plan.selects(source, fields, self.binding):
+            try:
+                selected = self.plan.selects(source, fields, self.binding)
+            except ArithmeticError as error:
+                raise HoldError(
+                    f"rule {self.name}: the `where` of `{source}` has no result for log {log.log_index} of block "
+                    f"{log.block}: {error}; correct it and raise the version"
+                ) from None
+            if selected:
                 yield Event(source, log, fields)
+
+    def columns(self, logs: LogColumns) -> dict[str, EventColumns]:
+        """What `events` finds in each of `logs`, by event.
+
+        Raises ValueError or ArithmeticError where one of them is not as the rule needs it; `events` tells which.
+        """
+        return {
+            source: select_columns(self.plan, source, decoder.decode_columns(logs, self.emitters(source)), self.binding)
+            for source, decoder in self.decoders.items()
+        }
 
 
 def bind_rules(

@@ -14,14 +14,17 @@ one else writes these tables, so nothing can have changed in between.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, advance, count_sources, touches
+from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, touches
+from bridge.domain.batches import Moves, advance_columns, count_source_columns, keys_of, moves_of
 from bridge.domain.decisions import Decision, close, decide
 from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, LeaseLost
-from bridge.domain.events import Block, Event, Log
+from bridge.domain.events import Block, Event, EventColumns, Log, TimedLogs, unpack_logs
 from bridge.domain.measurements import Facts, measure
+from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
 from bridge.domain.rules import Balance, Balances, Binding, Plan, Read, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
@@ -30,7 +33,8 @@ from bridge.ports import ChainReader, Database, Lease, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule
-from bridge.stages.schedule import Due, Schedule, logs_of, scope
+from bridge.stages.prices import PriceSources, read_price
+from bridge.stages.schedule import Due, Schedule, columns_of, logs_of, scope
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
 
@@ -69,14 +73,16 @@ class Decide:
         rules: Sequence[BoundRule],
         lease: Lease,
         always_read: Collection[Address] = (),
+        prices: PriceSources | None = None,
         logs_max: int = LOGS_MAX,
     ) -> None:
-        """`always_read`: contracts whose logs are read whatever the rules are."""
+        """`always_read`: contracts whose logs are read whatever the rules are; `prices`: for rules that ask for any."""
         self._database = database
         self._chain = chain
         self._rules = rules
         self._lease = lease
         self._always_read = frozenset(always_read)
+        self._prices = prices
         self._logs_max = logs_max
         self._schedule: Schedule | None = None  # once the rules are saved
         self._start = -1  # the first block that is read; set with it
@@ -116,7 +122,7 @@ class Decide:
             last_paid_end = await transaction.decisions.last_paid_end(chain, rule.name)
             limited = rule.plan.rule.guardrails.cap_total is not None
             paid_before = await transaction.decisions.paid(chain, rule.name) if limited else 0
-        reads = await self._reads(rule, progress.through)
+        reads = await self._reads(rule, last)
         facts = Facts(
             start_block=self._start,
             first_block=due.place.first,
@@ -216,22 +222,24 @@ class Decide:
         """The rule after the next logs, at most up to `last`."""
         name, plan, chain = due.rule.name, due.rule.plan, self._chain.name
         first, kinds = due.place.cursor + 1, due.rule.decoders
-        logs = await logs_of(transaction, chain, due.rule, kinds, first=first, last=last.number, limit=self._logs_max)
-        through = logs[-1].block if len(logs) >= self._logs_max else BlockStamp(chain, last.number, last.hash)
-        events = [event for log in logs for event in due.rule.events(log)]
-        moved = [touch for event in events for touch in _touches(due.rule, event)]
-        keys = {touch.key for touch in moved}
+        found = await columns_of(
+            transaction, chain, due.rule, kinds, first=first, last=last.number, limit=self._logs_max
+        )
+        through = BlockStamp(chain, last.number, last.hash)
+        if found.logs.count >= self._logs_max:
+            through = BlockStamp(chain, found.logs.number(-1), found.logs.block_hashes[-32:])
+        selected, moved = _moves(due.rule, found, chain)
         counting = {name for name, each in plan.rule.inputs.items() if isinstance(each, (TimeWeighted, Balances))}
-        keys |= {(table, SCALAR) for table in counting}
+        keys = keys_of(moved) | {(table, SCALAR) for table in counting}
         known = await transaction.decisions.accumulators(chain, name, keys)
         counted = await transaction.decisions.sources(chain, name, due.span)
-        changed = advance(plan, due.span, moved, known)
-        return _Progress(through, changed, count_sources(due.span, events, counted))
+        changed = advance_columns(plan, due.span, moved, known)
+        return _Progress(through, changed, count_source_columns(due.span, selected, found, counted))
 
-    async def _reads(self, rule: BoundRule, at: BlockStamp) -> dict[str, Reading]:
-        """Every input that is read from the chain, at block `at` by hash."""
+    async def _reads(self, rule: BoundRule, last: Block) -> dict[str, Reading]:
+        """Every input that is read from the chain, at block `last` by hash, and every price as of that block."""
         reads: dict[str, Reading] = {}
-        binding = rule.binding
+        binding, at = rule.binding, BlockStamp(self._chain.name, last.number, last.hash)
         for name, source in rule.plan.rule.inputs.items():
             match source:
                 case Balance(contract, token):
@@ -239,6 +247,9 @@ class Decide:
                     reads[name] = Reading(await self._chain.balance(binding.contracts[contract], asset, at), {})
                 case Read():
                     reads[name] = await self._read(binding, source, at)
+                case PriceInput():
+                    assert self._prices is not None, "a rule asks for a price, and there are no sources"
+                    reads[name] = await read_price(source, self._prices, binding.contracts, last)
                 case _:
                     pass
         return reads
@@ -301,6 +312,22 @@ def _check_goes_on(rule: BoundRule, began: RuleStart, *, same_version: bool) -> 
 
 def _addresses(rule: BoundRule) -> dict[str, str]:
     return {name: format_address(address) for name, address in rule.binding.contracts.items()}
+
+
+def _moves(rule: BoundRule, found: TimedLogs, chain: str) -> tuple[dict[str, EventColumns], dict[str, Moves]]:
+    """What the logs are to the rule, and what they do to its inputs.
+
+    Raises HoldError, naming the log, where one of them cannot be counted.
+    """
+    try:
+        selected = rule.columns(found.logs)
+        return selected, moves_of(rule.plan, selected, found.times)
+    except (ValueError, ArithmeticError):
+        # Looked at one by one, they say which it is, and what is wrong with it.
+        for log in unpack_logs(chain, found):
+            for event in rule.events(log):
+                deque(_touches(rule, event))
+        raise
 
 
 def _touches(rule: BoundRule, event: Event) -> Iterator[Touch]:

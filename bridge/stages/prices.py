@@ -9,10 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bridge.domain.errors import SourceUnavailable
 from bridge.domain.events import Block
-from bridge.domain.prices import PriceFrom, PriceInput, combine, judge_feed, judge_market
+from bridge.domain.prices import (
+    SECOND,
+    MarketAnswer,
+    PriceFrom,
+    PriceInput,
+    combine,
+    judge_feed,
+    judge_market,
+    market_on_record,
+)
 from bridge.domain.readings import Reading
 from bridge.domain.units import Address
 from bridge.ports import Clock, Market, PriceFeeds
@@ -50,5 +60,25 @@ async def _read(
     except SourceUnavailable as error:
         if sources.clock.now() - at.timestamp <= wanted.max_age_s:
             raise
-        return Reading(0, {"market": wanted.http}, str(error))
+        answer = MarketAnswer(None, 0, None, {"market": wanted.http}, str(error))
     return judge_market(source, wanted, answer, at.timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedMarket:
+    """Implements ports.Market with what a decision's record says of one: for making the decision again."""
+
+    answer: MarketAnswer
+
+    async def quote(self, at: Block) -> MarketAnswer:
+        return self.answer
+
+
+def markets_on_record(told: Mapping[str, Any]) -> dict[str, Market]:
+    """The markets of one price input as they answered then; `told` is that input in the record (artifact)."""
+    markets: dict[str, Market] = {}
+    for source, prefix in zip(told["price"]["sources"], ("", SECOND), strict=False):
+        if source["http"] is not None:
+            parts = {part.removeprefix(prefix): text for part, text in told.items() if part.startswith(prefix)}
+            markets[source["http"]] = RecordedMarket(market_on_record(parts, parts.get("problem")))
+    return markets

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.events import Block, Log
+from bridge.domain.events import NO_LOGS, Block, Log, TimedLogs
 from bridge.domain.rules import RuleStart
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
 from bridge.ports import ChainReader, Database, Transaction
@@ -194,6 +194,30 @@ class Schedule:
 def scope(chain: str, rule: BoundRule) -> str:
     """The name of a rule's cursor."""
     return f"{chain}/{rule.name}"
+
+
+async def columns_of(
+    transaction: Transaction,
+    chain: str,
+    rule: BoundRule,
+    sources: Iterable[str],
+    *,
+    first: int,
+    last: int,
+    limit: int,
+) -> TimedLogs:
+    """What `logs_of` finds, as packed columns."""
+    places = rule.places(sources)
+    if not places or first > last:
+        return TimedLogs(NO_LOGS, ())
+    return await transaction.events.log_columns(
+        chain,
+        first,
+        last,
+        addresses=sorted({contract for contract, _ in places}),
+        topic0s=sorted({topic for _, topic in places}),
+        limit=limit,
+    )
 
 
 async def logs_of(

@@ -12,10 +12,10 @@ from bridge.domain.reports import count_of
 from bridge.domain.stories import JournalFact, Share, Story
 
 ROWS_MAX = 12
+"""Rows of one list that the text shows; the JSON has them all."""
 TABLES = ("time_weighted", "balances", "sums", "members")
 ORIGINS = ("sum", "count", "last", "committed", "high_water", "balance", "read", "price")
 """Kinds of inputs, as a decision's record names them."""
-"""Rows of one list that the text shows; the JSON has them all."""
 
 
 def render(story: Story) -> str:
@@ -116,7 +116,7 @@ def _input(name: str, value: Mapping[str, Any]) -> list[str]:
         origin = next((kind for kind in ORIGINS if kind in value), "")
         detail = value.get(origin, "")
         if isinstance(detail, Mapping):
-            detail = _call(detail)
+            detail = _price(detail) if origin == "price" else _call(detail)
         row = [name, f"{origin.replace('_', ' ')} {detail}".strip(), _grouped(value["value"])]
     if "problem" in value:
         row[1] += f" (problem: {value['problem']})"
@@ -127,6 +127,11 @@ def _call(read: Mapping[str, Any]) -> str:
     """A read of a contract; records of the first format have the name of a function alone."""
     function = read["function"].partition("(")[0]
     return f"{read['contract']}.{function}({', '.join(read.get('arguments', []))})"
+
+
+def _price(price: Mapping[str, Any]) -> str:
+    sources = " and ".join(source["feed"] or source["http"] for source in price["sources"])
+    return f"{price['base']}/{price['quote']} of {sources}"
 
 
 def _quantity(text: str) -> str:

@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import (
+    NO_LOGS,
     Block,
     BlockAdded,
     ChainCursor,
     Finalized,
     Log,
     LogColumns,
+    TimedLogs,
     pack_logs,
 )
 from bridge.domain.units import Address, BlockStamp
@@ -103,6 +105,36 @@ LOGS = """
      ORDER BY block_number, log_index
      LIMIT $7
 """
+LOG_COLUMNS = """
+    -- As LOGS, packed: one value holds a column of all rows, so that nothing is made for a row here or at the client.
+    -- The block in which the limit is reached is whole.
+    WITH chosen AS (
+        SELECT block_number, block_hash, log_index, tx_hash, tx_index, address,
+               topic0, topic1, topic2, topic3, data, blocks.timestamp
+          FROM logs JOIN blocks ON blocks.chain = logs.chain AND blocks.number = logs.block_number
+                               AND blocks.hash = logs.block_hash
+         WHERE logs.chain = $1 AND block_number BETWEEN $2 AND $3 AND blocks.status = 'finalized'
+           AND (cardinality($4::bytea[]) = 0 OR address = ANY($4))
+           AND (cardinality($5::bytea[]) = 0 OR topic0 = ANY($5))
+         ORDER BY block_number
+         FETCH FIRST $6 ROWS WITH TIES
+    )
+    SELECT count(*) AS count,
+           string_agg(int8send(block_number), '' ORDER BY block_number, log_index) AS block_numbers,
+           string_agg(block_hash, '' ORDER BY block_number, log_index) AS block_hashes,
+           string_agg(int4send(log_index), '' ORDER BY block_number, log_index) AS log_indexes,
+           string_agg(tx_hash, '' ORDER BY block_number, log_index) AS tx_hashes,
+           string_agg(int4send(tx_index), '' ORDER BY block_number, log_index) AS tx_indexes,
+           string_agg(address, '' ORDER BY block_number, log_index) AS addresses,
+           string_agg(set_byte('\\x00', 0, num_nonnulls(topic0, topic1, topic2, topic3)), ''
+                      ORDER BY block_number, log_index) AS topic_counts,
+           string_agg(coalesce(topic0, $7) || coalesce(topic1, $7) || coalesce(topic2, $7) || coalesce(topic3, $7), ''
+                      ORDER BY block_number, log_index) AS topics,
+           string_agg(data, '' ORDER BY block_number, log_index) AS data,
+           string_agg(int8send(octet_length(data)), '' ORDER BY block_number, log_index) AS data_sizes,
+           string_agg(int8send(timestamp), '' ORDER BY block_number, log_index) AS times
+      FROM chosen
+"""
 # `logs` has no index beside its key, for it is written far more often than it is searched: each subject names where
 # to begin.
 LOGS_ABOUT = """
@@ -119,6 +151,8 @@ PARTITION_BLOCKS_AHEAD = 100_000
 """Partitions are made this far ahead of the head, so that no other stage ever finds one missing."""
 
 _Field = npt.NDArray[np.uint8]  # rows × bytes
+_NO_LIMIT = 2**63 - 1
+_NO_TOPIC = bytes(32)
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
 _COLUMNS = (
@@ -241,6 +275,24 @@ class Events:
         whole = await self._logs(chain, border, border, "finalized", addresses=addresses, topic0s=topic0s)
         return [log for log in found if log.block.number < border] + whole
 
+    async def log_columns(
+        self,
+        chain: str,
+        first: int,
+        last: int,
+        *,
+        addresses: Sequence[Address] = (),
+        topic0s: Sequence[bytes] = (),
+        limit: int | None = None,
+    ) -> TimedLogs:
+        """See ports.EventStore. Finalized logs only."""
+        most = _NO_LIMIT if limit is None else limit
+        row = await self._connection.fetchrow(
+            LOG_COLUMNS, chain, first, last, list(addresses), list(topic0s), most, _NO_TOPIC
+        )
+        assert row is not None  # it counts
+        return _unpack(row) if row["count"] else TimedLogs(NO_LOGS, ())
+
     async def logs_about(self, chain: str, address: Address, subjects: Mapping[bytes, int], last: int) -> list[Log]:
         """See ports.EventStore."""
         rows = await self._connection.fetch(LOGS_ABOUT, chain, address, list(subjects), list(subjects.values()), last)
@@ -358,6 +410,17 @@ def _encode_rows(fields: Sequence[_Field | None], count: int) -> bytes:
             matrix[:, at : at + size] = field
             at += size
     return matrix.tobytes()
+
+
+def _unpack(row: asyncpg.Record) -> TimedLogs:
+    sizes = np.frombuffer(row["data_sizes"], dtype=">i8")
+    logs = LogColumns(
+        row["count"],
+        *(row["block_numbers"], row["block_hashes"], row["log_indexes"], row["tx_hashes"], row["tx_indexes"]),
+        *(row["addresses"], row["topic_counts"], row["topics"], row["data"]),
+        data_ends=np.cumsum(sizes, dtype=np.int64).astype(">u8").tobytes(),
+    )
+    return TimedLogs(logs, np.frombuffer(row["times"], dtype=">i8").tolist())
 
 
 def _block(row: asyncpg.Record) -> Block:

@@ -2,6 +2,7 @@
 
 split        an amount divided among a million recipients, beside sorting all of them and beside fractions
 expressions  a formula as rules write it, beside rule-engine and two implementations of CEL
+events       logs through the shipped rule fee_window to its states, beside taking them one by one
 """
 
 from __future__ import annotations
@@ -11,20 +12,32 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import TypeVar
 
 import cel
 import celpy
+import numpy as np
+import numpy.typing as npt
 import rule_engine
 
+from bridge.chains.evm.abi import compile_event
+from bridge.domain.accumulators import Key, Source, State, advance, count_sources, touches
+from bridge.domain.batches import advance_columns, count_source_columns, keys_of, moves_of
+from bridge.domain.events import LogColumns, TimedLogs, unpack_logs
 from bridge.domain.expressions import Kind, Type, compile_expression
 from bridge.domain.quantities import BPS_UNIT, amount_of
+from bridge.domain.rules import Binding
 from bridge.domain.splits import Leg, capped, in_legs, pro_rata
-from bridge.domain.units import Address
+from bridge.domain.units import Address, AssetId
+from bridge.domain.windows import Window
+from bridge.runtime.rulefile import load_rule
+from bridge.stages.binding import BoundRule
 
 Result = TypeVar("Result")
+RULES = Path(__file__).resolve().parents[2] / "rules"
 SLOW_PART = 20  # fractions are measured on one recipient in twenty
 
 
@@ -32,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
     parser.add_argument("--recipients", type=int, default=1_000_000)
+    parser.add_argument("--events", type=int, default=1_000_000)
     arguments = parser.parse_args()
     for unknown in [name for name in arguments.sections if name not in SECTIONS]:
         parser.error(f"there is no section `{unknown}`")
@@ -135,9 +149,9 @@ def expressions(arguments: argparse.Namespace) -> None:
 
 
 def our_expression(text: str) -> Callable[[], object]:
-    amount = Type(Kind.NUMBER, amount_of("USDX"))
-    types = {"fees": amount, "refunds": amount, "share": Type(Kind.NUMBER, BPS_UNIT), "floor": amount}
-    compiled = compile_expression(text, types, wants=amount)
+    usdx = Type(Kind.NUMBER, amount_of("USDX"))
+    types = {"fees": usdx, "refunds": usdx, "floor": usdx, "share": Type(Kind.NUMBER, BPS_UNIT)}
+    compiled = compile_expression(text, types, wants=usdx)
     return lambda: compiled.evaluate(VALUES)
 
 
@@ -147,6 +161,155 @@ def rate_of(once: Callable[[], object], times: int) -> float:
     for _ in range(times):
         once()
     return times / (time.perf_counter() - started)
+
+
+# ── Events ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+ACCOUNTS = 50_000
+STEP = 10_000  # logs, as the stage takes them
+BLOCK_S, LOGS_PER_BLOCK = 12, 20
+START = 1_700_006_400  # a midnight
+ONE_BY_ONE = 100_000
+
+
+def events(arguments: argparse.Namespace) -> None:
+    """Memory stands for the length of history: the accounts are the same in every window."""
+    count: int = arguments.events
+    rule = fee_window()
+    print(f"events, {count:,} packed logs of {ACCOUNTS:,} accounts through fee_window to its states", flush=True)
+    ours, theirs = Counting(rule, in_columns), Counting(rule, one_by_one)
+    warm_mb = 0.0
+    for number, (window, found) in enumerate(recorded(rule, count)):
+        ours.count(window, found)
+        if theirs.logs < ONE_BY_ONE:
+            theirs.count(window, found)
+            assert ours.states == theirs.states, "the states differ"
+            assert ours.sources == theirs.sources, "the sources differ"
+        if number == max(count // STEP // 10, ONE_BY_ONE // STEP):
+            warm_mb = peak_memory_mb()
+    for name, each in (("in columns", ours), ("one by one", theirs)):
+        print(f"  {name}  {each.logs / each.wall_s:10,.0f} events/s    {each.logs / each.cpu_s:10,.0f} by CPU time")
+    ratio = (theirs.cpu_s / theirs.logs) / (ours.cpu_s / ours.logs)
+    print(f"  in columns is {ratio:.1f} × as fast by CPU time; the states agree")
+    grown_mb = peak_memory_mb() - warm_mb
+    print(f"  {ours.windows} windows; over the last nine tenths of the events peak memory grew by {grown_mb:,.1f} MB")
+
+
+States = dict[Key, State]
+Sources = Mapping[str, Source]
+Count = Callable[[BoundRule, Window, TimedLogs, States, Sources], tuple[Mapping[Key, State], Sources]]
+
+
+class Counting:
+    """A rule that counts logs in one way, and the time that takes it."""
+
+    def __init__(self, rule: BoundRule, way: Count) -> None:
+        self._rule = rule
+        self._way = way
+        self._window: Window | None = None
+        self.states: States = {}
+        self.sources: Sources = {}
+        self.logs = 0
+        self.windows = 0
+        self.wall_s = 0.0
+        self.cpu_s = 0.0
+
+    def count(self, window: Window, found: TimedLogs) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        if window != self._window:
+            self._window, self.sources = window, {}
+            self.windows += 1
+        changed, self.sources = self._way(self._rule, window, found, self.states, self.sources)
+        self.states.update(changed)
+        self.wall_s += time.perf_counter() - wall
+        self.cpu_s += time.process_time() - cpu
+        self.logs += found.logs.count
+
+
+def in_columns(
+    rule: BoundRule, window: Window, found: TimedLogs, states: States, sources: Sources
+) -> tuple[Mapping[Key, State], Sources]:
+    """As the stage does it."""
+    selected = rule.columns(found.logs)
+    moved = moves_of(rule.plan, selected, found.times)
+    known = {key: states[key] for key in keys_of(moved) if key in states}
+    changed = advance_columns(rule.plan, window, moved, known)
+    return changed, count_source_columns(window, selected, found, sources)
+
+
+def one_by_one(
+    rule: BoundRule, window: Window, found: TimedLogs, states: States, sources: Sources
+) -> tuple[Mapping[Key, State], Sources]:
+    """What the columns are a short cut for."""
+    happened = [event for log in unpack_logs("bench", found) for event in rule.events(log)]
+    moved = [touch for event in happened for touch in touches(rule.plan, event)]
+    known = {key: states[key] for key in {touch.key for touch in moved} if key in states}
+    return advance(rule.plan, window, moved, known), count_sources(window, happened, sources)
+
+
+def fee_window() -> BoundRule:
+    names = {name: Address(bytes([number]) * 20) for number, name in enumerate(("vault", "pool", "USDX"), start=1)}
+    contracts = {"vault": names["vault"], "pool": names["pool"]}
+    plan = load_rule(RULES / "fee_window" / "rule.yaml", contracts=contracts, tokens={"USDX"})
+    binding = Binding(
+        reference="eip155:31337",
+        asset=AssetId("eip155:31337/erc20:bench"),
+        token=names["USDX"],
+        contracts=contracts,
+        tokens={},
+    )
+    decoders = {source: compile_event(event.declaration) for source, event in plan.rule.events.items()}
+    return BoundRule(plan, binding, decoders)
+
+
+def recorded(rule: BoundRule, count: int) -> Iterator[tuple[Window, TimedLogs]]:
+    """Fees, deposits and withdrawals, five to four to one, in steps that end with the day at the latest."""
+    chance = np.random.default_rng(7)
+    accounts = chance.integers(0, 256, (ACCOUNTS, 20), dtype=np.uint8)
+    done = 0
+    while done < count:
+        second = START + done // LOGS_PER_BLOCK * BLOCK_S
+        window = Window(second // 86_400 * 86_400, second // 86_400 * 86_400 + 86_400)
+        in_window = (window.end - START) // BLOCK_S * LOGS_PER_BLOCK - done
+        size = min(STEP, in_window, count - done)
+        yield window, one_step(rule, chance, accounts, np.arange(done, done + size))
+        done += size
+
+
+def one_step(
+    rule: BoundRule, chance: np.random.Generator, accounts: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]
+) -> TimedLogs:
+    size = len(places)
+    kinds = chance.choice(3, size, p=(0.5, 0.4, 0.1))
+    topics = np.zeros((size, 4, 32), dtype=np.uint8)
+    emitters = np.zeros((size, 20), dtype=np.uint8)
+    whose = accounts[chance.integers(0, ACCOUNTS, size)]
+    for kind, (source, decoder) in enumerate(rule.decoders.items()):
+        of_kind = kinds == kind
+        topics[of_kind, 0] = np.frombuffer(decoder.topic0, dtype=np.uint8)
+        emitters[of_kind] = np.frombuffer(min(rule.emitters(source)), dtype=np.uint8)
+        if source == "fee":
+            topics[of_kind, 1, 12:] = np.frombuffer(rule.binding.token, dtype=np.uint8)
+            topics[of_kind, 2, 12:] = whose[of_kind]
+        else:
+            topics[of_kind, 1, 12:] = whose[of_kind]
+    amounts = np.zeros((size, 32), dtype=np.uint8)
+    amounts[:, 23:] = chance.integers(0, 256, (size, 9), dtype=np.uint8)  # up to 72 bits
+    amounts[kinds == 2, 23:26] = 0  # and small withdrawals
+    numbers = places // LOGS_PER_BLOCK
+    logs = LogColumns(
+        count=size,
+        block_numbers=numbers.astype(">u8").tobytes(),
+        block_hashes=bytes(32 * size),
+        log_indexes=(places % LOGS_PER_BLOCK).astype(">u4").tobytes(),
+        tx_hashes=bytes(32 * size),
+        tx_indexes=bytes(4 * size),
+        addresses=emitters.tobytes(),
+        topic_counts=np.where(kinds == 0, 3, 2).astype(np.uint8).tobytes(),
+        topics=topics.tobytes(),
+        data=amounts.tobytes(),
+        data_ends=(np.arange(1, size + 1) * 32).astype(">u8").tobytes(),
+    )
+    return TimedLogs(logs, (START + numbers * BLOCK_S).tolist())
 
 
 # ── Parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,7 +326,11 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there, kB elsewhere
 
 
-SECTIONS: Mapping[str, Callable[[argparse.Namespace], None]] = {"split": split, "expressions": expressions}
+SECTIONS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "split": split,
+    "expressions": expressions,
+    "events": events,
+}
 
 if __name__ == "__main__":
     main()

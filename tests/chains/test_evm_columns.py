@@ -131,3 +131,33 @@ def test_decode_columns__a_log_that_is_not_as_declared__refused_as_one_by_one(
             plan.decode_columns(pack_logs(logs), {HERE})
     else:
         check(plan, logs, {HERE})
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("address", b"\1" + bytes(31)),
+        ("address", bytes(11) + b"\1" + bytes(20)),
+        ("bool", (2).to_bytes(32)),
+        ("bool", b"\1" + bytes(30) + b"\1"),
+        ("uint8", (256).to_bytes(32)),
+        ("uint248", b"\1" + bytes(31)),
+        ("int8", (128).to_bytes(32)),
+        ("int8", (-129).to_bytes(32, signed=True)),
+        ("int64", (1 << 255).to_bytes(32)),
+        ("int248", b"\xff" + bytes(31)),
+        ("bytes4", b"abcde" + bytes(27)),
+        ("bytes31", bytes(31) + b"\1"),
+    ],
+)
+@pytest.mark.parametrize("indexed", ["", "indexed "])
+def test_decode_columns__one_word_of_many_that_no_compiler_writes__refused(kind: str, word: bytes, indexed: str):
+    plan = compile_event(f"Made({kind} {indexed}value)")
+    sound, broken = (
+        (HERE, (plan.topic0, value), b"") if indexed else (HERE, (plan.topic0,), value) for value in (bytes(32), word)
+    )
+    check(plan, made([sound] * 3), {HERE})
+    with pytest.raises(ValueError, match="not a"):
+        plan.decode(made([broken])[0])
+    with pytest.raises(ValueError, match="not a"):
+        plan.decode_columns(pack_logs(made([sound, broken, sound])), {HERE})

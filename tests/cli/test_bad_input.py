@@ -396,6 +396,15 @@ def test_sandbox__senseless_number__refused(tmp_path: Path):
     assert not (tmp_path / "box").exists()
 
 
+@pytest.mark.parametrize("command", ["simulate", "sandbox"])
+def test_simulation__rule_without_a_scene__refused_with_those_that_have_one(tmp_path: Path, command: str):
+    directory = [tmp_path / "box"] if command == "sandbox" else []
+    message = refusal(bridge(command, *directory, "--rule", "fee_windw"))
+    assert "there is no scene for the rule `fee_windw`" in message
+    assert "name one of reserve_buffer, fee_window, inflow_smoothing, price_improvement, signed_buffer, " in message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sandbox__directory_of_something_else__refused_untouched(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("years of work")
     message = refusal(bridge("sandbox", tmp_path))

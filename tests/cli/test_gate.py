@@ -16,7 +16,7 @@ from eth_hash.auto import keccak
 
 from bridge.domain.payouts import Leg
 from bridge.domain.units import format_address
-from bridge.simulation.simulate import Scene
+from bridge.simulation.simulate import Simulation
 from bridge.store.payouts import Summary
 from tests.cli.program import bridge
 from tests.crash.scenes import PATIENCE_S, staged, until
@@ -29,7 +29,7 @@ DELAY_S = 5
 class Gate:
     """The scene, in which nothing passes by itself; the approver is a guardian too."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Simulation) -> None:
         self.scene = scene
         self.directory = scene.sandbox.directory
 
@@ -99,13 +99,13 @@ class Gate:
 async def gated(tmp_path: Path) -> AsyncIterator[Gate]:
     """The daemon at work, and a chain that goes on."""
 
-    async def mine(scene: Scene) -> None:
+    async def mine(scene: Simulation) -> None:
         while scene._next_timestamp() < scene.windows_start:  # nothing of this is decided
             await scene.sandbox.miner.mine()
         while True:
             await scene._live("test")
 
-    async with staged(tmp_path, kind=Scene) as scene:
+    async with staged(tmp_path, kind=Simulation) as scene:
         gate = Gate(scene)
         await gate.set_up()
         async with scene.daemon_running():

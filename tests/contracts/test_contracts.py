@@ -9,8 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "bridge/chains/evm/artifacts"
-CONTRACTS = {"SurplusVault", "Distributor", "Claims", "AdminTimelock", "TestToken", "DepositPool", "ObligationBook"}
-CONTRACTS |= {"Aggregator"}
+CONTRACTS = {
+    *("SurplusVault", "Distributor", "Claims", "AdminTimelock"),
+    *("TestToken", "DepositPool", "ObligationBook"),
+    *("SmoothingPool", "Settlement", "Budget", "YieldVault", "StabilityPool", "Aggregator"),
+}
 
 # Where .venv has a Node of its own, the compiler must find it.
 PATH = os.pathsep.join([str(ROOT / ".venv/bin"), os.environ["PATH"]])

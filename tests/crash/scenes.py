@@ -20,7 +20,7 @@ from bridge.daemon import open_services
 from bridge.domain.units import format_address
 from bridge.runtime.config import load_config
 from bridge.simulation.sandbox import Sandbox, Settings
-from bridge.simulation.simulate import Order, Scene, judge, reconcile
+from bridge.simulation.simulate import Order, Simulation, judge, reconcile
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
 
@@ -28,7 +28,7 @@ GENESIS = 1_800_000_000  # a multiple of EPOCH_S
 EPOCH_S = 40
 EPOCHS = 2
 PATIENCE_S = 60
-SceneKind = TypeVar("SceneKind", bound=Scene)
+SceneKind = TypeVar("SceneKind", bound=Simulation)
 DAEMON = "outage_daemon"  # what the daemon's connections call themselves
 
 
@@ -69,14 +69,14 @@ async def staged(
 
 
 async def undisturbed_run(directory: Path) -> Result:
-    async with staged(directory, kind=Scene) as scene:
+    async with staged(directory, kind=Simulation) as scene:
         async with scene.daemon_running():
             await scene.traffic()
             await settle(scene)
         return await check_outcome(scene)
 
 
-async def settle(scene: Scene) -> None:
+async def settle(scene: Simulation) -> None:
     """Until nothing is left to do; also of windows beyond those that were ordered, for a long run closes more."""
 
     async def decided() -> bool:
@@ -91,7 +91,7 @@ async def settle(scene: Scene) -> None:
     await scene.settle()
 
 
-async def started(scene: Scene) -> None:
+async def started(scene: Simulation) -> None:
     """Until the daemon has found its node: one that finds none at its start says so and ends."""
 
     async def registered() -> bool:
@@ -117,7 +117,7 @@ class Result:
     journals: Counter[tuple[Any, ...]]  # kind, then account codes, asset, atoms and phase of each transfer
 
 
-async def check_outcome(scene: Scene) -> Result:
+async def check_outcome(scene: Simulation) -> Result:
     """Every payout once, every unit explained, every finalized log there."""
     outcome = await judge(scene, await reconcile(scene.config), 0)
     assert outcome.reasons == (), "\n".join(outcome.reasons)
@@ -126,7 +126,7 @@ async def check_outcome(scene: Scene) -> Result:
     return await result_of(scene)
 
 
-async def result_of(scene: Scene) -> Result:
+async def result_of(scene: Simulation) -> Result:
     connection = await asyncpg.connect(scene.sandbox.database_url)
     try:
         payouts = await connection.fetch(PAYOUTS, scene.windows_end)
@@ -180,7 +180,7 @@ def _booked(journals: Sequence[asyncpg.Record], late: Sequence[asyncpg.Record]) 
     )
 
 
-async def _executed(scene: Scene, late: set[str]) -> list[tuple[str, ...]]:
+async def _executed(scene: Simulation, late: set[str]) -> list[tuple[str, ...]]:
     ours = (scene.sandbox.deployment.distributor, scene.sandbox.deployment.claims)
     criteria: dict[str, Any] = {"fromBlock": "0x0", "toBlock": "finalized"}
     criteria["address"] = [format_address(contract.address) for contract in ours]
@@ -195,7 +195,7 @@ async def _executed(scene: Scene, late: set[str]) -> list[tuple[str, ...]]:
     )
 
 
-async def stored_logs(scene: Scene) -> list[tuple[int, int, str]]:
+async def stored_logs(scene: Simulation) -> list[tuple[int, int, str]]:
     connection = await asyncpg.connect(scene.sandbox.database_url)
     try:
         rows = await connection.fetch(
@@ -210,7 +210,7 @@ async def stored_logs(scene: Scene) -> list[tuple[int, int, str]]:
     return [tuple(row) for row in rows]
 
 
-async def logs_of_the_chain(scene: Scene) -> list[tuple[int, int, str]]:
+async def logs_of_the_chain(scene: Simulation) -> list[tuple[int, int, str]]:
     """All that the daemon watches, from its first block to the finalized one, as the node itself tells it."""
     async with open_services(scene.config, sending=False) as services:
         filters = services.chains[0].filters

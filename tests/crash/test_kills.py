@@ -9,7 +9,7 @@ import pytest
 
 from bridge.runtime.crashpoints import VARIABLE, CrashPoint
 from bridge.simulation.daemon_process import DaemonProcess
-from bridge.simulation.simulate import Scene
+from bridge.simulation.simulate import Simulation
 from tests.crash.scenes import Result, check_outcome, settle, staged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -19,7 +19,7 @@ DEAR_MAX = 90 * 10**9
 """Wei per gas; less than what the traffic offers, which must be mined."""
 
 
-class Market(Scene):
+class Market(Simulation):
     """A scene in which gas can become too dear for whatever was sent, and in which daemons die in turn."""
 
     dear = False

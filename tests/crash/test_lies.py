@@ -16,7 +16,7 @@ import pytest
 
 from bridge.chains.evm.storage import Layout
 from bridge.domain.units import format_address
-from bridge.simulation.simulate import Scene
+from bridge.simulation.simulate import Simulation
 from tests.crash.liar import Liar, Lie
 from tests.crash.proxy import Proxy
 from tests.crash.scenes import EPOCHS, Result, check_outcome, settle, staged, started
@@ -36,7 +36,7 @@ HONEST_DELAY_S = 0.02
 """Honest endpoints are slower, so the liar is the one that is asked first."""
 
 
-class Stumbling(Scene):
+class Stumbling(Simulation):
     """A scene in which payments fail on chain: the vault is paused just before the block that they are in."""
 
     paused_at: int | None = None

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from bridge.simulation.daemon_process import DaemonProcess
-from bridge.simulation.simulate import Scene
+from bridge.simulation.simulate import Simulation
 from tests.crash.proxy import Fault, Proxy, Whim
 from tests.crash.scenes import DAEMON, EPOCH_S, PATIENCE_S, Result, check_outcome, settle, staged, started, until
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 CLEAN_STOP_S = 5
 
 
-async def until_busy(scene: Scene) -> None:
+async def until_busy(scene: Simulation) -> None:
     """Until shortly before the first window closes: all stages are about to work at once."""
 
     async def reached() -> bool:
@@ -41,7 +41,7 @@ async def test_rpc__refuses_hangs_and_loses_answers_for_a_while__nothing_is_lost
         proxy.node = url
         return [proxy.url]
 
-    async def trouble(scene: Scene) -> None:
+    async def trouble(scene: Simulation) -> None:
         await started(scene)
         await until_busy(scene)
         async with asyncio.timeout(PATIENCE_S):
@@ -50,7 +50,7 @@ async def test_rpc__refuses_hangs_and_loses_answers_for_a_while__nothing_is_lost
             await proxy.suffer(Fault.CUT, times=4)
             await proxy.suffer(Fault.LOSE_SENT, times=2)
 
-    async with proxy.running(), staged(tmp_path, kind=Scene, rpc=through_proxy) as scene:
+    async with proxy.running(), staged(tmp_path, kind=Simulation, rpc=through_proxy) as scene:
         async with scene.daemon_running(), asyncio.TaskGroup() as group:
             group.create_task(trouble(scene))
             await scene.traffic()
@@ -73,7 +73,7 @@ async def test_rpc__unreliable_by_chance_all_the_time__same_payouts_and_books_as
         await started(scene)
         proxy.chance = random.Random(seed)
 
-    async with proxy.running(), staged(tmp_path, kind=Scene, rpc=through_proxy) as scene:
+    async with proxy.running(), staged(tmp_path, kind=Simulation, rpc=through_proxy) as scene:
         async with scene.daemon_running(), asyncio.TaskGroup() as group:
             group.create_task(trouble())
             await scene.traffic()
@@ -106,7 +106,7 @@ async def test_database__connections_cut_again_and_again__nothing_is_lost_or_pai
             await until(cut, "connected again")
             await asyncio.sleep(0.7)  # time enough to get to work again, so that work is what the next one cuts
 
-    async with staged(tmp_path, kind=Scene) as scene:
+    async with staged(tmp_path, kind=Simulation) as scene:
         async with scene.daemon_running(), asyncio.TaskGroup() as group:
             group.create_task(trouble())
             await scene.traffic()
@@ -143,7 +143,7 @@ async def test_daemons__two_at_once_asleep_and_stopped__one_works_at_a_time_and_
         assert time.monotonic() - started < CLEAN_STOP_S
         await until(held_by(first), "taken back", within_s=lease_s)
 
-    async with staged(tmp_path, kind=Scene) as scene:
+    async with staged(tmp_path, kind=Simulation) as scene:
         daemons: list[DaemonProcess] = []
         try:
             for name in ("first", "second"):

@@ -7,13 +7,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bridge.simulation.postgres import installed_binaries
-from bridge.simulation.simulate import Scene
+from bridge.simulation.simulate import Simulation
 from tests.crash.scenes import Result, check_outcome, settle, staged, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-async def _run(scene: Scene, program: str, *arguments: str) -> None:
+async def _run(scene: Simulation, program: str, *arguments: str) -> None:
     socket = parse_qs(urlsplit(scene.sandbox.database_url).query)["host"][0]
     process = await asyncio.create_subprocess_exec(
         str(installed_binaries() / program), "-h", socket, "-U", "postgres", *arguments
@@ -21,7 +21,7 @@ async def _run(scene: Scene, program: str, *arguments: str) -> None:
     assert await process.wait() == 0, program
 
 
-async def _paid_finally(scene: Scene) -> int:
+async def _paid_finally(scene: Simulation) -> int:
     async with scene.database.snapshot() as transaction:
         return (await transaction.status.read()).distributions.get("final", 0)
 
@@ -41,7 +41,7 @@ async def test_restore__backup_from_before_payouts_became_final__paid_once_and_b
         await until(busy, "paying")
         await _run(scene, "pg_dump", "-f", str(backup), "bridge")
 
-    async with staged(tmp_path, kind=Scene) as scene:
+    async with staged(tmp_path, kind=Simulation) as scene:
         async with scene.daemon_running():
             saving = asyncio.create_task(back_up())
             await scene.traffic()

@@ -21,6 +21,7 @@ from bridge.domain.records import Stored, carries_as_recorded, compare_with_reco
 from bridge.domain.rules import (
     Balance,
     Binding,
+    By,
     Carry,
     Guardrails,
     Parameter,
@@ -61,7 +62,7 @@ def plan(guardrails: Guardrails = UNLIMITED, *, carry: Carry = Carry.SURPLUS, su
         events=events,
         inputs={
             "found": Sum("fee.amount") if carry is Carry.SURPLUS else Balance("vault"),
-            "stake": TimeWeighted("add.amount", "take.amount", "account"),
+            "stake": TimeWeighted("add.amount", "take.amount", By("account", "account")),
         },
         parameters={"divisor": Parameter(0)},
         values={},

@@ -20,6 +20,7 @@ from bridge.domain.prices import (
     deviation_bps,
     judge_feed,
     judge_market,
+    market_on_record,
     mistakes,
     parse_numeral,
     previous_round,
@@ -258,9 +259,27 @@ def test_combine__an_atom_above_the_limit__held():
 def test_combine__second_in_doubt__held_with_the_evidence_of_both():
     first, second = Reading(5, {"round": "7"}), Reading(0, {"market": "exchange"}, "HTTP 404")
     reading = combine(BOTH, first, second)
-    assert reading == Reading(0, {"round": "7", "second_market": "exchange"}, "second source: HTTP 404")
+    evidence = {"round": "7", "second_market": "exchange", "second_problem": "HTTP 404"}
+    assert reading == Reading(0, evidence, "second source: HTTP 404")
     assert combine(BOTH, replace(first, problem="stale"), second).problem == "stale"
     assert combine(ETH, first, None) == first
+
+
+said_by_markets = st.builds(
+    MarketAnswer,
+    st.one_of(st.none(), st.integers(-5, 5), st.integers(1, 2**255)),
+    decimals,
+    st.one_of(st.none(), st.integers(NOW - 4000, NOW + 4000)),
+    st.just({"market": "exchange", "url": "https://exchange.example", "numeral": "1.5"}),
+    st.none(),
+).map(lambda said: replace(said, problem="market exchange: HTTP 404") if said.answer is None else said)
+
+
+@given(said_by_markets)
+def test_market_on_record__judged_again__the_same_reading(said: MarketAnswer):
+    reading = judge_market(ETH, MARKET, said, NOW)
+    again = judge_market(ETH, MARKET, market_on_record(reading.parts, reading.problem), NOW)
+    assert again == reading
 
 
 # ── What a rule may ask for ─────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from bridge.domain.quantities import amount_of
 from bridge.domain.rules import (
     Balance,
     Binding,
+    By,
     Carry,
     Committed,
     Equal,
@@ -43,7 +44,10 @@ RULE = Rule(
     asset="USDX",
     trigger=Every(100),
     events={"fee": FEE, "deposit": IN, "withdrawal": OUT},
-    inputs={"found": Sum("fee.amount"), "stake": TimeWeighted("deposit.amount", "withdrawal.amount", "account")},
+    inputs={
+        "found": Sum("fee.amount"),
+        "stake": TimeWeighted("deposit.amount", "withdrawal.amount", By("account", "account")),
+    },
     parameters={"keep": Parameter(3, USDX)},
     values={},
     surplus="found - keep",
@@ -75,7 +79,7 @@ def test_compile_rule__sound__knows_what_each_event_does():
 
 
 NO_FEES = {"deposit": IN, "withdrawal": OUT}
-STAKE = TimeWeighted("deposit.amount", "withdrawal.amount", "account")
+STAKE = TimeWeighted("deposit.amount", "withdrawal.amount", By("account", "account"))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,12 @@ STAKE = TimeWeighted("deposit.amount", "withdrawal.amount", "account")
         ),
         ({"inputs": {**RULE.inputs, "found": Sum("fee.token")}}, "inputs.found.sum", "an address"),
         (
-            {"inputs": {**RULE.inputs, "stake": TimeWeighted("deposit.amount", "withdrawal.amount", "amount")}},
+            {
+                "inputs": {
+                    **RULE.inputs,
+                    "stake": TimeWeighted("deposit.amount", "withdrawal.amount", By("account", "amount")),
+                }
+            },
             "inputs.stake.time_weighted.by",
             "no field `amount` that is an address",
         ),

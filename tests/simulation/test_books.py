@@ -16,7 +16,7 @@ from bridge.simulation.audit import audit
 from bridge.simulation.outcome import Run
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import weights
-from bridge.simulation.simulate import Order, Scene, reconcile
+from bridge.simulation.simulate import Order, Simulation, reconcile
 from bridge.simulation.wallets import Wallet
 from bridge.stages.report import report
 from bridge.store.database import Database
@@ -30,7 +30,7 @@ CHAIN = "anvil"
 class World:
     """One epoch of traffic, the daemon at work, and hands to meddle with."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Simulation) -> None:
         self.scene = scene
         self.sandbox = scene.sandbox
         self.stage = scene.sandbox.deployment.stage
@@ -91,7 +91,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         database = await Database.open(config.database.resolve())
         try:
             await migrate(database)
-            scene = Scene(order, sandbox, config, database, lambda progress: None)
+            scene = Simulation(order, sandbox, config, database, lambda progress: None)
             async with scene.daemon_running():
                 await scene.traffic()
                 yield World(scene)

@@ -120,7 +120,7 @@ async def test_sandbox__traffic__is_what_the_chain_says(tmp_path):
         await sandbox.mine(40)
         stage = sandbox.deployment.stage
         history = sandbox.miner.history
-        assert {act.kind for block in history for act in block.acts} == set(Kind)
+        assert {act.kind for block in history for act in block.acts} == set(sandbox.deployment.cast.shares)
         paid = fees(history, 0, 2**63)
         for token in stage.tokens:
             vault = await uint(
@@ -129,8 +129,8 @@ async def test_sandbox__traffic__is_what_the_chain_says(tmp_path):
             assert vault == paid[token.symbol] + 5_000 * token.unit
         signs = {Kind.DEPOSIT: 1, Kind.WITHDRAW: -1, Kind.INCUR: 1, Kind.SETTLE: -1}
         for contract, function, kinds in (
-            (stage.pool, "totalDeposits", {Kind.DEPOSIT, Kind.WITHDRAW}),
-            (stage.book, "total", {Kind.INCUR, Kind.SETTLE}),
+            (stage.contracts["pool"], "totalDeposits", {Kind.DEPOSIT, Kind.WITHDRAW}),
+            (stage.contracts["obligations"], "total", {Kind.INCUR, Kind.SETTLE}),
         ):
             acts = [act for block in history for act in block.acts if act.kind in kinds]
             expected = sum(signs[act.kind] * act.amount for act in acts)
@@ -225,7 +225,7 @@ async def test_sandbox__traffic_stopped__blocks_go_on_empty(tmp_path):
 
 
 async def test_sandbox__more_participants_than_fit_a_block__all_deposit_over_several(tmp_path, monkeypatch):
-    monkeypatch.setattr("bridge.simulation.traffic.OPENING_DEPOSITS_PER_BLOCK", 5)
+    monkeypatch.setattr("bridge.simulation.traffic.DEBUTS_PER_BLOCK", 5)
     monkeypatch.setattr("bridge.simulation.deploy.TRANSACTIONS_PER_BLOCK", 7)
     async with Sandbox.start(tmp_path, QUIET) as sandbox:
         assert [len(block.acts) for block in sandbox.miner.history] == [5, 5, 2]

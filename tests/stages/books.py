@@ -22,6 +22,7 @@ from bridge.ports import Lease, LogFilter
 from bridge.stages.post import OF_CLAIMS, OF_DISTRIBUTOR, OF_VAULT, TRANSFER, Post
 from bridge.store.database import Database
 from bridge.store.leases import Leases
+from tests.stages.decoders import OneByOne
 
 CHAIN = "anvil"
 TOKEN, VAULT, DISTRIBUTOR, OPERATOR = (Address(bytes([n]) * 20) for n in (0x70, 0xAA, 0xDD, 0x0E))
@@ -51,7 +52,7 @@ Emitted = tuple[Address, str, Mapping[str, Value]]
 """A log before it has a place: emitter, declaration, fields."""
 
 
-class Declaration:
+class Declaration(OneByOne):
     """A decoder for events whose fields are one word each; topic 0 is a hash of the declaration, not keccak."""
 
     def __init__(self, declaration: str) -> None:

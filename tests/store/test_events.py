@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.events import Block, BlockAdded, Finalized, Log, pack_logs
+from bridge.domain.events import NO_LOGS, Block, BlockAdded, Finalized, Log, TimedLogs, pack_logs, unpack_logs
 from bridge.domain.units import Address, BlockStamp
 from bridge.store.database import Database
 from bridge.store.events import PARTITION_BLOCKS_AHEAD
@@ -39,6 +39,10 @@ def finalized(first: int, of: Block) -> Finalized:
     return Finalized(first, of, 0, b"d" * 32, "one", "two")
 
 
+def timed(logs: list[Log]) -> TimedLogs:
+    return TimedLogs(pack_logs(logs), [each.timestamp for each in logs] if logs else ())
+
+
 async def register(database: Database, start_block: int = 0) -> None:
     async with database.begin() as transaction:
         await transaction.chains.register(CHAIN, "fake", "fake:1", b"g" * 32, start_block)
@@ -65,8 +69,11 @@ async def test_add__any_topics_and_data__read_back_exactly(database: Database, s
         await transaction.events.add(chain, BlockAdded(0, (top,), pack_logs(logs)), 0)
         assert (await transaction.events.cursor(chain)).logs == pack_logs(logs)
         assert await transaction.events.logs(chain, 0, 0) == []  # not final yet
+        assert await transaction.events.log_columns(chain, 0, 0) == TimedLogs(NO_LOGS, ())
         await transaction.events.finalize(chain, finalized(0, top))
         assert await transaction.events.logs(chain, 0, 0) == logs
+        assert await transaction.events.log_columns(chain, 0, 0) == timed(logs)
+        assert unpack_logs(chain, timed(logs)) == logs
 
 
 async def test_cursor__before_and_after__start_tail_and_pending_logs(database: Database):
@@ -191,11 +198,17 @@ async def test_logs__filters_and_limit__whole_blocks_in_order(database: Database
         events = transaction.events
         await events.add(CHAIN, added(*[block(number) for number in range(4)], logs=logs), 3)
         await events.finalize(CHAIN, finalized(0, block(3)))
-        assert await events.logs(CHAIN, 1, 2) == list(logs[3:9])
-        assert await events.logs(CHAIN, 0, 3, limit=4) == list(logs[:6])
-        assert await events.logs(CHAIN, 0, 3, limit=100) == list(logs)
-        assert await events.logs(CHAIN, 0, 3, addresses=[Address(b"\2" * 20)], limit=1) == [logs[1]]
-        assert await events.logs(CHAIN, 0, 3, topic0s=[b"\2" * 32]) == list(logs[2::3])
+        for asked, expected in (
+            ({"first": 1, "last": 2}, logs[3:9]),
+            ({"first": 0, "last": 3, "limit": 4}, logs[:6]),
+            ({"first": 0, "last": 3, "limit": 3}, logs[:3]),
+            ({"first": 0, "last": 3, "limit": 100}, logs),
+            ({"first": 0, "last": 3, "addresses": [Address(b"\2" * 20)], "limit": 1}, logs[1:2]),
+            ({"first": 0, "last": 3, "topic0s": [b"\2" * 32]}, logs[2::3]),
+            ({"first": 4, "last": 9}, ()),
+        ):
+            assert await events.logs(CHAIN, **asked) == list(expected)
+            assert await events.log_columns(CHAIN, **asked) == timed(list(expected))
         assert await events.finalized_before(CHAIN, 1002) == block(1)
         assert await events.finalized_before(CHAIN, 1000) is None
 

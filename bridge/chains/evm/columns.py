@@ -26,8 +26,7 @@ _SIZED = re.compile(r"(u?int|bytes)([0-9]+)\Z")
 def rows_of(logs: LogColumns, topic0: bytes, addresses: Collection[Address]) -> Rows:
     """The logs with this first topic from one of `addresses`."""
     topics = np.frombuffer(logs.topics, dtype=np.uint8).reshape(-1, 128)
-    has_topic = np.frombuffer(logs.topic_counts, dtype=np.uint8) > 0
-    rows = np.flatnonzero(has_topic & (topics[:, :32] == np.frombuffer(topic0, dtype=np.uint8)).all(axis=1))
+    rows = np.flatnonzero((topics[:, :32] == np.frombuffer(topic0, dtype=np.uint8)).all(axis=1))
     emitters = np.frombuffer(logs.addresses, dtype="V20")[rows].tolist()
     return rows[np.fromiter((emitter in addresses for emitter in emitters), dtype=np.bool_, count=len(rows))]
 

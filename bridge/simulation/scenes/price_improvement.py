@@ -1,0 +1,54 @@
+"""Trades that end better than they were quoted: a part goes back to trader and partner.
+
+payers ──trade──► settlement ──payFee (the improvement)──► vault
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import ClassVar
+
+from bridge.domain.units import format_address
+from bridge.simulation.scenes import settlement
+from bridge.simulation.scenes.scene import Scene, SceneRule
+from bridge.simulation.traffic import Act, Allowance, Cast, Deed, Kind, signed
+from bridge.simulation.wallets import Wallet
+
+IMPROVEMENT_BPS_MAX = 300
+"""Of the volume."""
+
+
+class Traders(Cast):
+    """Participants trade, beneficiaries bring them the orders, and payers settle."""
+
+    shares: ClassVar[Mapping[Kind, int]] = {Kind.TRADE: 60, Kind.FEE: 10, Kind.NOISE: 30}
+
+    def allowances(self) -> list[Allowance]:
+        return [*super().allowances(), *(settlement.allowance(self.stage, payer) for payer in self.stage.payers)]
+
+    def act(self, random: Random, kind: Kind, participant: Wallet) -> Deed:
+        match kind:
+            case Kind.TRADE:
+                return self._trade(random, participant)
+            case Kind.FEE:
+                return self.fee(random)
+            case _:
+                return self.noise(random)
+
+    def _trade(self, random: Random, trader: Wallet) -> Deed:
+        token, contract = self.stage.tokens[0], self.stage.contracts["settlement"]
+        payer, partner = random.choice(self.stage.payers), random.choice(self.stage.beneficiaries)
+        volume = random.randint(1, 20_000 * token.unit)
+        improvement = volume * random.randint(0, IMPROVEMENT_BPS_MAX) // 10_000  # often none at all of a small one
+        act = Act(Kind.TRADE, payer.address, token.symbol, improvement, volume, trader.address)
+        parties = (format_address(trader.address), format_address(partner.address))
+        return signed(act, payer, contract, "trade", *parties, volume, improvement)
+
+
+PRICE_IMPROVEMENT = Scene(
+    name="price_improvement",
+    contracts=settlement.contracts,
+    cast=Traders,
+    rules=(SceneRule("price_improvement", "price_improvement"),),
+)
