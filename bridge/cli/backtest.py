@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from bridge.chains.evm.aggregator import Aggregators
 from bridge.cli.app import check_writable, run
 from bridge.cli.node import (
     ChainName,
@@ -27,13 +30,16 @@ from bridge.cli.rules import rules
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
-from bridge.domain.rules import Committed, Plan
+from bridge.domain.rules import Committed, Plan, market_places
 from bridge.domain.units import BlockStamp, format_amount
+from bridge.prices.http import HttpMarket
+from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.rulefile import load_rule
 from bridge.stages.backtest import backtest, block_from
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress
 from bridge.stages.binding import BoundRule, bind_rules
+from bridge.stages.prices import PriceSources
 
 
 @rules.command("backtest")
@@ -74,14 +80,40 @@ async def _backtest(
         contest = _contest(file, other, names, node)
         plot = await _plot(names, node, begin, end)
         asset = await _asset(contest.rule, node, plot.head)
-        with _Bar(plot) as bar:
-            outcome = await backtest(
-                contest, plot, chain=node.reader, history=node.history, asset=asset, out=out, tell=bar.show
-            )
+        async with _markets(contest, names) as markets:
+            with _Bar(plot) as bar:
+                outcome = await backtest(
+                    contest,
+                    plot,
+                    chain=node.reader,
+                    history=node.history,
+                    asset=asset,
+                    out=out,
+                    prices=PriceSources(Aggregators(node.reader), markets, SystemClock()),
+                    tell=bar.show,
+                )
     for line in _told(outcome):
         print(line)
     print(out / "index.html")
     return 0
+
+
+@contextlib.asynccontextmanager
+async def _markets(contest: Contest, names: Names) -> AsyncIterator[dict[str, HttpMarket]]:
+    """Those that the rules ask for prices. Raises ConfigError where one is not configured, or its key is missing."""
+    wanted = {market for rule in contest.rules() for _, market in market_places(rule.plan.rule)}
+    config = names.config
+    if wanted and config is None:
+        raise ConfigError(
+            f"where prices of `{min(wanted)}` come from is not said", where="--config", mend="give one with [prices.…]"
+        )
+    async with contextlib.AsyncExitStack() as stack:
+        markets: dict[str, HttpMarket] = {}
+        for name in sorted(wanted):
+            assert config is not None
+            markets[name] = HttpMarket(name, config.prices[name], config.price_key(name))
+            stack.push_async_callback(markets[name].close)
+        yield markets
 
 
 def _chain_of(file: Path, config: Config | None) -> str | None:
@@ -136,7 +168,13 @@ def _configured(names: Names, node: Node) -> list[Plan]:
 
 def _load(file: Path, names: Names, node: Node) -> Plan:
     if names.config is not None:
-        return load_rule(file, contracts=node.contracts.keys(), tokens=node.tokens.keys())
+        return load_rule(
+            file,
+            contracts=node.contracts.keys(),
+            tokens=node.tokens.keys(),
+            markets=names.config.prices.keys(),
+            decimals=node.decimals,
+        )
     plan = load_rule(file)
     for option, wanted, known in (
         ("--contract", sorted(plan.contracts()), node.contracts),

@@ -93,7 +93,13 @@ async def _states(config: Config, wanted: Sequence[tuple[str, str]]) -> dict[tup
 
 def _load(config: Config, file: Path, chain: str) -> Plan:
     section = config.chains[chain]
-    return load_rule(file, contracts=set(section.contracts), tokens=set(section.tokens))
+    return load_rule(
+        file,
+        contracts=set(section.contracts),
+        tokens=set(section.tokens),
+        markets=set(config.prices),
+        decimals={symbol: token.decimals for symbol, token in section.tokens.items()},
+    )
 
 
 def _window(plan: Plan) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bridge.chains.evm.aggregator import Aggregators
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, app, run
 from bridge.cli.node import Depth, Names, RpcUrls, open_node, parse_moment
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError
+from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import Config, load_config
 from bridge.stages.explain import find_decision
+from bridge.stages.prices import PriceSources
 from bridge.stages.verify import Answer, Claim, file_claim, stored_claim, verify
 
 
@@ -57,22 +61,29 @@ def _config(path: Path | None, *, needed: bool) -> Config | None:
 async def _verify(
     asked: str | None, artifact: Path | None, rule: Path | None, since: str | None, *, trust: bool, names: Names
 ) -> int:
-    if artifact is not None:
-        assert rule is not None
-        claim = file_claim(
-            _read(artifact, "--artifact"),
-            _read(rule, "--rule").decode(errors="replace"),
-            since=None if since is None else parse_moment("--since", since)[1],
-            trust_carried=trust,
-            where=f"--artifact {artifact}",
-        )
-    else:
-        assert asked is not None
-        assert names.config is not None
-        async with open_database(names.config, connections_max=1) as database:
+    async with AsyncExitStack() as stack:
+        if artifact is not None:
+            assert rule is not None
+            claim = file_claim(
+                _read(artifact, "--artifact"),
+                _read(rule, "--rule").decode(errors="replace"),
+                since=None if since is None else parse_moment("--since", since)[1],
+                trust_carried=trust,
+                where=f"--artifact {artifact}",
+            )
+        else:
+            assert asked is not None
+            assert names.config is not None
+            database = await stack.enter_async_context(open_database(names.config, connections_max=1))
             claim = await stored_claim(database, await find_decision(database, asked))
-    async with open_node(_on_its_chain(names, claim)) as node:
-        answer = await verify(claim, chain=node.reader, history=node.history, final=await node.finalized())
+        node = await stack.enter_async_context(open_node(_on_its_chain(names, claim)))
+        answer = await verify(
+            claim,
+            chain=node.reader,
+            history=node.history,
+            prices=PriceSources(Aggregators(node.reader), {}, SystemClock()),
+            final=await node.finalized(),
+        )
     for line in _told(answer):
         print(line)
     return 0 if answer.equal else EXIT_NO

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.units import Address, BlockStamp
@@ -118,28 +118,6 @@ def pack_logs(logs: Sequence[Log]) -> LogColumns:
         b"".join(log.data for log in logs),
         b"".join(ends),
     )
-
-
-def unpack_logs(columns: LogColumns, chain: str, timestamps: Mapping[int, int]) -> Iterator[Log]:
-    """The logs of `columns` one by one; `timestamps` by the number of every block that carries one."""
-    start = 0
-    for row in range(columns.count):
-        number = int.from_bytes(columns.block_numbers[8 * row : 8 * row + 8])
-        stop = int.from_bytes(columns.data_ends[8 * row : 8 * row + 8])
-        yield Log(
-            BlockStamp(chain, number, columns.block_hashes[32 * row : 32 * row + 32]),
-            int.from_bytes(columns.log_indexes[4 * row : 4 * row + 4]),
-            columns.tx_hashes[32 * row : 32 * row + 32],
-            int.from_bytes(columns.tx_indexes[4 * row : 4 * row + 4]),
-            Address(columns.addresses[20 * row : 20 * row + 20]),
-            tuple(
-                columns.topics[128 * row + 32 * place : 128 * row + 32 * place + 32]
-                for place in range(columns.topic_counts[row])
-            ),
-            columns.data[start:stop],
-            timestamps[number],
-        )
-        start = stop
 
 
 def join_columns(parts: Sequence[LogColumns]) -> LogColumns:

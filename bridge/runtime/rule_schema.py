@@ -8,6 +8,7 @@ and 0x… a number. What needs names to be known (units, formulas, contracts) on
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,6 +35,7 @@ TEXTS: Mapping[str, JsonSchemaValue] = {
     "_parameter": {
         "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": rf"^[0-9][0-9_]*(\s*{UNIT})?$"}]
     },
+    "_bps": {"type": "string", "pattern": r"^[0-9][0-9_]*\s*bps$"},
     "_unit": {"type": "string", "pattern": f"^{UNIT}$"},
     "_address": {"anyOf": [{"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}, {"type": "integer"}]},
 }
@@ -61,13 +63,15 @@ class _Schema(GenerateJsonSchema):
     """Knows the texts that our validators read, and sections of which exactly one key stands."""
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        return self._text(schema["function"]["function"]) or super().function_before_schema(schema)
+        return self._text(schema["function"]["function"])
 
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
-        return self._text(schema["function"]["function"]) or super().function_plain_schema(schema)
+        return self._text(schema["function"]["function"])
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
-        return self._text(schema["function"]["function"]) or super().function_after_schema(schema)
+        if schema["function"]["function"].__name__ in TEXTS:
+            return self._text(schema["function"]["function"])
+        return super().function_after_schema(schema)  # of a whole section: see OneOf and ONE_OF
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         # A key that is left out is None; nobody writes null.
@@ -98,9 +102,9 @@ class _Schema(GenerateJsonSchema):
         return super().default_schema(schema)
 
     @staticmethod
-    def _text(validator: Callable[..., Any]) -> JsonSchemaValue | None:
-        known = TEXTS.get(getattr(validator, "__name__", ""))
-        return None if known is None else json.loads(json.dumps(known))
+    def _text(validator: Callable[..., Any]) -> JsonSchemaValue:
+        assert validator.__name__ in TEXTS, f"say in TEXTS what {validator.__name__} reads"
+        return copy.deepcopy(TEXTS[validator.__name__])
 
 
 def rule_schema() -> dict[str, Any]:

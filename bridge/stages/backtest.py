@@ -24,6 +24,7 @@ from bridge.ports import ChainReader, History
 from bridge.stages.backtest_files import Files
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
 from bridge.stages.binding import BoundRule, log_filters
+from bridge.stages.prices import PriceSources
 from bridge.stages.replay import Follower, Replay
 from bridge.stages.schedule import PROBES
 
@@ -36,6 +37,7 @@ async def backtest(
     history: History,
     asset: Asset,
     out: Path,
+    prices: PriceSources | None = None,
     tell: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
     """Replay `contest` over `plot` and leave the files in `out`, which is there.
@@ -43,7 +45,9 @@ async def backtest(
     Raises ConfigError where no endpoint has an old state that a rule reads, HoldError where the chain is not as the
     rule declares it, RetryableError where the chain does not answer.
     """
-    sides = [_Side.of(rule, contest, plot, chain) for rule in (contest.rule, contest.against) if rule is not None]
+    sides = [
+        _Side.of(rule, contest, plot, chain, prices) for rule in (contest.rule, contest.against) if rule is not None
+    ]
     first = sides[0]
     filters = log_filters(list(contest.rules()))
     differing = 0
@@ -82,9 +86,11 @@ class _Side:
     tally: Tally
 
     @classmethod
-    def of(cls, rule: BoundRule, contest: Contest, plot: Plot, chain: ChainReader) -> _Side:
+    def of(
+        cls, rule: BoundRule, contest: Contest, plot: Plot, chain: ChainReader, prices: PriceSources | None
+    ) -> _Side:
         together = [rule, *(other for other in contest.companions if other.name != rule.name)]
-        replay = Replay([Follower.of(each, plot.start) for each in together], chain, plot.start)
+        replay = Replay([Follower.of(each, plot.start) for each in together], chain, plot.start, prices=prices)
         return cls(replay, Tally(rule))
 
 

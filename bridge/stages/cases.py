@@ -27,6 +27,7 @@ from bridge.domain.artifacts import POOL
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, Event, Log, Value
+from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
 from bridge.domain.rules import Balance, Binding, Plan, Read, Token, parse_declaration
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
@@ -219,7 +220,9 @@ class _World:
         return reads
 
     def _read_names(self) -> set[str]:
-        return {name for name, source in self._plan.rule.inputs.items() if isinstance(source, (Balance, Read))}
+        return {
+            name for name, source in self._plan.rule.inputs.items() if isinstance(source, (Balance, Read, PriceInput))
+        }
 
     def _event(self, window: Window, entry: Any, index: int, where: str) -> Event:
         if not isinstance(entry, list) or len(entry) != 3 or type(entry[1]) is not int:

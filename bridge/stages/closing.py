@@ -17,11 +17,13 @@ from bridge.domain.decisions import Decision, close, decide
 from bridge.domain.errors import HoldError
 from bridge.domain.events import Block, Event
 from bridge.domain.measurements import Facts, measure
+from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
-from bridge.domain.rules import Balance, Binding, Plan, Read
+from bridge.domain.rules import Balance, Binding, Input, Plan, Read
 from bridge.domain.units import Address, BlockStamp
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader
+from bridge.stages.prices import PriceSources, read_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +78,30 @@ def conclude(plan: Plan, binding: Binding, closing: Closing) -> tuple[Decision, 
     return decision, close(plan, closing.window, facts, decision)
 
 
-async def read_inputs(chain: ChainReader, plan: Plan, binding: Binding, at: Block) -> dict[str, Reading]:
-    """Every input that is read from the chain, at block `at` by hash."""
-    reads: dict[str, Reading] = {}
+async def read_inputs(
+    chain: ChainReader, plan: Plan, binding: Binding, at: Block, prices: PriceSources | None = None
+) -> dict[str, Reading]:
+    """Every input that is read from the chain, at block `at` by hash, and every price as of that block."""
+    found = {name: await read_input(chain, binding, source, at, prices) for name, source in plan.rule.inputs.items()}
+    return {name: reading for name, reading in found.items() if reading is not None}
+
+
+async def read_input(
+    chain: ChainReader, binding: Binding, source: Input, at: Block, prices: PriceSources | None
+) -> Reading | None:
+    """None for inputs that are counted and not read."""
     stamp = BlockStamp(chain.name, at.number, at.hash)
-    for name, source in plan.rule.inputs.items():
-        match source:
-            case Balance(contract, token):
-                asset = binding.asset if token is None else binding.tokens[token].asset
-                reads[name] = Reading(await chain.balance(binding.contracts[contract], asset, stamp), {})
-            case Read():
-                reads[name] = await _read(chain, binding, source, stamp)
-            case _:
-                pass
-    return reads
+    match source:
+        case Balance(contract, token):
+            asset = binding.asset if token is None else binding.tokens[token].asset
+            return Reading(await chain.balance(binding.contracts[contract], asset, stamp), {})
+        case Read():
+            return await _read(chain, binding, source, stamp)
+        case PriceInput():
+            assert prices is not None, "a rule asks for a price, and there are no sources"
+            return await read_price(source, prices, binding.contracts, at)
+        case _:
+            return None
 
 
 async def _read(chain: ChainReader, binding: Binding, source: Read, at: BlockStamp) -> Reading:

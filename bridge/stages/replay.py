@@ -22,7 +22,7 @@ from itertools import pairwise
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision, Verdict
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.events import Block, BlockAdded, Event, Log, unpack_logs
+from bridge.domain.events import Block, BlockAdded, Event, Log, TimedLogs, unpack_logs
 from bridge.domain.readings import Reading
 from bridge.domain.rules import Binding, Plan, RuleStart
 from bridge.domain.units import Address
@@ -30,6 +30,7 @@ from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundar
 from bridge.ports import ChainReader
 from bridge.stages.binding import BoundRule
 from bridge.stages.closing import Closing, conclude, count, read_inputs
+from bridge.stages.prices import PriceSources
 from bridge.stages.schedule import PROBES
 
 Reads = Callable[[BoundRule, Window, Block], Awaitable[Mapping[str, Reading]]]
@@ -188,10 +189,18 @@ class Replay:
     """All rules that are replayed together, on one chain."""
 
     def __init__(
-        self, rules: Sequence[Follower], chain: ChainReader, start: Block, *, reads: Reads | None = None
+        self,
+        rules: Sequence[Follower],
+        chain: ChainReader,
+        start: Block,
+        *,
+        prices: PriceSources | None = None,
+        reads: Reads | None = None,
     ) -> None:
+        """`prices`: for rules that ask for any; `reads`: instead of reading the inputs from the chain."""
         self._rules = rules
         self._chain = chain
+        self._prices = prices
         self._reads = reads or self._read
         self._previous = start  # invariant: every window that is not decided ends after this block
         self.logs = 0  # that a rule counted
@@ -201,7 +210,8 @@ class Replay:
         be read, RetryableError where the chain does not answer."""
         timestamps = {block.number: block.timestamp for block in added.blocks}
         by_block: defaultdict[int, list[Log]] = defaultdict(list)
-        for log in unpack_logs(added.logs, self._chain.name, timestamps):
+        timed = TimedLogs(added.logs, [timestamps[added.logs.number(row)] for row in range(added.logs.count)])
+        for log in unpack_logs(self._chain.name, timed):
             by_block[log.block.number].append(log)
         for block in added.blocks:
             while due := [rule for rule in self._rules if await self._is_closed(rule, block)]:
@@ -279,4 +289,4 @@ class Replay:
         return blocks
 
     async def _read(self, rule: BoundRule, _: Window, at: Block) -> Mapping[str, Reading]:
-        return await read_inputs(self._chain, rule.plan, rule.binding, at)
+        return await read_inputs(self._chain, rule.plan, rule.binding, at, self._prices)

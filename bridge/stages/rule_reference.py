@@ -34,6 +34,7 @@ KINDS: Mapping[str, str] = {
     "_amount": "amount: whole atoms, `1_000_000`",
     "_duration": "duration: `1 day`, `30 s`",
     "_parameter": "number and unit: `5_000 bps`",
+    "_bps": "basis points: `100 bps`",
     "_unit": "unit",
     "_address": "address: 0x and 40 hex digits",
 }

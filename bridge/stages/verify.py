@@ -14,8 +14,9 @@ import dataclasses
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bridge.domain.accumulators import SCALAR, State
@@ -23,16 +24,21 @@ from bridge.domain.artifacts import POOL
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ChainUnavailable, ConfigError, StateUnavailable
 from bridge.domain.events import Block
+from bridge.domain.prices import PriceInput
+from bridge.domain.readings import Reading
 from bridge.domain.records import RuleText
-from bridge.domain.rules import Balance, Binding, Committed, Plan, Read, RuleStart, Sums, Token
+from bridge.domain.rules import Balance, Binding, Committed, Input, Plan, Read, RuleStart, Sums, Token
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, History
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, log_filters
 from bridge.stages.cases import compare
-from bridge.stages.closing import conclude
+from bridge.stages.closing import conclude, read_input
+from bridge.stages.prices import PriceSources, markets_on_record
 from bridge.stages.replay import Follower, Replay, Step
+
+Records = Callable[[str, int], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class Claim:
     starts: Mapping[str, RuleStart]  # by rule; those that are not in it begin with the start block
     complete: bool  # whether `texts` has every rule that may have decided about the asset
     trust_carried: bool = False  # what earlier windows left is taken from the record
+    earlier: Records | None = None  # of the same rule and others, by rule and start of the window
 
     @property
     def told(self) -> Any:
@@ -86,7 +93,12 @@ async def stored_claim(database: Database, decision_id: bytes) -> Claim:
             )
         texts = await transaction.decisions.texts(decision.chain, AssetId(decision.asset), decision.window_end)
         starts = await transaction.decisions.starts(decision.chain)
-    return Claim(decision.artifact, texts, starts, complete=True)
+
+    async def earlier(rule: str, window_start: int) -> bytes | None:
+        async with database.snapshot() as transaction:
+            return await transaction.decisions.artifact(decision.chain, rule, window_start)
+
+    return Claim(decision.artifact, texts, starts, complete=True, earlier=earlier)
 
 
 def file_claim(artifact: bytes, body: str, *, since: int | None, trust_carried: bool, where: str) -> Claim:
@@ -158,11 +170,15 @@ async def verify(
     *,
     chain: ChainReader,
     history: History,
+    prices: PriceSources,
     final: Block,
     tell: Callable[[Progress], None] = lambda progress: None,
 ) -> Answer:
-    """Raises ConfigError where the chain is another one or its nodes lack old states, ChainUnavailable where the window
-    is not final there, HoldError where the chain is not as the rule declares it."""
+    """Of `prices` only the feeds are asked: markets answer as they did for the record.
+
+    Raises ConfigError where the chain is another one or its nodes lack old states, ChainUnavailable where the window is
+    not final there, HoldError where the chain is not as the rule declares it.
+    """
     told = claim.told
     if told["chain"] != chain.reference:
         raise ConfigError(
@@ -177,7 +193,8 @@ async def verify(
     followers = _followers(claim, chain, start)
     if claim.trust_carried:
         _believe(followers[0], told)
-    replay = Replay(followers, chain, start)
+    reads = partial(_read, claim, chain=chain, prices=prices)
+    replay = Replay(followers, chain, start, reads=reads)
     windows = 0
     async with contextlib.aclosing(history.ranges(first, last, _filters(followers))) as ranges:
         async for added in ranges:
@@ -228,6 +245,42 @@ def _filters(followers: Sequence[Follower]) -> Any:
     return log_filters([rule for each in followers for rule in (each.rule, *(newer for _, newer in each.newer))])
 
 
+async def _read(
+    claim: Claim, rule: BoundRule, window: Window, at: Block, *, chain: ChainReader, prices: PriceSources
+) -> dict[str, Reading]:
+    """What is read for a window: markets cannot be asked again, so they say what they said for its record."""
+    told: Any = None
+    found: dict[str, Reading] = {}
+    for name, source in rule.plan.rule.inputs.items():
+        sources = prices
+        if _asks_a_market(source):
+            told = told or await _record_of(claim, rule, window)
+            sources = dataclasses.replace(prices, markets=markets_on_record(told["inputs"][name]))
+        reading = await read_input(chain, rule.binding, source, at, sources)
+        if reading is not None:
+            found[name] = reading
+    return found
+
+
+def _asks_a_market(source: Input) -> bool:
+    return isinstance(source, PriceInput) and any(each.http is not None for each in source.sources())
+
+
+async def _record_of(claim: Claim, rule: BoundRule, window: Window) -> Any:
+    """The record of a window whose prices are needed. Raises ConfigError where it is not at hand."""
+    told = claim.told
+    if (rule.name, window.start) == (told["rule"]["name"], told["window"]["start"]):
+        return told
+    record = None if claim.earlier is None else await claim.earlier(rule.name, window.start)
+    if record is None:
+        raise ConfigError(
+            f"what markets said for the window from {window.start} on stands in its own record only",
+            where="--artifact",
+            mend="verify it by its ID, with the database; or believe what earlier windows left: --trust-carried",
+        )
+    return json.loads(record)
+
+
 def _is_meant(step: Step, told: Any) -> bool:
     meant: bool = (step.rule.name, step.decision.window.end) == (told["rule"]["name"], told["window"]["end"])
     return meant
@@ -236,6 +289,11 @@ def _is_meant(step: Step, told: Any) -> bool:
 def _answer(claim: Claim, step: Step, logs: int, windows: int) -> Answer:
     decision, closing, told = step.decision, step.before, claim.told
     trusted = [f"what earlier windows left: {', '.join(_LEFT)}"] if claim.trust_carried else []
+    trusted += [
+        f"{name}: what a market said, which no node knows"
+        for name, source in step.rule.plan.rule.inputs.items()
+        if _asks_a_market(source)
+    ]
     owed = _recorded_owed(step, told)
     if not claim.complete and owed is not None and owed != closing.owed:
         closing = dataclasses.replace(closing, owed=owed)

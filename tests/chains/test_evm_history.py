@@ -11,7 +11,7 @@ from bridge.chains.evm.reader import EvmReader
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.domain.errors import ChainDisagrees, StateUnavailable
-from bridge.domain.events import Log, unpack_logs
+from bridge.domain.events import Log, TimedLogs, unpack_logs
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import LogFilter
 from tests.chains.nodes import Node, Refuse
@@ -53,7 +53,10 @@ async def test_ranges__part_of_a_chain__every_log_once_with_its_time(chain: Fake
     async for added in history.ranges(10, 150, FILTERS):
         assert added.first == following
         following = added.blocks[-1].number + 1
-        found += unpack_logs(added.logs, chain.name, {block.number: block.timestamp for block in added.blocks})
+        times = {block.number: block.timestamp for block in added.blocks}
+        found += unpack_logs(
+            chain.name, TimedLogs(added.logs, [times[added.logs.number(row)] for row in range(added.logs.count)])
+        )
     assert following == 151
     assert found == [log for number in range(10, 151) for log in chain.logs(number, FILTERS)]
 

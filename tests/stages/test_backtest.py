@@ -17,8 +17,8 @@ from bridge.stages.backtest import backtest, block_from
 from bridge.stages.backtest_html import render_html
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally
 from bridge.stages.binding import BoundRule, bind_rules
+from tests.stages.deciding import ALICE, BOB, BUFFER, CONTRACTS, FEES, TOKENS
 from tests.stages.history import LivelyChain, ScriptedHistory, populate
-from tests.stages.test_decide import ALICE, BOB, BUFFER, CONTRACTS, FEES, TOKENS
 
 USDX = Asset(TOKENS["USDX"].asset, "test", TOKENS["USDX"].address, "USDX", 2)
 CAPPED = FEES.replace("split:", "guardrails: {cap_per_epoch: 500}\nsplit:").replace("version: 1", "version: 2")

@@ -8,13 +8,16 @@ import pytest
 
 from bridge.domain.errors import ChainUnavailable, ConfigError
 from bridge.domain.rules import RuleStart
+from bridge.ports import PriceFeeds
+from bridge.runtime.clock import SystemClock
 from bridge.stages.binding import BoundRule, log_filters
+from bridge.stages.prices import PriceSources
 from bridge.stages.replay import Follower, Replay
 from bridge.stages.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.store.database import Database
 from bridge.store.leases import Leases
+from tests.stages.deciding import BUFFER, FEES, World
 from tests.stages.history import LivelyChain, ScriptedHistory, UnevenChain, populate
-from tests.stages.test_decide import BUFFER, FEES, World
 
 BLOCKS = 130
 GUARDED = FEES.replace(
@@ -101,7 +104,8 @@ async def test_replay__any_history__the_decisions_of_the_stage(
 # ── Verify ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 async def again(chain: LivelyChain, claim: Claim) -> Answer:
     final = chain.at(chain.final)
-    return await verify(claim, chain=chain.reader, history=ScriptedHistory(chain), final=final)
+    prices = PriceSources(cast("PriceFeeds", None), {}, SystemClock())  # no rule here asks for a price
+    return await verify(claim, chain=chain.reader, history=ScriptedHistory(chain), prices=prices, final=final)
 
 
 @pytest.fixture
