@@ -50,7 +50,7 @@ from bridge.domain.payouts import (
     Slot,
 )
 from bridge.domain.prices import FeedAnswer, MarketAnswer
-from bridge.domain.records import Stored
+from bridge.domain.records import RuleText, Stored
 from bridge.domain.reports import Facts
 from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.states import ActionState
@@ -152,6 +152,19 @@ class ChainReader(Protocol):
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Headers by number, as the node has them now. Used to audit what is stored."""
+
+
+class History(Protocol):
+    """The finalized past of one chain, read in ranges: for whoever follows nothing."""
+
+    async def finalized(self) -> Block | None:
+        """The newest finalized block; None before the first, and where nodes do not know which blocks are final."""
+
+    def ranges(self, first: int, last: int, filters: Sequence[LogFilter]) -> AsyncGenerator[BlockAdded, None]:
+        """Blocks first … last, all of them final, in order and without a gap; each range with the logs that match.
+
+        Raises ChainUnavailable, ChainDisagrees.
+        """
 
 
 class PriceFeeds(Protocol):
@@ -433,6 +446,12 @@ class DecisionStore(Protocol):
     async def save_accumulators(self, chain: str, rule: str, states: Mapping[Key, State]) -> None: ...
     async def sources(self, chain: str, rule: str, window: Window) -> dict[str, Source]: ...
     async def save_sources(self, chain: str, rule: str, window: Window, sources: Mapping[str, Source]) -> None: ...
+    async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
+        """Each version of each rule that decided about `asset` a window that ended by second `until`."""
+
+    async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
+        """The record of the decision about that window."""
+
     async def add(self, chain: str, decision: Decision) -> None:
         """The decision, its allocations, and the carries as they are after it."""
 

@@ -5,6 +5,7 @@ BridgeError
 ├── RetryableError     the world is not ready; the same call may work later
 │   ├── ChainUnavailable    no endpoint answered, or none answered usefully
 │   ├── ChainDisagrees      two endpoints, or two reads, say different things
+│   │   └── StateUnavailable    no endpoint has the state of that block: behind, or no archive node
 │   ├── SourceUnavailable   a source of prices did not answer
 │   └── DatabaseUnavailable
 ├── HoldError          only a person can decide; what it concerns stays as it is
@@ -44,6 +45,10 @@ class ChainUnavailable(RetryableError):
 
 class ChainDisagrees(RetryableError):
     """Two reads that must be equal are not; nothing may be built on either."""
+
+
+class StateUnavailable(ChainDisagrees):
+    """No endpoint has the state after a block. One that is behind will; one that forgets old states never does."""
 
 
 class SourceUnavailable(RetryableError):

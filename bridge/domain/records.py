@@ -37,6 +37,17 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleText:
+    """A version of a rule that has decided, as it is stored."""
+
+    rule: str
+    version: int
+    body: str
+    window_start: int  # of the first window that it decided
+    artifact: bytes  # of that decision
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What an artifact says of itself and of its neighbours."""
 

@@ -78,7 +78,7 @@ SIZE_MAX = 65_536  # bytes of a rule file
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _DURATION = re.compile(r"([0-9]+)\s*([a-z]+)\Z")
 _QUANTITY = re.compile(r"([0-9][0-9_]*)\s*(\S+)?\Z")
-_SECONDS = {"s": 1, "second": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
+SECONDS = {"s": 1, "second": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
 
 Trail = tuple[str, ...]
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -95,7 +95,7 @@ def _amount(value: object) -> int:
 
 def _duration(value: object) -> int:
     match = _DURATION.match(value) if isinstance(value, str) else None
-    unit = match and (_SECONDS.get(match[2]) or _SECONDS.get(match[2].removesuffix("s")))
+    unit = match and (SECONDS.get(match[2]) or SECONDS.get(match[2].removesuffix("s")))
     if match is None or not unit or len(match[1]) > 12:
         raise ValueError("a duration is a number and s, minutes, hours or days, for example `1 day` or `30 s`")
     return int(match[1]) * unit

@@ -73,6 +73,12 @@ async def explain(
     )
 
 
+async def find_decision(database: Database, asked: str) -> bytes:
+    """The id of the one decision that `asked` names, as explain takes it. Raises ConfigError where it is not one."""
+    async with database.snapshot() as transaction:
+        return (await _find(transaction, asked)).decision_id
+
+
 # ── Finding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _digits(text: str, what: str, least: int = PREFIX_MIN) -> str:
     """Lower-case hex digits without 0x. Raises ConfigError where it is not hex, or too short."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ConfigError, RefusedError
+from bridge.domain.records import RuleText
 from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
@@ -96,6 +97,15 @@ ADD = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 """
 NOTIFY = "SELECT pg_notify('bridge', 'decisions')"
+
+TEXTS = """
+    -- Each version of each rule that decided about an asset, from its first window on, with the record of that window.
+    SELECT DISTINCT ON (d.rule, d.version) d.rule, d.version, r.body, d.window_start, d.artifact
+      FROM decisions d JOIN rules r USING (rule, version)
+     WHERE d.chain = $1 AND d.asset = $2 AND d.window_end <= $3
+     ORDER BY d.rule, d.version, d.window_start
+"""
+ARTIFACT = "SELECT artifact FROM decisions WHERE chain = $1 AND rule = $2 AND window_start = $3"
 
 
 class Decisions:
@@ -217,6 +227,14 @@ class Decisions:
                 for event, source in sources.items()
             ],
         )
+
+    async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
+        """By rule and version."""
+        return [RuleText(**row) for row in await self._connection.fetch(TEXTS, chain, asset, until)]
+
+    async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
+        found: bytes | None = await self._connection.fetchval(ARTIFACT, chain, rule, window_start)
+        return found
 
     async def add(self, chain: str, decision: Decision) -> None:
         decision_id = decision.decision_id

@@ -1,6 +1,7 @@
 """What an operator types, and what it answers: on the chain and the database that a simulation left running."""
 
 import asyncio
+import csv
 import json
 import re
 import shlex
@@ -198,6 +199,73 @@ async def _add_twin(url: str, decision: str) -> str:
     )
     await connection.close()
     return "0x" + twin.hex()
+
+
+# ── Rules over history, and decisions made again ────────────────────────────────────────────────────────────────────
+@pytest.fixture(scope="module")
+def backtested(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two rules would have done with the simulation's chain: its own one, and one that may pay less."""
+    out = tmp_path_factory.mktemp("backtest")
+    text = (kept.config.parent / "rules/fee_window.yaml").read_text()
+    lower = re.sub(r"cap_per_epoch: [0-9_]+", "cap_per_epoch: 2_000_000_000", text).replace("version: 1", "version: 2")
+    assert lower != text
+    (out / "lower.yaml").write_text(lower)
+    said = kept.answer("rules", "backtest", "fee_window", "--against", out / "lower.yaml", "--out", out)
+    assert said.splitlines()[0].startswith("fee_window v1: ")
+    return out
+
+
+def test_backtest__of_the_rule_that_ran__its_very_decisions(kept: Kept, backtested: Path):
+    rows = asyncio.run(_artifacts(kept.facts["database_url"], "fee_window"))
+    lines = (backtested / "decisions.json").read_bytes().splitlines()[1:-1]
+    assert rows == [line.removesuffix(b",") for line in lines][: len(rows)]
+    assert len(rows) == 1
+    (paid,) = [each for each in kept.facts["distributions"] if each["rule"] == "fee_window"]
+    with (backtested / "payouts.csv").open(newline="") as file:
+        payouts = {row["recipient"]: row["amount"] for row in csv.DictReader(file)}
+    assert payouts == {each["recipient"]: each["amount"] for each in paid["payouts"]}
+
+
+def test_backtest__against_a_lower_cap__says_who_would_get_less(backtested: Path):
+    with (backtested / "payout_differences.csv").open(newline="") as file:
+        differences = [int(row["difference"]) for row in csv.DictReader(file)]
+    assert differences
+    assert all(each > 0 for each in differences)
+    assert "cap_per_epoch" in (backtested / "index.html").read_text()
+
+
+@pytest.mark.parametrize("rule", ["points_window", "reserve_buffer"])
+def test_verify__a_decision_of_the_daemon__equal(kept: Kept, rule: str):
+    (distribution,) = [each for each in kept.facts["distributions"] if each["rule"] == rule]
+    said = kept.answer("verify", distribution["decision"])
+    assert said.splitlines()[0].startswith(f"{rule} v1, window ")
+    assert "not verified" not in said
+    assert said.endswith("\nequal\n")
+
+
+def test_verify__a_record_that_was_changed__shows_where_without_a_database(kept: Kept, tmp_path: Path):
+    (artifact,) = asyncio.run(_artifacts(kept.facts["database_url"], "reserve_buffer"))
+    told = json.loads(artifact)
+    told["allocations"][0]["amount"] = str(int(told["allocations"][0]["amount"]) + 1)
+    (tmp_path / "record.json").write_text(json.dumps(told, sort_keys=True, separators=(",", ":")))
+    run = bridge(
+        *("verify", "--artifact", tmp_path / "record.json", "--rpc", kept.facts["rpc_url"]),
+        *("--rule", kept.config.parent / "rules/reserve_buffer.yaml"),
+    )
+    assert (run.returncode, run.stderr) == (1, "")
+    changed = told["allocations"][0]["amount"]
+    assert (
+        f'NOT equal: allocations[0].amount\n  expected  "{int(changed) - 1}"\n  found     "{changed}"\n' in run.stdout
+    )
+
+
+async def _artifacts(url: str, rule: str) -> list[bytes]:
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch("SELECT artifact FROM decisions WHERE rule = $1 ORDER BY window_start", rule)
+        return [row["artifact"] for row in rows]
+    finally:
+        await connection.close()
 
 
 # ── Reconcile and report ────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from bridge.chains.evm.follow import Finality, Follower
 from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks, common_head
 from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, data_of, quantity
 from bridge.domain.calls import Argument, view_call
-from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError
+from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, StateUnavailable
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
@@ -165,5 +165,5 @@ class EvmReader:
             return await self._rpc.agreed(method, [*params, block], read)
         except RpcRefused as refused:
             if refused.kind is Refusal.UNKNOWN_BLOCK:
-                raise ChainDisagrees(f"no endpoint has the state of {at}") from None
+                raise StateUnavailable(f"no endpoint has the state of {at}") from None
             raise

@@ -85,6 +85,8 @@ _WORDS: tuple[tuple[Refusal, str], ...] = (
         "(unknown|could not find) (block|header)|(block|header|for hash|resource) not found|trie node|out ?of ?range",
     ),
     (Refusal.UNKNOWN_BLOCK, "beyond current head|not available|not currently canonical"),
+    # Nodes that have the block and not its state: geth, Nethermind, Besu, Erigon and Reth, in that order.
+    (Refusal.UNKNOWN_BLOCK, "state (is )?unavailable|no state|world ?state|pruned|pruning"),
     (Refusal.NO_METHOD, "method not found|does not exist|not supported|unsupported method"),
 )
 _CODES = {3: Refusal.REVERTED, -32601: Refusal.NO_METHOD, -32001: Refusal.UNKNOWN_BLOCK, -32603: Refusal.BUSY}

@@ -19,6 +19,7 @@ from bridge.domain.reports import Amount, Report, Verdict
 from bridge.stages.report_html.charts import distribution_charts, plain, waterfall_chart
 
 DIRECTORY = Path(__file__).parent
+CSS = (DIRECTORY / "page.css").read_text(encoding="utf-8")
 
 _SIGNS = {Verdict.BALANCED: "✓", Verdict.BREAKS: "✕", Verdict.UNRECONCILED: "?"}  # readable without colour
 
@@ -28,7 +29,7 @@ def render_html(report: Report) -> str:
     return _template().render(
         report=report,
         sign=_SIGNS[report.verdict],
-        css=(DIRECTORY / "page.css").read_text(encoding="utf-8"),
+        css=CSS,
         waterfall_chart=waterfall_chart,
         distribution_charts=distribution_charts(report.distributions),
     )
@@ -36,16 +37,21 @@ def render_html(report: Report) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(DIRECTORY),
+    return environment().get_template("page.html.j2")
+
+
+def environment(*directories: Path) -> Environment:
+    """What pages of this style are made with; templates in `directories` may import parts.html.j2."""
+    made = Environment(
+        loader=FileSystemLoader([*directories, DIRECTORY]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "utc": _utc,
+    made.filters |= {
+        "utc": utc,
         "hex": _hex,
         "short": _short,
         "code": _code,
@@ -55,10 +61,10 @@ def _template() -> Template:
         "number": _number,
         "evidence": _evidence,
     }
-    return environment.get_template("page.html.j2")
+    return made
 
 
-def _utc(timestamp: int | None) -> str:
+def utc(timestamp: int | None) -> str:
     if timestamp is None:
         return "—"
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

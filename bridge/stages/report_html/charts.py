@@ -51,15 +51,15 @@ def waterfall_chart(fall: Waterfall) -> Markup:
     low = min(0, *(min(bar[3], bar[4]) for bar in shown))
     high = max(1, *(max(bar[3], bar[4]) for bar in shown))
     rows = [
-        _row(
+        bar(
             *(label, amount, kind),
-            start=_scale(min(start, end), low, high),
-            end=_scale(max(start, end), low, high),
+            start=scale(min(start, end), low, high),
+            end=scale(max(start, end), low, high),
         )
         for label, amount, kind, start, end in shown
     ]
     described = ", ".join(f"{label} {amount}" for label, amount, *_ in shown)
-    return _chart(f"Surplus waterfall, {fall.asset.symbol}", described, rows)
+    return bar_chart(f"Surplus waterfall, {fall.asset.symbol}", described, rows)
 
 
 def _kind(label: str) -> str:
@@ -74,18 +74,18 @@ def distribution_charts(distributions: Sequence[Distribution]) -> list[Markup]:
         shown = list(group)[-WINDOWS_MAX:]
         high = max(item.total.atoms for item in shown)
         rows = [
-            _row(
+            bar(
                 f"{item.rule}, {_day(item.window_end)}",
                 item.total,
                 "paid" if item.state == "final" else "flight",
                 start=0,
-                end=_scale(item.total.atoms, 0, high),
+                end=scale(item.total.atoms, 0, high),
                 note=item.state.replace("_", " "),
             )
             for item in shown
         ]
         described = ", ".join(f"{item.rule} {item.total} {item.state}" for item in shown)
-        charts.append(_chart(f"Distributions by end of window (UTC), {asset.symbol}", described, rows))
+        charts.append(bar_chart(f"Distributions by end of window (UTC), {asset.symbol}", described, rows))
     return charts
 
 
@@ -93,11 +93,11 @@ def _day(timestamp: int) -> str:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%m-%d %H:%M")
 
 
-def _scale(atoms: int, low: int, high: int) -> int:
+def scale(atoms: int, low: int, high: int) -> int:
     return (atoms - low) * _WIDTH // (high - low)
 
 
-def _row(label: str, amount: Amount, kind: str, *, start: int, end: int, note: str = "") -> Markup:
+def bar(label: str, amount: Amount, kind: str, *, start: int, end: int, note: str = "") -> Markup:
     width = max(end - start, 25)  # what is there can be seen
     return Markup(
         '<li class="bar"><span class="bar-label">{}{}</span>'
@@ -127,7 +127,7 @@ def plain(amount: Amount) -> Markup:
     return text + Markup('<wbr><span class="tail">{}</span>').format(fraction[6:]) if fraction[6:] else text
 
 
-def _chart(title: str, description: str, rows: Sequence[Markup]) -> Markup:
+def bar_chart(title: str, description: str, rows: Sequence[Markup]) -> Markup:
     return Markup('<figure class="chart" aria-label="{}"><figcaption>{}</figcaption><ul>{}</ul></figure>').format(
         f"{title}: {description}", title, Markup("").join(escape(row) for row in rows)
     )

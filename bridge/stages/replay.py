@@ -1,0 +1,292 @@
+"""The decisions that a daemon would make, from finalized logs and pinned reads alone: in memory, without a database.
+
+ranges of logs ─► events ─► states in memory ─► (window closed) pinned reads ─► decision ─► what the next window carries
+
+All rules are replayed side by side, for one may ask what the others owe. A window is decided when a block is seen that
+closes it, the earliest window first, in the order of the daemon:
+
+      the block before        last block of the window       a block that carries logs, or ends a range
+    ────────●──────── … ────────────●────────────┼──────────────●────►
+            └──── headers are looked up between these two ──────┘
+
+Memory holds the accounts of the rules and the logs of the ranges under way, however long the history is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bridge.domain.accumulators import Key, Source, State
+from bridge.domain.decisions import Decision, Verdict
+from bridge.domain.errors import ChainDisagrees
+from bridge.domain.events import Block, BlockAdded, Event, Log, TimedLogs, unpack_logs
+from bridge.domain.readings import Reading
+from bridge.domain.rules import Binding, Plan, RuleStart
+from bridge.domain.units import Address
+from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
+from bridge.ports import ChainReader
+from bridge.stages.binding import BoundRule
+from bridge.stages.closing import Closing, conclude, count, read_inputs
+from bridge.stages.prices import PriceSources
+from bridge.stages.schedule import PROBES
+
+Reads = Callable[[BoundRule, Window, Block], Awaitable[Mapping[str, Reading]]]
+"""What the inputs of a rule that are read are at the last block of a window."""
+
+NEVER = 1 << 62
+"""A second after all blocks: where a window begins whose beginning no block has shown yet."""
+
+
+class Memory:
+    """What one rule remembers, and the window that it is at. Knows no chain: whoever feeds it does."""
+
+    def __init__(self, plan: Plan, binding: Binding, *, start_block: int) -> None:
+        self.plan = plan
+        self.binding = binding
+        self.start_block = start_block
+        self.first_block = start_block  # of the window
+        self.start: int | None = None  # of the window, second; None until its trigger first says so
+        self.end: int | None = None  # likewise
+        self.counted_from: int | None = None  # None: from the start of its first window
+        self.states: dict[Key, State] = {}
+        self.sources: Mapping[str, Source] = {}
+        self.carried: Mapping[Address, int] = {}
+        self.last_paid_end: int | None = None
+        self.paid = 0  # Σ totals
+
+    @property
+    def owed(self) -> int:
+        """All that was decided, and all that is carried."""
+        return self.paid + sum(self.carried.values())
+
+    @property
+    def window(self) -> Window:
+        assert self.start is not None
+        assert self.end is not None
+        return Window(self.start, self.end)
+
+    def begin(self, window: Window) -> None:
+        """Its beginning stays where it is known already."""
+        self.start = window.start if self.start is None else self.start
+        self.end = window.end
+
+    def count(self, events: Sequence[Event]) -> None:
+        """`events` are selected, of the window or before it: those move balances and nothing else. Raises HoldError
+        where one cannot be counted."""
+        since = self.start if self.counted_from is None else self.counted_from
+        since = NEVER if since is None else since
+        counted = count(self.plan, Window(since, since + 1), events, self.states, self.sources)
+        self.states |= counted.changed
+        self.sources = counted.sources
+
+    def closing(self, block: Block, reads: Mapping[str, Reading], owed: int) -> Closing:
+        """The window as it stands, with `block` as its last."""
+        return Closing(
+            window=self.window,
+            counted_from=self.window.start if self.counted_from is None else self.counted_from,
+            start_block=self.start_block,
+            first_block=self.first_block,
+            block=block,
+            states=self.states,
+            sources=self.sources,
+            reads=reads,
+            owed=owed,
+            carried=self.carried,
+            last_paid_end=self.last_paid_end,
+            paid=self.paid,
+        )
+
+    def close(
+        self,
+        block: Block,
+        reads: Mapping[str, Reading],
+        owed: int,
+        following: tuple[Plan, Binding] | None = None,
+    ) -> Decision:
+        """Decide the window, and go on to the next: under a newer version where one follows."""
+        closing = self.closing(block, reads, owed)
+        decision, closed = conclude(self.plan, self.binding, closing)
+        self.states |= closed
+        self.carried = decision.carries
+        self.paid += decision.total
+        if decision.verdict is Verdict.PAY:
+            self.last_paid_end = self.window.end
+        if decision.determined:
+            self.counted_from, self.sources = self.window.end, {}
+        else:
+            self.counted_from = closing.counted_from
+        self.first_block = block.number + 1
+        self.start, self.end = self.window.end, None
+        self.plan, self.binding = following or (self.plan, self.binding)
+        return decision
+
+
+@dataclass(slots=True)
+class Follower:
+    """A rule under replay. Newer versions take over where a window begins."""
+
+    rule: BoundRule
+    memory: Memory
+    began: RuleStart
+    newer: Sequence[tuple[int, BoundRule]] = ()  # (second where the first window of a version begins, the version)
+    boundary: int = -1  # where windows end by block number: the block that the first one begins with
+
+    @classmethod
+    def of(
+        cls,
+        rule: BoundRule,
+        start: Block,
+        *,
+        began: RuleStart | None = None,
+        newer: Sequence[tuple[int, BoundRule]] = (),
+    ) -> Follower:
+        """Its events count from block `start` on; `began` says from when on it decides, by default from there too."""
+        memory = Memory(rule.plan, rule.binding, start_block=start.number)
+        return cls(rule, memory, began or RuleStart(start.number, start.timestamp, {}), newer)
+
+    def count(self, logs: Sequence[Log]) -> int:
+        """The events among `logs`, which are of one block, and how many they were."""
+        events = [event for log in logs for event in self.rule.events(log)]
+        if not events:
+            return 0
+        trigger, memory = self.rule.plan.rule.trigger, self.memory
+        if isinstance(trigger, Each) and memory.start is None:
+            memory.start = self.began.since
+        memory.count(events)
+        if isinstance(trigger, Each) and memory.end is None:
+            second = events[0].log.timestamp
+            assert memory.start is not None
+            if second >= memory.start and any(event.source == trigger.event for event in events):
+                memory.end = second + 1
+        return len(events)
+
+    def close(self, block: Block, reads: Mapping[str, Reading], owed: int) -> Decision:
+        end = self.memory.window.end
+        following = next((rule for since, rule in reversed(self.newer) if since <= end), self.rule)
+        decision = self.memory.close(block, reads, owed, (following.plan, following.binding))
+        self.rule = following
+        return decision
+
+    @property
+    def turn(self) -> tuple[int, bool, str]:
+        """Windows are decided in this order: at the same moment, rules that read a balance come last."""
+        return self.memory.window.end, self.rule.plan.reads_balance, self.rule.name
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A window that was closed. `before` is what the decision rests on; its states go on changing after this step."""
+
+    rule: BoundRule
+    before: Closing
+    decision: Decision
+
+
+class Replay:
+    """All rules that are replayed together, on one chain."""
+
+    def __init__(
+        self,
+        rules: Sequence[Follower],
+        chain: ChainReader,
+        start: Block,
+        *,
+        prices: PriceSources | None = None,
+        reads: Reads | None = None,
+    ) -> None:
+        """`prices`: for rules that ask for any; `reads`: instead of reading the inputs from the chain."""
+        self._rules = rules
+        self._chain = chain
+        self._prices = prices
+        self._reads = reads or self._read
+        self._previous = start  # invariant: every window that is not decided ends after this block
+        self.logs = 0  # that a rule counted
+
+    async def feed(self, added: BlockAdded) -> AsyncGenerator[Step, None]:
+        """The windows that a range of blocks closes. Raises HoldError where a log cannot be counted or an input cannot
+        be read, RetryableError where the chain does not answer."""
+        timestamps = {block.number: block.timestamp for block in added.blocks}
+        by_block: defaultdict[int, list[Log]] = defaultdict(list)
+        timed = TimedLogs(added.logs, [timestamps[added.logs.number(row)] for row in range(added.logs.count)])
+        for log in unpack_logs(self._chain.name, timed):
+            by_block[log.block.number].append(log)
+        for block in added.blocks:
+            while due := [rule for rule in self._rules if await self._is_closed(rule, block)]:
+                yield await self._close(min(due, key=lambda rule: rule.turn), block)
+            self.logs += sum(rule.count(by_block.get(block.number, ())) for rule in self._rules)
+            self._previous = block
+
+    async def _close(self, due: Follower, closing: Block) -> Step:
+        memory, rule = due.memory, due.rule
+        last = self._previous = await self._last_block(memory.window.end, closing)
+        reads = await self._reads(rule, memory.window, last)
+        owed = sum(each.memory.owed for each in self._rules if each.rule.binding.asset == rule.binding.asset)
+        before = memory.closing(last, reads, owed)
+        return Step(rule, before, due.close(last, reads, owed))
+
+    # ── Where windows end ────────────────────────────────────────────────────────────────────────────────────────
+    async def _is_closed(self, rule: Follower, block: Block) -> bool:
+        """Whether the rule's window has ended before `block`: its end is looked for where it is not known yet."""
+        memory, trigger = rule.memory, rule.rule.plan.rule.trigger
+        if memory.end is None:
+            match trigger:
+                case Every() | Calendar():
+                    start = memory.start
+                    memory.begin(
+                        first_window(trigger, rule.began.since) if start is None else window_after(trigger, start)
+                    )
+                case Blocks():
+                    await self._find_boundaries(rule, trigger, block)
+                case Each():
+                    pass  # known once an event was counted
+        return memory.end is not None and block.timestamp >= memory.end
+
+    async def _find_boundaries(self, rule: Follower, trigger: Blocks, block: Block) -> None:
+        memory = rule.memory
+        if memory.start is None:
+            first = await self._boundary(trigger, rule.began.block_number - 1, block)
+            if first is None:
+                return
+            memory.start, rule.boundary = first.timestamp, first.number
+        end = await self._boundary(trigger, max(rule.boundary, memory.first_block), block)
+        if end is not None:
+            memory.end = end.timestamp
+
+    async def _boundary(self, trigger: Blocks, after: int, block: Block) -> Block | None:
+        """The first block from a multiple on that is younger than its parent; None where `block` comes before it."""
+        candidate = boundary_block(trigger, after)
+        while candidate <= block.number:
+            numbers = range(max(candidate - 1, 0), min(candidate + PROBES, block.number) + 1)
+            blocks = await self._blocks(numbers)
+            if candidate == 0:
+                return blocks[0]
+            for parent, following in pairwise(blocks):
+                if following.timestamp > parent.timestamp:
+                    return following
+            candidate = blocks[-1].number + 1
+        return None
+
+    async def _last_block(self, end: int, high: Block) -> Block:
+        """The last block with timestamp < `end`, which `high` has not."""
+        low = self._previous
+        while high.number - low.number > 1:
+            step = max((high.number - low.number) // PROBES, 1)
+            for block in await self._blocks(range(low.number + step, high.number, step)):
+                if block.timestamp >= end:
+                    high = block
+                    break
+                low = block
+        assert low.timestamp < end <= high.timestamp
+        return low
+
+    async def _blocks(self, numbers: Sequence[int]) -> list[Block]:
+        blocks = await self._chain.blocks(numbers)
+        if [block.number for block in blocks] != list(numbers):
+            raise ChainDisagrees(f"asked for blocks {numbers}, got {[block.number for block in blocks]}")
+        return blocks
+
+    async def _read(self, rule: BoundRule, _: Window, at: Block) -> Mapping[str, Reading]:
+        return await read_inputs(self._chain, rule.plan, rule.binding, at, self._prices)
