@@ -180,3 +180,11 @@ def test_decode_columns__numbers_of_every_size_in_one_column__exact(kind: str, n
     found = plan.decode_columns(pack_logs(made([(HERE, (plan.topic0,), word) for word in words])), {HERE})
     assert found.fields["value"] == numbers
     check(plan, made([(HERE, (plan.topic0,), word) for word in words]), {HERE})
+
+
+def test_decode_columns__data_too_short__never_read_on_into_the_next_log():
+    plan = compile_event("Made(uint256 a, uint256 b)")
+    short, sound = (HERE, (plan.topic0,), bytes(63)), (HERE, (plan.topic0,), bytes(64))
+    check(plan, made([sound, sound]), {HERE})
+    with pytest.raises(ValueError, match="not Made as declared"):
+        plan.decode_columns(pack_logs(made([short, sound])), {HERE})
