@@ -154,6 +154,7 @@ async def _open_chain(
     await reader.check()
     await _check_contracts(config, name, rpc)
     tokens = {symbol: Token(_erc20(section, token.address), token.address) for symbol, token in section.tokens.items()}
+    sections = [rule for rule in config.rules if rule.chain == name]
     plans = [
         load_rule(
             config.relative(rule.file),
@@ -162,10 +163,15 @@ async def _open_chain(
             markets=set(config.prices),
             decimals={symbol: token.decimals for symbol, token in section.tokens.items()},
         )
-        for rule in config.rules
-        if rule.chain == name
+        for rule in sections
     ]
-    rules = binding.bind_rules(plans, chain=reader, contracts=section.contracts, tokens=tokens)
+    rules = binding.bind_rules(
+        plans,
+        chain=reader,
+        contracts=section.contracts,
+        tokens=tokens,
+        from_blocks=[rule.from_block for rule in sections],
+    )
     signer = await _open_signer(config, name) if sending else None
     operator = (
         signer.account

@@ -407,6 +407,15 @@ class DecisionStore(Protocol):
     async def save_rule(self, rule: Rule) -> None:
         """Raises ConfigError where this version has another text already, or a newer version is known."""
 
+    async def paused(self, chain: str) -> set[str]:
+        """The rules that decide nothing for now."""
+
+    async def pause(self, chain: str, rule: str, told: str) -> None:
+        """`told`: by whom and why. Raises RefusedError where it is paused already."""
+
+    async def resume(self, chain: str, rule: str, told: str) -> None:
+        """Raises RefusedError where it is not paused."""
+
     async def starts(self, chain: str) -> dict[str, RuleStart]:
         """By rule; under '' that of the chain."""
 
@@ -439,6 +448,9 @@ class DecisionStore(Protocol):
     async def save_sources(self, chain: str, rule: str, window: Window, sources: Mapping[str, Source]) -> None: ...
     async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
         """Each version of each rule that decided about `asset` a window that ended by second `until`."""
+
+    async def were_paused(self, chain: str) -> set[str]:
+        """The rules that were ever paused: their windows were decided later than in the order of time."""
 
     async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
         """The record of the decision about that window."""

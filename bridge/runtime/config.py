@@ -323,6 +323,8 @@ class ChainSection(Section):
 class RuleSection(Section):
     file: str
     chain: str
+    # This version decides windows that begin with this block or later, the one before it those until then.
+    from_block: Annotated[int, Field(ge=0)] = 0
 
 
 class Config(Section):

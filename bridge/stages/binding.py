@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise, zip_longest
 
 from bridge.domain.batches import select_columns
 from bridge.domain.errors import ConfigError, HoldError
@@ -23,6 +24,7 @@ class BoundRule:
     plan: Plan
     binding: Binding
     decoders: Mapping[str, EventDecoder]  # by event
+    from_block: int = 0  # it decides windows that begin with this block or later
 
     @property
     def name(self) -> str:
@@ -75,15 +77,23 @@ class BoundRule:
 
 
 def bind_rules(
-    plans: Sequence[Plan], *, chain: ChainReader, contracts: Mapping[str, Address], tokens: Mapping[str, Token]
+    plans: Sequence[Plan],
+    *,
+    chain: ChainReader,
+    contracts: Mapping[str, Address],
+    tokens: Mapping[str, Token],
+    from_blocks: Sequence[int] = (),
 ) -> tuple[BoundRule, ...]:
-    """Raises ConfigError where a name is not configured, an event cannot be decoded, or two rules share a name."""
-    bound: dict[str, BoundRule] = {}
-    for plan in plans:
+    """By name and version. `from_blocks`: of each plan, 0 where left out.
+
+    Raises ConfigError where a name is not configured, an event cannot be decoded, or versions of a rule do not follow
+    one another.
+    """
+    bound: list[BoundRule] = []
+    for plan, from_block in zip_longest(plans, from_blocks, fillvalue=0):
+        assert isinstance(plan, Plan)
         rule = plan.rule
         where = f"rule {rule.name}"
-        if rule.name in bound:
-            raise ConfigError("two rules of this name", where=where, mend="keep one [[rules]] entry for each chain")
         missing = sorted(plan.contracts() - contracts.keys())
         if missing:
             mend = f"add it to [chains.{chain.name}.contracts]"
@@ -103,9 +113,31 @@ def bind_rules(
         )
         _check_recipients(rule, binding)
         decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}
-        bound[rule.name] = BoundRule(plan, binding, decoders)
-    _check_shared_balances(list(bound.values()))
-    return tuple(bound[name] for name in sorted(bound))
+        bound.append(BoundRule(plan, binding, decoders, from_block))
+    bound.sort(key=lambda one: (one.name, one.plan.rule.version))
+    for before, after in pairwise(bound):
+        _check_order(before, after)
+    _check_shared_balances(bound)
+    return tuple(bound)
+
+
+def versions_of(rules: Iterable[BoundRule]) -> dict[str, tuple[BoundRule, ...]]:
+    """By rule, its versions in the order in which they decide."""
+    return {name: tuple(versions) for name, versions in groupby(rules, key=lambda rule: rule.name)}
+
+
+def _check_order(before: BoundRule, after: BoundRule) -> None:
+    if before.name != after.name:
+        return
+    where = f"rule {after.name}"
+    if before.plan.rule.version == after.plan.rule.version:
+        raise ConfigError("two rules of this name and version", where=where, mend="keep one [[rules]] entry of them")
+    if before.from_block >= after.from_block:
+        raise ConfigError(
+            f"version {after.plan.rule.version} does not begin after version {before.plan.rule.version}",
+            where=where,
+            mend="give its [[rules]] entry a from_block, or take out the entry of the older version",
+        )
 
 
 def _check_recipients(rule: Rule, binding: Binding) -> None:
@@ -125,7 +157,7 @@ def _check_shared_balances(rules: Sequence[BoundRule]) -> None:
     """
     for reader in rules:
         for other in rules:
-            same_asset = reader.binding.asset == other.binding.asset and reader is not other
+            same_asset = reader.binding.asset == other.binding.asset and reader.name != other.name
             if not (same_asset and reader.plan.reads_balance):
                 continue
             if other.plan.reads_balance:

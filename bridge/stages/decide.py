@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, touches
 from bridge.domain.batches import Moves, advance_columns, count_source_columns, keys_of, moves_of
@@ -32,7 +33,7 @@ from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, Lease, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
-from bridge.stages.binding import BoundRule
+from bridge.stages.binding import BoundRule, versions_of
 from bridge.stages.prices import PriceSources, read_price
 from bridge.stages.schedule import Due, Schedule, columns_of, logs_of, scope
 
@@ -156,20 +157,16 @@ class Decide:
             for name in sorted(starts.keys() - {"", *(rule.name for rule in self._rules)}):
                 if starts[name].stopped_at is None:
                     await transaction.decisions.stop(chain, name, head.number)
-            for rule in self._rules:
-                before = await transaction.decisions.newest_rule(rule.name)
-                await transaction.decisions.save_rule(rule.plan.rule)
-                same = before is None or before[0] == rule.plan.rule.version
-                if before is not None and not same:
-                    _check_successor(rule.plan, *before)
-                began = starts.get(rule.name)
+            for name, versions in versions_of(self._rules).items():
+                same = await self._save_versions(transaction, versions)
+                rule, began = versions[-1], starts.get(name)
                 if began is not None:
                     _check_goes_on(rule, began, same_version=same)
                 elif "" in starts:
                     began = RuleStart(head.number + 1, head.timestamp + 1, {})
                     self._check_read_before(rule, began, starts)
                 began = replace(began or first_day, contracts=_addresses(rule))
-                await transaction.decisions.save_start(chain, rule.name, began)
+                await transaction.decisions.save_start(chain, name, began)
             starts = await transaction.decisions.starts(chain)
         self._start = start.number
         self._schedule = Schedule(
@@ -181,6 +178,25 @@ class Decide:
             starts=starts,
         )
         return self._schedule
+
+    async def _save_versions(self, transaction: Transaction, versions: Sequence[BoundRule]) -> bool:
+        """Whether the newest was there already."""
+        newest = versions[-1].plan.rule
+        before = await transaction.decisions.newest_rule(newest.name)
+        for rule in versions:
+            await transaction.decisions.save_rule(rule.plan.rule)
+        if before is not None and before[0] > newest.version:
+            raise ConfigError(
+                f"version {newest.version} was superseded by version {before[0]}",
+                where=f"rule {newest.name}",
+                mend=f"to go back, give the old text version {before[0] + 1}",
+            )
+        for older, newer in pairwise(versions):
+            _check_successor(newer.plan, older.plan.rule.version, older.plan.rule.body)
+        same = before is None or before[0] == newest.version
+        if before is not None and not same:
+            _check_successor(versions[-1].plan, *before)
+        return same
 
     async def _block(self, number: int) -> Block:
         [block] = await self._chain.blocks([number])
@@ -215,7 +231,7 @@ class Decide:
         does not belong to the window that it is at. Nothing of that could be committed; it cannot be computed either.
         """
         assert self._schedule is not None
-        if await self._schedule.place(transaction, due.rule) != due.place:
+        if await self._schedule.place(transaction, due.rule.name) != due.place:
             raise LeaseLost(self._lease.name)
 
     async def _advance(self, transaction: Transaction, due: Due, last: Block) -> _Progress:
@@ -269,7 +285,7 @@ class Decide:
             await transaction.decisions.save_sources(chain, name, due.span, progress.sources)
             if decision is not None:
                 await transaction.decisions.add(chain, decision)
-            await transaction.chains.move_cursor(self.name, scope(chain, due.rule), progress.through)
+            await transaction.chains.move_cursor(self.name, scope(chain, name), progress.through)
         if decision is not None:
             reach(CrashPoint.DECISION_SAVED)
 

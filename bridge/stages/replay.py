@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bridge.domain.accumulators import Key, Source, State
@@ -126,26 +126,28 @@ class Memory:
 
 @dataclass(slots=True)
 class Follower:
-    """A rule under replay. Newer versions take over where a window begins."""
+    """A rule under replay. Of its versions the last decides a window that begins before the window's first block."""
 
     rule: BoundRule
     memory: Memory
     began: RuleStart
-    newer: Sequence[tuple[int, BoundRule]] = ()  # (second where the first window of a version begins, the version)
+    versions: Sequence[BoundRule]
     boundary: int = -1  # where windows end by block number: the block that the first one begins with
 
     @classmethod
     def of(
         cls,
-        rule: BoundRule,
+        versions: Sequence[BoundRule],
         start: Block,
         *,
         began: RuleStart | None = None,
-        newer: Sequence[tuple[int, BoundRule]] = (),
+        first: int | None = None,
     ) -> Follower:
-        """Its events count from block `start` on; `began` says from when on it decides, by default from there too."""
-        memory = Memory(rule.plan, rule.binding, start_block=start.number)
-        return cls(rule, memory, began or RuleStart(start.number, start.timestamp, {}), newer)
+        """Its events count from block `start` on; `began` says from when on it decides, by default from there too, and
+        `first`, second, where its first window begins, where that is known."""
+        memory = Memory(versions[0].plan, versions[0].binding, start_block=start.number)
+        memory.start = first
+        return cls(versions[0], memory, began or RuleStart(start.number, start.timestamp, {}), versions)
 
     def count(self, logs: Sequence[Log]) -> int:
         """The events among `logs`, which are of one block, and how many they were."""
@@ -153,19 +155,17 @@ class Follower:
         if not events:
             return 0
         trigger, memory = self.rule.plan.rule.trigger, self.memory
-        if isinstance(trigger, Each) and memory.start is None:
+        if isinstance(trigger, Each) and memory.start is None and self.rule.from_block <= self.began.block_number:
             memory.start = self.began.since
         memory.count(events)
-        if isinstance(trigger, Each) and memory.end is None:
+        if isinstance(trigger, Each) and memory.end is None and memory.start is not None:
             second = events[0].log.timestamp
-            assert memory.start is not None
             if second >= memory.start and any(event.source == trigger.event for event in events):
                 memory.end = second + 1
         return len(events)
 
     def close(self, block: Block, reads: Mapping[str, Reading], owed: int) -> Decision:
-        end = self.memory.window.end
-        following = next((rule for since, rule in reversed(self.newer) if since <= end), self.rule)
+        following = [rule for rule in self.versions if rule.from_block <= block.number + 1][-1]
         decision = self.memory.close(block, reads, owed, (following.plan, following.binding))
         self.rule = following
         return decision
@@ -231,7 +231,7 @@ class Replay:
     async def _is_closed(self, rule: Follower, block: Block) -> bool:
         """Whether the rule's window has ended before `block`: its end is looked for where it is not known yet."""
         memory, trigger = rule.memory, rule.rule.plan.rule.trigger
-        if memory.end is None:
+        if memory.end is None and await self._has_begun(rule, block):
             match trigger:
                 case Every() | Calendar():
                     start = memory.start
@@ -244,6 +244,16 @@ class Replay:
                     pass  # known once an event was counted
         return memory.end is not None and block.timestamp >= memory.end
 
+    async def _has_begun(self, rule: Follower, block: Block) -> bool:
+        """A version may begin with a block of its own."""
+        began, from_block = rule.began, rule.rule.from_block
+        if rule.memory.start is None and from_block > began.block_number:
+            if from_block > block.number:
+                return False
+            (first,) = await self._blocks([from_block])
+            rule.began = replace(began, block_number=first.number, since=first.timestamp)
+        return True
+
     async def _find_boundaries(self, rule: Follower, trigger: Blocks, block: Block) -> None:
         memory = rule.memory
         if memory.start is None:
@@ -251,6 +261,10 @@ class Replay:
             if first is None:
                 return
             memory.start, rule.boundary = first.timestamp, first.number
+        elif rule.boundary < 0 and memory.start > block.timestamp:
+            return
+        elif rule.boundary < 0:
+            rule.boundary = (await self._last_block(memory.start, block)).number + 1
         end = await self._boundary(trigger, max(rule.boundary, memory.first_block), block)
         if end is not None:
             memory.end = end.timestamp

@@ -10,15 +10,15 @@ A window is closed once the finalized head is as young as its end. One that does
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bridge.domain.errors import ChainDisagrees
+from bridge.domain.errors import ChainDisagrees, ConfigError
 from bridge.domain.events import NO_LOGS, Block, Log, TimedLogs
 from bridge.domain.rules import RuleStart
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
 from bridge.ports import ChainReader, Database, Transaction
-from bridge.stages.binding import BoundRule
+from bridge.stages.binding import BoundRule, versions_of
 
 PROBES = 16  # block headers asked for at once when looking for a block by its time
 LOGS_MAX = 10_000  # logs of one page
@@ -50,7 +50,13 @@ class Due:
 
 
 class Schedule:
-    """Of the rules of one chain, from block `start` on."""
+    """Of the rules of one chain, from block `start` on. Of each rule's versions, the one decides a window that is the
+    last with `from_block` at or before the window's first block: so two never decide the same.
+
+        version 1                    version 2 (from_block = 24)
+    ────●──────────┼──────────┼──────────┼──────────┼────►
+        0          10         20      24 30
+    """
 
     def __init__(
         self,
@@ -65,37 +71,69 @@ class Schedule:
         self._database = database
         self._chain = chain
         self._stage = stage
-        self._rules = rules
+        self._versions = versions_of(rules)
         self._start = start
         self._starts = starts
         self._last_blocks: dict[int, Block] = {}  # window end → last block before it, for the windows under way
         self._boundaries: dict[int, Block] = {}  # of windows that end by block number
         self._searched: dict[str, int] = {}  # by rule: the block up to which no event ends the window
+        self._began: dict[str, RuleStart] = {}  # of rules that begin with a block of their own
 
     async def next(self, head: Block) -> Due | None:
         """Of every rule's next window, the earliest that is closed."""
-        due = [one for rule in self._rules if (one := await self.following(rule, head)) is not None]
+        async with self._database.snapshot() as transaction:
+            paused = await transaction.decisions.paused(self._chain.name)
+        due = [one for name in self._versions.keys() - paused if (one := await self.following(name, head)) is not None]
         # At the same moment, rules that read a balance come last: they must know what the others have earned from it.
         return min(due, key=lambda one: (one.window.end, one.rule.plan.reads_balance, one.rule.name), default=None)
 
-    async def following(self, rule: BoundRule, head: Block) -> Due | None:
-        """The rule's next window, where it is closed."""
+    async def following(self, name: str, head: Block) -> Due | None:
+        """The rule's next window, where it is closed. Raises ConfigError where no version decides it."""
         async with self._database.snapshot() as transaction:
-            place = await self.place(transaction, rule)
+            place = await self.place(transaction, name)
+        rule = self._version(name, place)
         window = await self._window(rule, place, head)
         return None if window is None or head.timestamp < window.end else Due(rule, place, window)
 
-    async def place(self, transaction: Transaction, rule: BoundRule) -> Place:
+    def _version(self, name: str, place: Place) -> BoundRule:
+        versions = self._versions[name]
+        if place.start is None:
+            return versions[0]
+        began = [rule for rule in versions if rule.from_block <= place.first]
+        if not began:
+            raise ConfigError(
+                f"its window from block {place.first} on is not decided, and version "
+                f"{versions[0].plan.rule.version} begins with block {versions[0].from_block}",
+                where=f"rule {name}",
+                mend="keep the [[rules]] entry of the version before until its last window is decided",
+            )
+        return began[-1]
+
+    async def place(self, transaction: Transaction, name: str) -> Place:
         chain, decisions = self._chain.name, transaction.decisions
-        cursor = await transaction.chains.cursor(self._stage, scope(chain, rule))
+        cursor = await transaction.chains.cursor(self._stage, scope(chain, name))
         done = cursor[0] if cursor else self._start.number - 1
-        last = await decisions.last(chain, rule.name)
+        last = await decisions.last(chain, name)
         if last is None:
             return Place(None, self._start.number, None, done)
-        return Place(last[0].end, last[1] + 1, await decisions.counted_from(chain, rule.name), done)
+        return Place(last[0].end, last[1] + 1, await decisions.counted_from(chain, name), done)
+
+    async def _start_of(self, rule: BoundRule, head: Block) -> RuleStart | None:
+        """Where its first window may begin; None where the chain is not there yet."""
+        began = self._starts[rule.name]
+        if rule.from_block <= began.block_number:
+            return began
+        if rule.from_block > head.number:
+            return None
+        if rule.name not in self._began:
+            [block] = await self._blocks([rule.from_block])
+            self._began[rule.name] = replace(began, block_number=block.number, since=block.timestamp)
+        return self._began[rule.name]
 
     async def _window(self, rule: BoundRule, place: Place, head: Block) -> Window | None:
-        trigger, began = rule.plan.rule.trigger, self._starts[rule.name]
+        trigger, began = rule.plan.rule.trigger, await self._start_of(rule, head)
+        if began is None:
+            return None
         match trigger:
             case Every() | Calendar():
                 return first_window(trigger, began.since) if place.start is None else window_after(trigger, place.start)
@@ -191,9 +229,9 @@ class Schedule:
         return blocks
 
 
-def scope(chain: str, rule: BoundRule) -> str:
+def scope(chain: str, rule: str) -> str:
     """The name of a rule's cursor."""
-    return f"{chain}/{rule.name}"
+    return f"{chain}/{rule}"
 
 
 async def columns_of(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision
-from bridge.domain.errors import ConfigError
+from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.records import RuleText
 from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.units import Address, AssetId
@@ -28,6 +28,16 @@ STOP = "UPDATE rule_starts SET stopped_at = $3 WHERE chain = $1 AND rule = $2"
 SAVE_START = """
     INSERT INTO rule_starts (chain, rule, block_number, since, contracts) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (chain, rule) DO UPDATE SET contracts = excluded.contracts
+"""
+
+PAUSED = "SELECT rule FROM rule_pauses WHERE chain = $1 AND resumed_at IS NULL"
+PAUSE = """
+    INSERT INTO rule_pauses (chain, rule, paused) VALUES ($1, $2, $3)
+    ON CONFLICT (chain, rule) WHERE resumed_at IS NULL DO NOTHING RETURNING pause_id
+"""
+RESUME = """
+    UPDATE rule_pauses SET resumed_at = now(), resumed = $3
+     WHERE chain = $1 AND rule = $2 AND resumed_at IS NULL RETURNING pause_id
 """
 
 LAST = """
@@ -94,6 +104,7 @@ TEXTS = """
      WHERE d.chain = $1 AND d.asset = $2 AND d.window_end <= $3
      ORDER BY d.rule, d.version, d.window_start
 """
+WERE_PAUSED = "SELECT DISTINCT rule FROM rule_pauses WHERE chain = $1"
 ARTIFACT = "SELECT artifact FROM decisions WHERE chain = $1 AND rule = $2 AND window_start = $3"
 
 
@@ -111,19 +122,26 @@ class Decisions:
         await self._connection.execute(SAVE_RULE, rule.name, rule.version, rule.content_hash, rule.body)
         saved = await self._connection.fetchval(SAVED_HASH, rule.name, rule.version)
         where = f"rule {rule.name}: version"
-        newest = await self._connection.fetchval(NEWEST_RULE, rule.name)  # its first column
         if saved != rule.content_hash:
+            newest = await self._connection.fetchval(NEWEST_RULE, rule.name)  # its first column
             raise ConfigError(
                 f"version {rule.version} was loaded before with another text (sha256 {saved.hex()[:16]}…)",
                 where=where,
                 mend=f"raise it to {newest + 1}: each decision names the version that made it",
             )
-        if newest > rule.version:
-            raise ConfigError(
-                f"version {rule.version} was superseded by version {newest}",
-                where=where,
-                mend=f"to go back, give the old text version {newest + 1}",
-            )
+
+    async def paused(self, chain: str) -> set[str]:
+        return {row["rule"] for row in await self._connection.fetch(PAUSED, chain)}
+
+    async def pause(self, chain: str, rule: str, told: str) -> None:
+        if await self._connection.fetchval(PAUSE, chain, rule, told) is None:
+            raise RefusedError(f"rule {rule} on {chain} is paused already")
+        await self._connection.execute(NOTIFY)
+
+    async def resume(self, chain: str, rule: str, told: str) -> None:
+        if await self._connection.fetchval(RESUME, chain, rule, told) is None:
+            raise RefusedError(f"rule {rule} on {chain} is not paused")
+        await self._connection.execute(NOTIFY)
 
     async def starts(self, chain: str) -> dict[str, RuleStart]:
         """By rule; under '' that of the chain."""
@@ -207,6 +225,9 @@ class Decisions:
     async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
         """By rule and version."""
         return [RuleText(**row) for row in await self._connection.fetch(TEXTS, chain, asset, until)]
+
+    async def were_paused(self, chain: str) -> set[str]:
+        return {row["rule"] for row in await self._connection.fetch(WERE_PAUSED, chain)}
 
     async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
         found: bytes | None = await self._connection.fetchval(ARTIFACT, chain, rule, window_start)

@@ -232,15 +232,16 @@ class World:
         assert lease is not None
         return cls(database, ScriptedChain(), lease)
 
-    def bound(self, *texts: str) -> tuple[BoundRule, ...]:
+    def bound(self, *texts: str, from_blocks: Sequence[int] = ()) -> tuple[BoundRule, ...]:
         plans: list[Plan] = [parse_rule(text, name="rule.yaml") for text in texts]
-        return bind_rules(plans, chain=cast("ChainReader", self.chain), contracts=CONTRACTS, tokens=TOKENS)
+        chain = cast("ChainReader", self.chain)
+        return bind_rules(plans, chain=chain, contracts=CONTRACTS, tokens=TOKENS, from_blocks=from_blocks)
 
-    def stage(self, *texts: str, logs_max: int = 1000) -> Decide:
+    def stage(self, *texts: str, logs_max: int = 1000, from_blocks: Sequence[int] = ()) -> Decide:
         return Decide(
             database=self.port,
             chain=cast("ChainReader", self.chain),
-            rules=self.bound(*texts),
+            rules=self.bound(*texts, from_blocks=from_blocks),
             lease=self.lease,
             logs_max=logs_max,
         )
