@@ -17,6 +17,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from bridge.domain.units import Address, format_address
 from bridge.simulation.sandbox import Sandbox
+from bridge.simulation.scenario import Span
 from bridge.simulation.scenes.scene import SceneRule
 from bridge.simulation.traffic import SIGNS, WORTH_PER_SENDER, Token, TrafficBlock
 
@@ -30,6 +31,16 @@ class Paid:
     recipient: Address
     amount: int
     outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the daemon says that it decided on a window of a rule. Atoms."""
+
+    window: Span
+    surplus: int
+    carried: int  # what earlier windows left it, and what it left to later ones
+    paid: Mapping[Address, int]
 
 
 async def audit(sandbox: Sandbox, payouts: Sequence[Paid]) -> list[str]:
@@ -129,20 +140,38 @@ def _expected_balances(sandbox: Sandbox, token: Token, payouts: Sequence[Paid]) 
     return expected
 
 
-def audit_surplus(
-    rule: SceneRule, history: Sequence[TrafficBlock], found: Mapping[tuple[int, int], int], ends: Sequence[int]
+def audit_rule(
+    rule: SceneRule, history: Sequence[TrafficBlock], decided: Sequence[Decided], ends: Sequence[int]
 ) -> list[str]:
-    """Compare the surplus that the rule found, atoms by window (start, end), with what follows from the traffic where
-    the scene can tell; and see that none of the windows that end at `ends` was left out."""
-    decided = {end for _, end in found}
-    wrong = [f"{rule.name} has no decision for the window until {end}" for end in ends if end not in decided]
-    if rule.surplus is None:
-        return wrong
-    for (start, end), surplus in sorted(found.items()):
-        expected = rule.surplus(history, start, end)
-        if expected != surplus:
+    """Compare what the rule found, and gave to whom, with what follows from the traffic where the scene can tell; and
+    see that none of the windows that end at `ends` was left out. `decided` are all its windows, in order."""
+    known = {each.window[1] for each in decided}
+    wrong = [f"{rule.name} has no decision for the window until {end}" for end in ends if end not in known]
+    windows = [each.window for each in decided]
+    if rule.surplus is not None:
+        for each, surplus in zip(decided, rule.surplus(history, windows), strict=True):
+            if each.surplus != surplus:
+                wrong.append(
+                    f"{rule.name} found {each.surplus} atoms in the window {each.window}, "
+                    f"{surplus} follow from what was done in it"
+                )
+    if rule.weights is not None:
+        for each, weights in zip(decided, rule.weights(history, windows), strict=True):
+            wrong += _audit_shares(rule.name, each, weights)
+    return wrong
+
+
+def _audit_shares(name: str, decided: Decided, weights: Mapping[Address, int]) -> list[str]:
+    """Where nothing came from earlier windows and nothing was left to later ones, everybody has its share, but for the
+    atoms that rounding leaves: fewer than there are shares."""
+    if decided.carried or not decided.paid:
+        return []
+    total, whole, wrong = sum(decided.paid.values()), sum(weights.values()), list[str]()
+    for account in sorted(decided.paid.keys() | weights.keys()):
+        paid, weight = decided.paid.get(account, 0), weights.get(account, 0)
+        if abs(paid * whole - total * weight) >= whole * len(weights):
             wrong.append(
-                f"{rule.name} found {surplus} atoms in the window from {start} to {end}, "
-                f"{expected} follow from what was done in it"
+                f"{name} gave {format_address(account)} {paid} of {total} atoms in the window {decided.window}, "
+                f"its share is {weight} of {whole}"
             )
     return wrong

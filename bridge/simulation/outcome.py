@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
-from bridge.domain.units import format_address, format_amount
-from bridge.simulation.audit import Paid
+from bridge.domain.units import Address, format_address, format_amount
+from bridge.simulation.audit import Decided, Paid
 from bridge.store.database import Transaction
 from bridge.store.payouts import Summary
 from bridge.store.status import Status
@@ -22,7 +21,13 @@ PAYOUTS = """
       FROM payouts p JOIN distributions d USING (distribution_id) JOIN assets a ON a.asset = d.asset
      ORDER BY p.distribution_id, p.recipient
 """
-SURPLUS = "SELECT rule, window_start, window_end, surplus FROM decisions ORDER BY rule, window_start"
+DECISIONS = """
+    SELECT decision_id, rule, window_start, window_end, surplus, carried_in + carried_out AS carried
+      FROM decisions ORDER BY rule, window_start
+"""
+ALLOCATIONS = """
+    SELECT d.decision_id, p.recipient, p.amount FROM payouts p JOIN distributions d USING (distribution_id)
+"""
 SYMBOLS = "SELECT asset, symbol, decimals FROM assets"
 BREAKS = """
     SELECT kind, subject, asset, amount, state, evidence FROM breaks WHERE state <> 'resolved' ORDER BY break_id
@@ -48,7 +53,7 @@ class Run:
     status: Status
     distributions: tuple[Summary, ...]
     payouts: tuple[Paid, ...]
-    surplus: dict[str, dict[tuple[int, int], int]]  # atoms by rule and window (start, end)
+    decided: dict[str, list[Decided]]  # by rule, in order of windows
     symbols: dict[str, tuple[str, int]]  # asset → symbol, decimals
     breaks: tuple[dict[str, Any], ...]
     latencies_ms: tuple[int, ...]  # ascending, one a distribution
@@ -60,10 +65,7 @@ class Run:
             status=await transaction.status.read(),
             distributions=tuple(await transaction.payouts.summaries()),
             payouts=tuple([Paid(**row) for row in await fetch(PAYOUTS)]),
-            surplus={
-                rule: {(row["window_start"], row["window_end"]): row["surplus"] for row in rows}
-                for rule, rows in groupby(await fetch(SURPLUS), key=itemgetter("rule"))
-            },
+            decided=_decided(await fetch(DECISIONS), await fetch(ALLOCATIONS)),
             symbols={row["asset"]: (row["symbol"], row["decimals"]) for row in await fetch(SYMBOLS)},
             breaks=tuple([dict(row) for row in await fetch(BREAKS)]),
             latencies_ms=tuple([row["latency_ms"] for row in await fetch(LATENCIES)]),
@@ -77,6 +79,17 @@ class Run:
             "latency_p50_ms": percentile(self.latencies_ms, 50),
             "latency_p95_ms": percentile(self.latencies_ms, 95),
         }
+
+
+def _decided(decisions: Sequence[Any], allocations: Sequence[Any]) -> dict[str, list[Decided]]:
+    paid: defaultdict[bytes, dict[Address, int]] = defaultdict(dict)
+    for row in allocations:
+        paid[row["decision_id"]][Address(row["recipient"])] = row["amount"]
+    found: defaultdict[str, list[Decided]] = defaultdict(list)
+    for row in decisions:
+        window = (row["window_start"], row["window_end"])
+        found[row["rule"]].append(Decided(window, row["surplus"], row["carried"], paid[row["decision_id"]]))
+    return found
 
 
 def percentile(ascending: tuple[int, ...], percent: int) -> int:

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from bridge.domain.units import Address
 from bridge.simulation.traffic import Act, Kind, TrafficBlock
 
-Surplus = Callable[[Sequence[TrafficBlock], int, int], int]
-"""The surplus, in atoms, that must be found in [start, end), from what the traffic did up to then."""
+Span = tuple[int, int]
+"""[start, end), in seconds of the chain."""
+Surplus = Callable[[Sequence[TrafficBlock], Sequence[Span]], list[int]]
+"""The surplus, in atoms, that must be found in each of a rule's windows: all of them from its first on, in order."""
+Weights = Callable[[Sequence[TrafficBlock], Sequence[Span]], list[dict[Address, int]]]
+"""What the surplus of each of a rule's windows must be shared by."""
+
+IN_POOL = {Kind.DEPOSIT: 1, Kind.WITHDRAW: -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +61,14 @@ def fees(history: Iterable[TrafficBlock], start: int, end: int) -> dict[str, int
 
 def fees_in(symbol: str) -> Surplus:
     """All fees in that token."""
-    return lambda history, start, end: fees(history, start, end).get(symbol, 0)
+    return lambda history, windows: [fees(history, *window).get(symbol, 0) for window in windows]
 
 
 def amounts_of(kind: Kind) -> Surplus:
     """The amounts of all acts of that kind."""
-    return lambda history, start, end: sum(act.amount for act in acts(history, start, end) if act.kind is kind)
+    return lambda history, windows: [
+        sum(act.amount for act in acts(history, *window) if act.kind is kind) for window in windows
+    ]
 
 
 def window_ends(history: Iterable[TrafficBlock], each: Kind | None, epoch_s: int, since: int, until: int) -> list[int]:
@@ -81,18 +90,33 @@ def acts(history: Iterable[TrafficBlock], start: int, end: int) -> Iterable[Act]
             yield from block.acts
 
 
-def weights(history: Iterable[TrafficBlock], start: int, end: int) -> dict[Address, int]:
+def by_weights(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+    """What was in the pool, by time."""
+    return [weights(history, *window) for window in windows]
+
+
+def weights(
+    history: Iterable[TrafficBlock], start: int, end: int, counted: Callable[[Act], int] = attrgetter("amount")
+) -> dict[Address, int]:
     """Atom-seconds in the pool within [start, end), by participant.
 
     An amount put in at t counts from max(t, start) to the end, so what was there before counts in full; taking out is
     putting in the negative.
     """
-    signs = {Kind.DEPOSIT: 1, Kind.WITHDRAW: -1}
     totals: dict[Address, int] = {}
     for block in history:
         if block.timestamp < end:
             seconds = end - max(block.timestamp, start)
             for act in block.acts:
-                if act.kind in signs:
-                    totals[act.sender] = totals.get(act.sender, 0) + signs[act.kind] * act.amount * seconds
+                if act.kind in IN_POOL:
+                    totals[act.sender] = totals.get(act.sender, 0) + IN_POOL[act.kind] * counted(act) * seconds
     return {participant: weight for participant, weight in totals.items() if weight > 0}
+
+
+def deposits(history: Iterable[TrafficBlock], before: int) -> dict[Address, int]:
+    """Atoms in the pool by participant, as acts before the second `before` left them."""
+    totals: dict[Address, int] = {}
+    for act in acts(history, 0, before):
+        if act.kind in IN_POOL:
+            totals[act.sender] = totals.get(act.sender, 0) + IN_POOL[act.kind] * act.amount
+    return {participant: atoms for participant, atoms in totals.items() if atoms > 0}

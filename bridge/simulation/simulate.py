@@ -24,7 +24,7 @@ from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.states import ActionState
 from bridge.runtime.config import Config, load_config
 from bridge.simulation.anvil import FINALITY_DISTANCE
-from bridge.simulation.audit import audit, audit_surplus
+from bridge.simulation.audit import audit, audit_rule
 from bridge.simulation.claimant import Claimant
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.deploy import ACTIVATION_DELAY_S
@@ -323,7 +323,7 @@ async def judge(simulation: Simulation, reconciliation: Reconciliation, wall_tim
     reasons += await audit(simulation.sandbox, run.payouts)
     history = simulation.sandbox.miner.history
     for rule in simulation.scene.rules:
-        reasons += audit_surplus(rule, history, run.surplus.get(rule.name, {}), simulation.ends(rule))
+        reasons += audit_rule(rule, history, run.decided.get(rule.name, []), simulation.ends(rule))
     return Outcome(
         seed=simulation.order.seed,
         epochs=simulation.order.epochs,

@@ -38,16 +38,16 @@ class Kind(Enum):
     SETTLE = "settle"  # the book owes less
     REGISTER = "register"  # a participant becomes a member
     LEAVE = "leave"  # a member becomes a participant like any other
-    BAN = "ban"  # the owner bans a member, `about`, for good
+    BAN = "ban"  # the owner bans a member, for good
     INFLOW = "inflow"  # a payer pays the vault through the pool of the members
-    TRADE = "trade"  # a payer pays the vault the improvement of a trade of `volume`; the trader is `about`
+    TRADE = "trade"  # a payer pays the vault the improvement of a trade of `volume`
     GAIN = "gain"  # a solver has too much of a settlement, and pays it to the vault
     SHORTFALL = "shortfall"  # a solver has too little of a settlement, which is only written down
     PRICE = "price"  # the feed is told a price, in its own decimals
     BUDGET = "budget"  # the treasury expects another burn a month
     HARVEST = "harvest"  # the strategy earns its depositors as much as it pays the vault
     LOSS = "loss"  # the strategy loses deposits
-    LIQUIDATION = "liquidation"  # a payer pays the vault the gain of a liquidated debt of `volume`
+    LIQUIDATION = "liquidation"  # a payer pays the vault the gain of a debt that is liquidated
 
 
 SIGNS: Mapping[Kind, int] = {
@@ -83,14 +83,18 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One transaction of the traffic: `sender` moves `amount` atoms of `token` (its symbol)."""
+    """One transaction of the traffic: `sender` moves `amount` atoms of `token` (its symbol).
+
+    `volume` is of a trade, of a liquidated debt, or the shares of a deposit that has them; `about` are the member that
+    is banned, or trader and partner.
+    """
 
     kind: Kind
     sender: Address
     token: str
     amount: int
-    volume: int = 0  # atoms; see Kind
-    about: Address | None = None  # see Kind
+    volume: int = 0
+    about: tuple[Address, ...] = ()
 
 
 Deed = tuple[Act, bytes]

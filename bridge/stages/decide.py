@@ -21,20 +21,18 @@ from itertools import pairwise
 
 from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, touches
 from bridge.domain.batches import Moves, advance_columns, count_source_columns, keys_of, moves_of
-from bridge.domain.decisions import Decision, close, decide
+from bridge.domain.decisions import Decision
 from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, LeaseLost
 from bridge.domain.events import Block, Event, EventColumns, Log, TimedLogs, unpack_logs
-from bridge.domain.measurements import Facts, measure
-from bridge.domain.prices import PriceInput
-from bridge.domain.readings import Reading
-from bridge.domain.rules import Balance, Balances, Binding, Plan, Read, RuleStart, TimeWeighted
+from bridge.domain.rules import Balances, Plan, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, Lease, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, versions_of
-from bridge.stages.prices import PriceSources, read_price
+from bridge.stages.closing import Closing, conclude, read_inputs
+from bridge.stages.prices import PriceSources
 from bridge.stages.schedule import Due, Schedule, columns_of, logs_of, scope
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
@@ -123,19 +121,21 @@ class Decide:
             last_paid_end = await transaction.decisions.last_paid_end(chain, rule.name)
             limited = rule.plan.rule.guardrails.cap_total is not None
             paid_before = await transaction.decisions.paid(chain, rule.name) if limited else 0
-        reads = await self._reads(rule, last)
-        facts = Facts(
+        closing = Closing(
+            window=due.window,
+            counted_from=due.span.start,
             start_block=self._start,
             first_block=due.place.first,
             block=last,
-            counted_from=due.span.start,
-            inputs=measure(rule.plan, due.span, {**known, **progress.changed}, reads, owed),
+            states={**known, **progress.changed},
             sources=progress.sources,
+            reads=await read_inputs(self._chain, rule.plan, rule.binding, last, self._prices),
+            owed=owed,
+            carried=carried,
             last_paid_end=last_paid_end,
-            paid_before=paid_before,
+            paid=paid_before,
         )
-        decision = decide(rule.plan, rule.binding, due.window, facts, carried)
-        return decision, close(rule.plan, due.window, facts, decision)
+        return conclude(rule.plan, rule.binding, closing)
 
     async def _begin(self, head: Block) -> Schedule:
         """Save the rules as they are now, and find the block that everything starts from.
@@ -251,32 +251,6 @@ class Decide:
         counted = await transaction.decisions.sources(chain, name, due.span)
         changed = advance_columns(plan, due.span, moved, known)
         return _Progress(through, changed, count_source_columns(due.span, selected, found, counted))
-
-    async def _reads(self, rule: BoundRule, last: Block) -> dict[str, Reading]:
-        """Every input that is read from the chain, at block `last` by hash, and every price as of that block."""
-        reads: dict[str, Reading] = {}
-        binding, at = rule.binding, BlockStamp(self._chain.name, last.number, last.hash)
-        for name, source in rule.plan.rule.inputs.items():
-            match source:
-                case Balance(contract, token):
-                    asset = binding.asset if token is None else binding.tokens[token].asset
-                    reads[name] = Reading(await self._chain.balance(binding.contracts[contract], asset, at), {})
-                case Read():
-                    reads[name] = await self._read(binding, source, at)
-                case PriceInput():
-                    assert self._prices is not None, "a rule asks for a price, and there are no sources"
-                    reads[name] = await read_price(source, self._prices, binding.contracts, last)
-                case _:
-                    pass
-        return reads
-
-    async def _read(self, binding: Binding, source: Read, at: BlockStamp) -> Reading:
-        """A contract that does not answer holds the decision; the next window asks again."""
-        arguments = [one if isinstance(one, int) else binding.address(one) for one in source.arguments]
-        answer = await self._chain.read_call(binding.contracts[source.contract], source.function, arguments, at)
-        if answer is None:
-            return Reading(0, {}, f"{source.contract} does not answer {source.function} at block {at.number}")
-        return Reading(answer[0], {})
 
     async def _commit(self, due: Due, progress: _Progress, decision: Decision | None) -> None:
         chain, name = self._chain.name, due.rule.name

@@ -170,6 +170,24 @@ def test_judge_feed__average__rounded_once_and_between_the_extremes(history: lis
     assert min(each.answer for each in rounds) // 100 <= exact <= max(each.answer for each in rounds)
 
 
+words = st.one_of(st.integers(0, 3), st.integers(NOW - 4000, NOW + 10), st.integers(0, 2**256 - 1))
+any_rounds = st.lists(st.builds(Round, words, st.integers(-(2**255), 2**255 - 1), words, words), max_size=5)
+
+
+@given(any_rounds, st.one_of(st.none(), st.integers(0, 255)), st.booleans(), st.sampled_from([SPOT, MEAN]))
+def test_judge_feed__whatever_a_contract_says__a_price_or_a_reason(
+    rounds: list[Round], of_feed: int | None, inverse: bool, wanted: PriceFrom
+):
+    reading = judged(*rounds, wanted=replace(wanted, inverse=inverse), decimals=of_feed)
+    if reading.problem is None:
+        assert 0 < reading.value <= UINT256_MAX
+        assert 0 <= NOW - rounds[0].updated_at <= wanted.max_age_s
+    else:
+        assert reading.value == 0
+        assert reading.problem.isprintable()
+        assert len(reading.problem) < 300
+
+
 def test_judge_feed__average__steps_by_hand():
     """The last half hour: ten minutes at 30, twenty at 60, of which the price was 50 on average."""
     rounds = (round_of(60, 1200, 9), round_of(30, 2000, 8), round_of(1000, 5000, 7))

@@ -3,6 +3,7 @@ bring into the vault is what they say."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address
 from bridge.simulation.anvil import Anvil
-from bridge.simulation.audit import audit_surplus
+from bridge.simulation.audit import Decided, audit_rule
 from bridge.simulation.deploy import Deployer
 from bridge.simulation.miner import Miner
 from bridge.simulation.scenario import amounts_of, window_ends
@@ -177,22 +178,36 @@ def test_window_ends__after_each_liquidation__one_a_second():
     assert window_ends(history, Kind.LIQUIDATION, 10, 10, 20) == [11, 15]
 
 
-INFLOWS = SceneRule("inflow_smoothing", "inflow_smoothing", surplus=amounts_of(Kind.INFLOW))
+ANN, BOB, CAROL = (Address(bytes([index]) * 20) for index in range(1, 4))
+INFLOWS = SceneRule(
+    "inflow_smoothing",
+    "inflow_smoothing",
+    surplus=amounts_of(Kind.INFLOW),
+    weights=lambda _, windows: [{ANN: 2, BOB: 1}] * len(windows),
+)
+INFLOW = [block(10, Kind.INFLOW), block(25, Kind.INFLOW)]
 
 
-def test_audit_surplus__as_the_traffic_says__nothing_is_wrong():
-    history = [block(10, Kind.INFLOW), block(25, Kind.INFLOW)]
-    assert audit_surplus(INFLOWS, history, {(10, 20): 100, (20, 30): 250}, [20, 30]) == []
+def test_audit_rule__as_the_traffic_says__nothing_is_wrong():
+    decided = [Decided((10, 20), 100, 0, {ANN: 67, BOB: 33}), Decided((20, 30), 250, 0, {ANN: 166, BOB: 84})]
+    assert audit_rule(INFLOWS, INFLOW, decided, [20, 30]) == []
 
 
-def test_audit_surplus__an_atom_too_much_and_a_window_left_out__both_said():
-    history = [block(10, Kind.INFLOW), block(25, Kind.INFLOW)]
-    assert audit_surplus(INFLOWS, history, {(10, 20): 101}, [20, 30]) == [
+def test_audit_rule__an_atom_too_much_and_a_window_left_out__both_said():
+    assert audit_rule(INFLOWS, INFLOW, [Decided((10, 20), 101, 0, {})], [20, 30]) == [
         "inflow_smoothing has no decision for the window until 30",
-        "inflow_smoothing found 101 atoms in the window from 10 to 20, 100 follow from what was done in it",
+        "inflow_smoothing found 101 atoms in the window (10, 20), 100 follow from what was done in it",
     ]
+
+
+def test_audit_rule__given_to_the_wrong_one__said_of_both_unless_something_was_carried():
+    decided = Decided((10, 20), 100, 0, {ANN: 67, CAROL: 33})
+    first, second = audit_rule(INFLOWS, INFLOW, [decided], [20])
+    assert "0202 0 of 100 atoms in the window (10, 20), its share is 1 of 3" in first
+    assert "0303 33 of 100 atoms in the window (10, 20), its share is 0 of 3" in second
+    assert audit_rule(INFLOWS, INFLOW, [replace(decided, carried=1)], [20]) == []
 
 
 def test_amounts_of__other_kinds_and_other_times__do_not_count():
     history = [block(9, Kind.INFLOW), block(10, Kind.INFLOW, Kind.FEE), block(19, Kind.INFLOW), block(20, Kind.INFLOW)]
-    assert amounts_of(Kind.INFLOW)(history, 10, 20) == 290
+    assert amounts_of(Kind.INFLOW)(history, [(10, 20), (20, 30)]) == [290, 200]

@@ -21,8 +21,10 @@ from bridge.runtime.clock import SystemClock
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import bind_rules, log_filters
 from bridge.stages.decide import Decide
+from bridge.stages.explain import explain
 from bridge.stages.ingest import Ingest
 from bridge.stages.prices import PriceSources, markets_on_record, read_price
+from bridge.stages.story_text import render
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 
@@ -177,6 +179,20 @@ async def test_decide__priced__worth_and_evidence_on_record(database: Database):
     }
     assert deciding.exchange.asked == [last]
     assert await deciding.again(record) == record["inputs"]["eth"]
+
+
+async def test_explain__priced__where_the_price_is_from(database: Database):
+    deciding = Deciding(database)
+    deciding.push(2_000, START + 60)
+    for _ in range(9):
+        deciding.chain.mine()
+    await deciding.start()
+    await deciding.run()
+    async with database.snapshot() as transaction:
+        id_ = await transaction.connection.fetchval("SELECT decision_id FROM decisions")
+    story = await explain(database, id_.hex(), decoder=compile_event, recipient=None)
+    [line] = [line.split() for line in render(story).splitlines() if "WETH/USDX" in line]
+    assert line == ["eth", "price", "WETH/USDX", "of", "0x" + "fe" * 20, "and", "exchange", f"{2_000 * 10**24:,}"]
 
 
 async def test_decide__price_in_doubt__held_and_counted_with_the_next(database: Database):

@@ -11,14 +11,18 @@ from functools import partial
 from random import Random
 from typing import ClassVar
 
-from bridge.domain.units import format_address
-from bridge.simulation.scenario import amounts_of
+from bridge.domain.units import BPS, Address, format_address
+from bridge.simulation.scenario import Span, acts, amounts_of
 from bridge.simulation.scenes.scene import Creation, Ground, Scene, SceneRule
-from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, signed
+from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
 
 LUMP_IN = 8
 """One inflow of so many is a lump, a hundred times as large as the others may be."""
+
+# As the shipped rule says.
+OPERATOR = Address(bytes(19) + b"\xa1")
+OPERATOR_BPS = 500
 
 
 class Members(Cast):
@@ -77,7 +81,7 @@ class Members(Cast):
     def _ban(self, participant: Wallet) -> Deed:
         del self._members[participant.address]
         owner, address = self.stage.bookkeeper, participant.address
-        act = Act(Kind.BAN, owner.address, self._token.symbol, 0, about=address)
+        act = Act(Kind.BAN, owner.address, self._token.symbol, 0, about=(address,))
         return signed(act, owner, self._pool, "ban", format_address(address))
 
     def _pay_in(self, random: Random) -> Deed:
@@ -92,9 +96,24 @@ def _contracts(ground: Ground) -> Mapping[str, Creation]:
     return {"smoothing_pool": Creation("SmoothingPool", (ground.vault_hex, ground.usdx))}
 
 
+def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+    """Alike for those who are members when the window ends, and the operator's part."""
+    found: list[dict[Address, int]] = []
+    for _, end in windows:
+        members: set[Address] = set()
+        for act in acts(history, 0, end):
+            if act.kind is Kind.REGISTER:
+                members.add(act.sender)
+            elif act.kind in {Kind.LEAVE, Kind.BAN}:
+                members -= {*act.about} if act.kind is Kind.BAN else {act.sender}
+        alike = dict.fromkeys(members, BPS - OPERATOR_BPS)
+        found.append({**alike, OPERATOR: OPERATOR_BPS * len(members)})
+    return found
+
+
 INFLOW_SMOOTHING = Scene(
     name="inflow_smoothing",
     contracts=_contracts,
     cast=Members,
-    rules=(SceneRule("inflow_smoothing", "inflow_smoothing", surplus=amounts_of(Kind.INFLOW)),),
+    rules=(SceneRule("inflow_smoothing", "inflow_smoothing", surplus=amounts_of(Kind.INFLOW), weights=_shares),),
 )

@@ -10,10 +10,11 @@ from functools import partial
 from random import Random
 from typing import ClassVar
 
-from bridge.simulation.scenario import amounts_of
+from bridge.domain.units import Address
+from bridge.simulation.scenario import Span, amounts_of, deposits
 from bridge.simulation.scenes.deposits import Deposits
 from bridge.simulation.scenes.scene import Creation, Ground, Scene, SceneRule
-from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, signed
+from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
 
 
@@ -69,11 +70,22 @@ def _contracts(ground: Ground) -> Mapping[str, Creation]:
     return {"stability_pool": Creation("StabilityPool", (ground.vault_hex, ground.usdx))}
 
 
+def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+    """The deposits before the second that ended the window."""
+    return [deposits(history, end - 1) for _, end in windows]
+
+
 LIQUIDATION_GAIN = Scene(
     name="liquidation_gain",
     contracts=_contracts,
     cast=Liquidators,
     rules=(
-        SceneRule("liquidation_gain", "liquidation_gain", surplus=amounts_of(Kind.LIQUIDATION), each=Kind.LIQUIDATION),
+        SceneRule(
+            "liquidation_gain",
+            "liquidation_gain",
+            surplus=amounts_of(Kind.LIQUIDATION),
+            weights=_shares,
+            each=Kind.LIQUIDATION,
+        ),
     ),
 )

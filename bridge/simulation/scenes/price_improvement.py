@@ -5,18 +5,22 @@ payers ──trade──► settlement ──payFee (the improvement)──► v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import ClassVar
 
-from bridge.domain.units import format_address
+from bridge.domain.units import BPS, Address, format_address
+from bridge.simulation.scenario import Span, acts
 from bridge.simulation.scenes import settlement
 from bridge.simulation.scenes.scene import Scene, SceneRule
-from bridge.simulation.traffic import Act, Allowance, Cast, Deed, Kind, signed
+from bridge.simulation.traffic import Act, Allowance, Cast, Deed, Kind, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
 
 IMPROVEMENT_BPS_MAX = 300
 """Of the volume."""
+
+# As the shipped rule says: of the improvement, of the volume, and for trader and partner.
+PART_BPS, MOST_BPS, PARTIES_BPS = 5_000, 100, (7_000, 3_000)
 
 
 class Traders(Cast):
@@ -41,14 +45,33 @@ class Traders(Cast):
         payer, partner = random.choice(self.stage.payers), random.choice(self.stage.beneficiaries)
         volume = random.randint(1, 20_000 * token.unit)
         improvement = volume * random.randint(0, IMPROVEMENT_BPS_MAX) // 10_000  # often none at all of a small one
-        act = Act(Kind.TRADE, payer.address, token.symbol, improvement, volume, trader.address)
+        act = Act(Kind.TRADE, payer.address, token.symbol, improvement, volume, (trader.address, partner.address))
         parties = (format_address(trader.address), format_address(partner.address))
         return signed(act, payer, contract, "trade", *parties, volume, improvement)
+
+
+def _given_back(act: Act) -> int:
+    return min(act.amount * PART_BPS // BPS, act.volume * MOST_BPS // BPS)
+
+
+def _surplus(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[int]:
+    return [sum(_given_back(act) for act in acts(history, *window) if act.kind is Kind.TRADE) for window in windows]
+
+
+def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+    found: list[dict[Address, int]] = []
+    for window in windows:
+        shares: dict[Address, int] = {}
+        for act in acts(history, *window):
+            for account, bps in zip(act.about, PARTIES_BPS, strict=True) if act.kind is Kind.TRADE else ():
+                shares[account] = shares.get(account, 0) + bps * _given_back(act)
+        found.append(shares)
+    return found
 
 
 PRICE_IMPROVEMENT = Scene(
     name="price_improvement",
     contracts=settlement.contracts,
     cast=Traders,
-    rules=(SceneRule("price_improvement", "price_improvement"),),
+    rules=(SceneRule("price_improvement", "price_improvement", surplus=_surplus, weights=_shares),),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.units import Address
-from bridge.simulation.scenario import Surplus
+from bridge.simulation.scenario import Surplus, Weights
 from bridge.simulation.traffic import Cast, Kind, Stage, Token
 
 RESERVE = 5_000
@@ -81,6 +81,7 @@ class SceneRule:
     values: Callable[[Numbers], Mapping[str, str]] = nothing_else  # other texts for keys that stand there once
     beneficiaries: bool = False  # the addresses of its shares are replaced by those of the stage
     surplus: Surplus | None = None  # None: not told by the traffic alone
+    weights: Weights | None = None  # likewise
     each: Kind | None = None
 
 

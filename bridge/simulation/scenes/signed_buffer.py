@@ -6,13 +6,15 @@ solvers ──square (−)──► settlement
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import ClassVar
 
+from bridge.domain.units import Address
+from bridge.simulation.scenario import Span, acts
 from bridge.simulation.scenes import settlement
 from bridge.simulation.scenes.scene import Scene, SceneRule
-from bridge.simulation.traffic import Act, Allowance, Cast, Deed, Kind, signed
+from bridge.simulation.traffic import Act, Allowance, Cast, Deed, Kind, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
 
 
@@ -43,9 +45,28 @@ class Solvers(Cast):
         return signed(act, solver, self.stage.contracts["settlement"], "square", sign * amount)
 
 
+def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+    """What each has too much of a window, less what it had too little of those before."""
+    found: list[dict[Address, int]] = []
+    short: dict[Address, int] = {}  # below zero: atoms that a solver has to make good first
+    for window in windows:
+        balances = dict(short)
+        for act in acts(history, *window):
+            if act.kind in {Kind.GAIN, Kind.SHORTFALL}:
+                amount = act.amount if act.kind is Kind.GAIN else -act.amount
+                balances[act.sender] = balances.get(act.sender, 0) + amount
+        found.append({solver: balance for solver, balance in balances.items() if balance > 0})
+        short = {solver: balance for solver, balance in balances.items() if balance < 0}
+    return found
+
+
+def _surplus(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[int]:
+    return [sum(shares.values()) for shares in _shares(history, windows)]
+
+
 SIGNED_BUFFER = Scene(
     name="signed_buffer",
     contracts=settlement.contracts,
     cast=Solvers,
-    rules=(SceneRule("signed_buffer", "signed_buffer"),),
+    rules=(SceneRule("signed_buffer", "signed_buffer", surplus=_surplus, weights=_shares),),
 )

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from random import Random
 from typing import ClassVar
 
-from bridge.domain.units import format_address
+from bridge.domain.units import BPS, Address, format_address
+from bridge.simulation.scenario import IN_POOL, Span, acts, weights
 from bridge.simulation.scenes.scene import Creation, Ground, Scene, SceneRule
-from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, signed
+from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
+
+SCALE = 10**36
+PART_BPS = 5_000
+"""Of the gain is skimmed, as the shipped rule says."""
+ASSETS = {Kind.DEPOSIT: 1, Kind.WITHDRAW: -1, Kind.HARVEST: 1, Kind.LOSS: -1}
+"""How often an act adds its amount to what the vault holds for all shares."""
 
 
 class Savers(Cast):
@@ -103,9 +111,29 @@ def _contracts(ground: Ground) -> Mapping[str, Creation]:
     return {"yield_vault": Creation("YieldVault", (ground.vault_hex, ground.usdx))}
 
 
+def _surplus(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[int]:
+    """Of what all shares gained above their best at the ends of earlier windows."""
+    found: list[int] = []
+    best: int | None = None
+    for _, end in windows:
+        assets, shares = 0, 0
+        for act in acts(history, 0, end):
+            assets += ASSETS.get(act.kind, 0) * act.amount
+            shares += IN_POOL.get(act.kind, 0) * act.volume
+        rate = SCALE * (assets + 1) // (shares + 1)
+        gain = max(rate - (rate if best is None else best), 0)
+        found.append(shares * gain // SCALE * PART_BPS // BPS)
+        best = max(rate, best or 0)
+    return found
+
+
+def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+    return [weights(history, *window, counted=attrgetter("volume")) for window in windows]
+
+
 YIELD_SKIM = Scene(
     name="yield_skim",
     contracts=_contracts,
     cast=Savers,
-    rules=(SceneRule("yield_skim", "yield_skim"),),
+    rules=(SceneRule("yield_skim", "yield_skim", surplus=_surplus, weights=_shares),),
 )
