@@ -78,14 +78,17 @@ async def _states(config: Config, wanted: Sequence[tuple[str, str]]) -> dict[tup
         async with open_database(config, connections_max=1) as database, database.snapshot() as transaction:
             for chain, rule in wanted:
                 starts = await transaction.decisions.starts(chain)
+                paused = rule in await transaction.decisions.paused(chain)
                 last = await transaction.decisions.last(chain, rule)
                 if last is None:
-                    found[chain, rule] = ("no window yet" if rule in starts else "not started", "—")
+                    state = "no window yet" if rule in starts else "not started"
+                    found[chain, rule] = ("paused" if paused else state, "—")
                     continue
                 artifact = await transaction.decisions.artifact(chain, rule, last[0].start)
                 assert artifact is not None
                 verdict = json.loads(artifact)["verdict"]
-                found[chain, rule] = ({"hold": "held"}.get(verdict, f"last: {verdict}"), _utc(last[0].end))
+                state = {"hold": "held"}.get(verdict, f"last: {verdict}")
+                found[chain, rule] = ("paused" if paused else state, _utc(last[0].end))
     except (ConfigError, RetryableError) as error:
         print(f"bridge: what was decided is not known: {error}", file=sys.stderr)
     return found

@@ -105,6 +105,7 @@ TEXTS = """
      WHERE d.chain = $1 AND d.asset = $2 AND d.window_end <= $3
      ORDER BY d.rule, d.version, d.window_start
 """
+WERE_PAUSED = "SELECT DISTINCT rule FROM rule_pauses WHERE chain = $1"
 ARTIFACT = "SELECT artifact FROM decisions WHERE chain = $1 AND rule = $2 AND window_start = $3"
 
 
@@ -231,6 +232,9 @@ class Decisions:
     async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
         """By rule and version."""
         return [RuleText(**row) for row in await self._connection.fetch(TEXTS, chain, asset, until)]
+
+    async def were_paused(self, chain: str) -> set[str]:
+        return {row["rule"] for row in await self._connection.fetch(WERE_PAUSED, chain)}
 
     async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
         found: bytes | None = await self._connection.fetchval(ARTIFACT, chain, rule, window_start)
