@@ -22,7 +22,7 @@ from bridge.runtime.config import load_config
 from bridge.runtime.logs import configure_logs
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
-from bridge.store.status import Status
+from bridge.store.status import Status, Waiting
 
 PLAIN_WIDTH = 160
 """Columns where nobody's terminal says how many there are."""
@@ -163,9 +163,13 @@ def _print_counts(console: Console, status: Status) -> None:
 def _print_waiting(console: Console, status: Status) -> None:
     for waiting in status.waiting:
         console.print(
-            f"{waiting.state}: {waiting.kind} {waiting.id[:16]} on {waiting.chain}, "
+            f"{waiting.state}: {waiting.kind} {_short(waiting)} on {waiting.chain}, "
             f"since {waiting.since:%Y-%m-%d %H:%M:%S}: {waiting.reason}"
         )
+
+
+def _short(waiting: Waiting) -> str:
+    return waiting.id if waiting.kind == "rule" else waiting.id[:16]
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -126,6 +126,22 @@ def test_status__as_json__amounts_are_exact(kept: Kept):
     assert status["dead_letters"] == []
 
 
+def test_rules__paused_and_resumed__said_by_status_and_list(kept: Kept):
+    assert kept.answer("rules", "pause", "fee_window", "--reason", "odd fees") == "rule fee_window on anvil: paused\n"
+    again = kept.bridge("rules", "pause", "fee_window", "--reason", "odd fees")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "is paused already" in again.stderr
+    assert re.search(
+        r"^paused: rule fee_window on anvil, since .*: paused by \S+: odd fees$", kept.answer("status"), re.MULTILINE
+    )
+    assert re.search(r"^fee_window +2 +anvil +paused ", kept.answer("rules", "list"), re.MULTILINE)
+    kept.answer("rules", "resume", "fee_window", "--reason", "they were fees")
+    assert "paused" not in kept.answer("status")
+    wrong = kept.bridge("rules", "pause", "fees", "--reason", "odd fees")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "there is no rule `fees`" in wrong.stderr
+
+
 def test_migrate__again__changes_nothing(kept: Kept):
     for _ in range(2):
         assert kept.answer("migrate") == "the database is up to date\n"
