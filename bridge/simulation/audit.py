@@ -17,7 +17,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from bridge.domain.units import Address, format_address
 from bridge.simulation.sandbox import Sandbox
-from bridge.simulation.scenario import Span
+from bridge.simulation.scenario import Decided
 from bridge.simulation.scenes.scene import SceneRule
 from bridge.simulation.traffic import SIGNS, WORTH_PER_SENDER, Token, TrafficBlock
 
@@ -31,16 +31,6 @@ class Paid:
     recipient: Address
     amount: int
     outcome: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What the daemon says that it decided on a window of a rule. Atoms."""
-
-    window: Span
-    surplus: int
-    carried: int  # what earlier windows left it, and what it left to later ones
-    paid: Mapping[Address, int]
 
 
 async def audit(sandbox: Sandbox, payouts: Sequence[Paid]) -> list[str]:
@@ -145,18 +135,17 @@ def audit_rule(
 ) -> list[str]:
     """Compare what the rule found, and gave to whom, with what follows from the traffic where the scene can tell; and
     see that none of the windows that end at `ends` was left out. `decided` are all its windows, in order."""
-    known = {each.window[1] for each in decided}
+    known = {each.end for each in decided}
     wrong = [f"{rule.name} has no decision for the window until {end}" for end in ends if end not in known]
-    windows = [each.window for each in decided]
     if rule.surplus is not None:
-        for each, surplus in zip(decided, rule.surplus(history, windows), strict=True):
+        for each, surplus in zip(decided, rule.surplus(history, decided), strict=True):
             if each.surplus != surplus:
                 wrong.append(
                     f"{rule.name} found {each.surplus} atoms in the window {each.window}, "
                     f"{surplus} follow from what was done in it"
                 )
     if rule.weights is not None:
-        for each, weights in zip(decided, rule.weights(history, windows), strict=True):
+        for each, weights in zip(decided, rule.weights(history, decided), strict=True):
             wrong += _audit_shares(rule.name, each, weights)
     return wrong
 

@@ -11,7 +11,8 @@ from typing import Any
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
 from bridge.domain.units import Address, format_address, format_amount
-from bridge.simulation.audit import Decided, Paid
+from bridge.simulation.audit import Paid
+from bridge.simulation.scenario import Decided
 from bridge.store.database import Transaction
 from bridge.store.payouts import Summary
 from bridge.store.status import Status

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -15,11 +15,27 @@ from bridge.simulation.traffic import Act, Kind, TrafficBlock
 
 Span = tuple[int, int]
 """[start, end), in seconds of the chain."""
-Surplus = Callable[[Sequence[TrafficBlock], Sequence[Span]], list[int]]
-"""The surplus, in atoms, that must be found in each of a rule's windows: all of them from its first on, in order."""
-Weights = Callable[[Sequence[TrafficBlock], Sequence[Span]], list[dict[Address, int]]]
-"""What the surplus of each of a rule's windows must be shared by."""
 
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the daemon says that it decided on a window of a rule. Atoms."""
+
+    window: Span
+    surplus: int
+    carried: int  # what earlier windows left it, and what it left to later ones
+    paid: Mapping[Address, int]
+
+    @property
+    def end(self) -> int:
+        return self.window[1]
+
+
+Surplus = Callable[[Sequence[TrafficBlock], Sequence[Decided]], list[int]]
+"""The surplus, in atoms, that must be found in each of a rule's windows: all of them from its first on, in order. Of
+what the daemon says, it may use the windows, and what those before were paid."""
+Weights = Callable[[Sequence[TrafficBlock], Sequence[Decided]], list[Mapping[Address, int]]]
+"""What the surplus of each of a rule's windows must be shared by."""
 IN_POOL = {Kind.DEPOSIT: 1, Kind.WITHDRAW: -1}
 
 
@@ -61,13 +77,13 @@ def fees(history: Iterable[TrafficBlock], start: int, end: int) -> dict[str, int
 
 def fees_in(symbol: str) -> Surplus:
     """All fees in that token."""
-    return lambda history, windows: [fees(history, *window).get(symbol, 0) for window in windows]
+    return lambda history, decided: [fees(history, *each.window).get(symbol, 0) for each in decided]
 
 
 def amounts_of(kind: Kind) -> Surplus:
     """The amounts of all acts of that kind."""
-    return lambda history, windows: [
-        sum(act.amount for act in acts(history, *window) if act.kind is kind) for window in windows
+    return lambda history, decided: [
+        sum(act.amount for act in acts(history, *each.window) if act.kind is kind) for each in decided
     ]
 
 
@@ -90,9 +106,14 @@ def acts(history: Iterable[TrafficBlock], start: int, end: int) -> Iterable[Act]
             yield from block.acts
 
 
-def by_weights(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
-    """What was in the pool, by time."""
-    return [weights(history, *window) for window in windows]
+def by_time(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[Mapping[Address, int]]:
+    """What was in the pool, and how long."""
+    return [weights(history, *each.window) for each in decided]
+
+
+def fixed(shares: Mapping[Address, int]) -> Weights:
+    """The same in every window."""
+    return lambda _, decided: [shares] * len(decided)
 
 
 def weights(

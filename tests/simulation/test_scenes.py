@@ -3,7 +3,6 @@ bring into the vault is what they say."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,14 @@ from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address
 from bridge.simulation.anvil import Anvil
-from bridge.simulation.audit import Decided, audit_rule
 from bridge.simulation.deploy import Deployer
 from bridge.simulation.miner import Miner
-from bridge.simulation.scenario import amounts_of, window_ends
 from bridge.simulation.scenes import SCENES, find_scene
 from bridge.simulation.scenes.fee_window import FEE_WINDOW
 from bridge.simulation.scenes.market import MARKET
 from bridge.simulation.scenes.reserve_buffer import RESERVE_BUFFER
-from bridge.simulation.scenes.scene import Ground, Scene, SceneRule
-from bridge.simulation.traffic import OF_VAULT, SIGNS, WORTH_PER_SENDER, Act, Kind, Stage, Token, Traffic, TrafficBlock
+from bridge.simulation.scenes.scene import Ground, Scene
+from bridge.simulation.traffic import OF_VAULT, SIGNS, WORTH_PER_SENDER, Act, Stage, Token, Traffic, TrafficBlock
 from bridge.simulation.wallets import Wallet
 
 GENESIS = 1_800_000_000
@@ -155,59 +152,3 @@ def test_find_scene__unknown_rule__refused_with_the_names_that_are_known():
         find_scene("fee_windw")
     assert all(name in str(caught.value) for name in SCENES)
     assert find_scene(None) is MARKET
-
-
-def block(timestamp: int, *kinds: Kind) -> TrafficBlock:
-    done = tuple(Act(kind, Address(bytes(20)), "USDX", 10 * timestamp) for kind in kinds)
-    return TrafficBlock(timestamp, timestamp, done, (b"",) * len(kinds))
-
-
-def test_window_ends__of_epochs__those_within():
-    assert window_ends([], None, 10, 20, 45) == [30, 40]
-    assert window_ends([], None, 10, 20, 20) == []
-
-
-def test_window_ends__after_each_liquidation__one_a_second():
-    history = [
-        block(9, Kind.LIQUIDATION),
-        block(10, Kind.LIQUIDATION, Kind.LIQUIDATION),
-        block(11, Kind.FEE),
-        block(14, Kind.LIQUIDATION),
-        block(20, Kind.LIQUIDATION),
-    ]
-    assert window_ends(history, Kind.LIQUIDATION, 10, 10, 20) == [11, 15]
-
-
-ANN, BOB, CAROL = (Address(bytes([index]) * 20) for index in range(1, 4))
-INFLOWS = SceneRule(
-    "inflow_smoothing",
-    "inflow_smoothing",
-    surplus=amounts_of(Kind.INFLOW),
-    weights=lambda _, windows: [{ANN: 2, BOB: 1}] * len(windows),
-)
-INFLOW = [block(10, Kind.INFLOW), block(25, Kind.INFLOW)]
-
-
-def test_audit_rule__as_the_traffic_says__nothing_is_wrong():
-    decided = [Decided((10, 20), 100, 0, {ANN: 67, BOB: 33}), Decided((20, 30), 250, 0, {ANN: 166, BOB: 84})]
-    assert audit_rule(INFLOWS, INFLOW, decided, [20, 30]) == []
-
-
-def test_audit_rule__an_atom_too_much_and_a_window_left_out__both_said():
-    assert audit_rule(INFLOWS, INFLOW, [Decided((10, 20), 101, 0, {})], [20, 30]) == [
-        "inflow_smoothing has no decision for the window until 30",
-        "inflow_smoothing found 101 atoms in the window (10, 20), 100 follow from what was done in it",
-    ]
-
-
-def test_audit_rule__given_to_the_wrong_one__said_of_both_unless_something_was_carried():
-    decided = Decided((10, 20), 100, 0, {ANN: 67, CAROL: 33})
-    first, second = audit_rule(INFLOWS, INFLOW, [decided], [20])
-    assert "0202 0 of 100 atoms in the window (10, 20), its share is 1 of 3" in first
-    assert "0303 33 of 100 atoms in the window (10, 20), its share is 0 of 3" in second
-    assert audit_rule(INFLOWS, INFLOW, [replace(decided, carried=1)], [20]) == []
-
-
-def test_amounts_of__other_kinds_and_other_times__do_not_count():
-    history = [block(9, Kind.INFLOW), block(10, Kind.INFLOW, Kind.FEE), block(19, Kind.INFLOW), block(20, Kind.INFLOW)]
-    assert amounts_of(Kind.INFLOW)(history, [(10, 20), (20, 30)]) == [290, 200]

@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import ClassVar
 
-from bridge.simulation.scenario import by_weights, fees_in
+from bridge.simulation.scenario import by_time, fees_in
 from bridge.simulation.scenes.deposits import Deposits
 from bridge.simulation.scenes.scene import Creation, Ground, Scene, SceneRule
 from bridge.simulation.traffic import Allowance, Cast, Debut, Deed, Kind, Stage
@@ -50,5 +50,5 @@ FEE_WINDOW = Scene(
     name="fee_window",
     contracts=_contracts,
     cast=Depositors,
-    rules=(SceneRule("fee_window", "fee_window", surplus=fees_in("USDX"), weights=by_weights),),
+    rules=(SceneRule("fee_window", "fee_window", surplus=fees_in("USDX"), weights=by_time),),
 )

@@ -12,7 +12,7 @@ from random import Random
 from typing import ClassVar
 
 from bridge.domain.units import BPS, Address, format_address
-from bridge.simulation.scenario import Span, acts, amounts_of
+from bridge.simulation.scenario import Decided, acts, amounts_of
 from bridge.simulation.scenes.scene import Creation, Ground, Scene, SceneRule
 from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
@@ -96,12 +96,12 @@ def _contracts(ground: Ground) -> Mapping[str, Creation]:
     return {"smoothing_pool": Creation("SmoothingPool", (ground.vault_hex, ground.usdx))}
 
 
-def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+def _shares(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[Mapping[Address, int]]:
     """Alike for those who are members when the window ends, and the operator's part."""
-    found: list[dict[Address, int]] = []
-    for _, end in windows:
+    found: list[Mapping[Address, int]] = []
+    for each in decided:
         members: set[Address] = set()
-        for act in acts(history, 0, end):
+        for act in acts(history, 0, each.end):
             if act.kind is Kind.REGISTER:
                 members.add(act.sender)
             elif act.kind in {Kind.LEAVE, Kind.BAN}:

@@ -11,7 +11,7 @@ from random import Random
 from typing import ClassVar
 
 from bridge.domain.units import Address
-from bridge.simulation.scenario import Span, amounts_of, deposits
+from bridge.simulation.scenario import Decided, amounts_of, deposits
 from bridge.simulation.scenes.deposits import Deposits
 from bridge.simulation.scenes.scene import Creation, Ground, Scene, SceneRule
 from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, TrafficBlock, signed
@@ -70,9 +70,9 @@ def _contracts(ground: Ground) -> Mapping[str, Creation]:
     return {"stability_pool": Creation("StabilityPool", (ground.vault_hex, ground.usdx))}
 
 
-def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+def _shares(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[Mapping[Address, int]]:
     """The deposits before the second that ended the window."""
-    return [deposits(history, end - 1) for _, end in windows]
+    return [deposits(history, each.end - 1) for each in decided]
 
 
 LIQUIDATION_GAIN = Scene(

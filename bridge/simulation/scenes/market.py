@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import ClassVar
 
-from bridge.simulation.scenario import by_weights, fees_in
+from bridge.simulation.scenario import by_time, fees_in
 from bridge.simulation.scenes.deposits import Deposits
 from bridge.simulation.scenes.obligations import Obligations
 from bridge.simulation.scenes.scene import Creation, Ground, Numbers, Scene, SceneRule
@@ -97,8 +97,8 @@ MARKET = Scene(
     contracts=_contracts,
     cast=Market,
     rules=(
-        SceneRule("fee_window", "fee_window", _fee_window, surplus=fees_in("USDX"), weights=by_weights),
-        SceneRule("points_window", "fee_window", _points_window, surplus=fees_in("PTSX"), weights=by_weights),
+        SceneRule("fee_window", "fee_window", _fee_window, surplus=fees_in("USDX"), weights=by_time),
+        SceneRule("points_window", "fee_window", _points_window, surplus=fees_in("PTSX"), weights=by_time),
         SceneRule("reserve_buffer", "reserve_buffer", _reserve_buffer, beneficiaries=True),
     ),
 )

@@ -10,7 +10,7 @@ from random import Random
 from typing import ClassVar
 
 from bridge.domain.units import BPS, Address, format_address
-from bridge.simulation.scenario import Span, acts
+from bridge.simulation.scenario import Decided, acts
 from bridge.simulation.scenes import settlement
 from bridge.simulation.scenes.scene import Scene, SceneRule
 from bridge.simulation.traffic import Act, Allowance, Cast, Deed, Kind, TrafficBlock, signed
@@ -54,15 +54,15 @@ def _given_back(act: Act) -> int:
     return min(act.amount * PART_BPS // BPS, act.volume * MOST_BPS // BPS)
 
 
-def _surplus(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[int]:
-    return [sum(_given_back(act) for act in acts(history, *window) if act.kind is Kind.TRADE) for window in windows]
+def _surplus(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[int]:
+    return [sum(_given_back(act) for act in acts(history, *each.window) if act.kind is Kind.TRADE) for each in decided]
 
 
-def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
-    found: list[dict[Address, int]] = []
-    for window in windows:
+def _shares(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[Mapping[Address, int]]:
+    found: list[Mapping[Address, int]] = []
+    for each in decided:
         shares: dict[Address, int] = {}
-        for act in acts(history, *window):
+        for act in acts(history, *each.window):
             for account, bps in zip(act.about, PARTIES_BPS, strict=True) if act.kind is Kind.TRADE else ():
                 shares[account] = shares.get(account, 0) + bps * _given_back(act)
         found.append(shares)

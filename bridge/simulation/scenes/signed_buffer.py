@@ -11,7 +11,7 @@ from random import Random
 from typing import ClassVar
 
 from bridge.domain.units import Address
-from bridge.simulation.scenario import Span, acts
+from bridge.simulation.scenario import Decided, acts
 from bridge.simulation.scenes import settlement
 from bridge.simulation.scenes.scene import Scene, SceneRule
 from bridge.simulation.traffic import Act, Allowance, Cast, Deed, Kind, TrafficBlock, signed
@@ -45,13 +45,13 @@ class Solvers(Cast):
         return signed(act, solver, self.stage.contracts["settlement"], "square", sign * amount)
 
 
-def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
+def _shares(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[Mapping[Address, int]]:
     """What each has too much of a window, less what it had too little of those before."""
-    found: list[dict[Address, int]] = []
+    found: list[Mapping[Address, int]] = []
     short: dict[Address, int] = {}  # below zero: atoms that a solver has to make good first
-    for window in windows:
+    for each in decided:
         balances = dict(short)
-        for act in acts(history, *window):
+        for act in acts(history, *each.window):
             if act.kind in {Kind.GAIN, Kind.SHORTFALL}:
                 amount = act.amount if act.kind is Kind.GAIN else -act.amount
                 balances[act.sender] = balances.get(act.sender, 0) + amount
@@ -60,8 +60,8 @@ def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[di
     return found
 
 
-def _surplus(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[int]:
-    return [sum(shares.values()) for shares in _shares(history, windows)]
+def _surplus(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[int]:
+    return [sum(shares.values()) for shares in _shares(history, decided)]
 
 
 SIGNED_BUFFER = Scene(

@@ -10,8 +10,10 @@ from dataclasses import replace
 from random import Random
 from typing import ClassVar
 
+from bridge.domain.units import BPS, Address
+from bridge.simulation.scenario import Decided, acts, fixed
 from bridge.simulation.scenes.scene import OTHERS, USDX, Coin, Creation, Ground, Scene, SceneRule
-from bridge.simulation.traffic import Act, Cast, Debut, Deed, Kind, Stage, signed
+from bridge.simulation.traffic import Act, Cast, Debut, Deed, Kind, Stage, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
 
 ETHER = Coin("Sandbox Ether", "WETH", 18, reserve=40)
@@ -21,6 +23,10 @@ BURN = 20_000
 PRICE = 2_500
 """Whole dollars, about."""
 FEED_DECIMALS = 8
+
+# As the shipped rule says.
+MONTHS, MOST_BPS = 6, 500
+SHARES = {Address(bytes(19) + b"\xa1"): 7_000, Address(bytes(19) + b"\xb2"): 3_000}
 
 
 class Treasury(Cast):
@@ -65,10 +71,32 @@ def _contracts(_: Ground) -> Mapping[str, Creation]:
     }
 
 
+def _surplus(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[int]:
+    """The smaller of what it is worth above some months' burn and of a part of its dollars; what earlier windows gave
+    away is not its own any more, whether it has left or not."""
+    found, given = [], 0
+    for each in decided:
+        newest = {Kind.BUDGET: BURN * 10**USDX.decimals, Kind.PRICE: 0}
+        held = {USDX.symbol: DOLLARS * 10**USDX.decimals - given, ETHER.symbol: ETHER.reserve * 10**ETHER.decimals}
+        for act in acts(history, 0, each.end):
+            if act.kind is Kind.FEE and act.token in held:
+                held[act.token] += act.amount
+            elif act.kind in newest:
+                newest[act.kind] = act.amount
+        dollars = held[USDX.symbol]
+        worth = dollars + held[ETHER.symbol] * newest[Kind.PRICE] // 10 ** (
+            FEED_DECIMALS + ETHER.decimals - USDX.decimals
+        )
+        excess = worth - MONTHS * newest[Kind.BUDGET]
+        found.append(max(min(excess, max(dollars, 0) * MOST_BPS // BPS), 0))
+        given += sum(each.paid.values())
+    return found
+
+
 TREASURY_OVER_RESERVE = Scene(
     name="treasury_over_reserve",
     contracts=_contracts,
     cast=Treasury,
-    rules=(SceneRule("treasury_over_reserve", "treasury_over_reserve", beneficiaries=True),),
+    rules=(SceneRule("treasury_over_reserve", "treasury_over_reserve", surplus=_surplus, weights=fixed(SHARES)),),
     coins=(replace(USDX, reserve=DOLLARS), *OTHERS, ETHER),
 )

@@ -13,7 +13,7 @@ from random import Random
 from typing import ClassVar
 
 from bridge.domain.units import BPS, Address, format_address
-from bridge.simulation.scenario import IN_POOL, Span, acts, weights
+from bridge.simulation.scenario import IN_POOL, Decided, acts, weights
 from bridge.simulation.scenes.scene import Creation, Ground, Scene, SceneRule
 from bridge.simulation.traffic import Act, Allowance, Cast, Debut, Deed, Kind, Stage, TrafficBlock, signed
 from bridge.simulation.wallets import Wallet
@@ -111,13 +111,13 @@ def _contracts(ground: Ground) -> Mapping[str, Creation]:
     return {"yield_vault": Creation("YieldVault", (ground.vault_hex, ground.usdx))}
 
 
-def _surplus(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[int]:
+def _surplus(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[int]:
     """Of what all shares gained above their best at the ends of earlier windows."""
     found: list[int] = []
     best: int | None = None
-    for _, end in windows:
+    for each in decided:
         assets, shares = 0, 0
-        for act in acts(history, 0, end):
+        for act in acts(history, 0, each.end):
             assets += ASSETS.get(act.kind, 0) * act.amount
             shares += IN_POOL.get(act.kind, 0) * act.volume
         rate = SCALE * (assets + 1) // (shares + 1)
@@ -127,8 +127,8 @@ def _surplus(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[i
     return found
 
 
-def _shares(history: Sequence[TrafficBlock], windows: Sequence[Span]) -> list[dict[Address, int]]:
-    return [weights(history, *window, counted=attrgetter("volume")) for window in windows]
+def _shares(history: Sequence[TrafficBlock], decided: Sequence[Decided]) -> list[Mapping[Address, int]]:
+    return [weights(history, *each.window, counted=attrgetter("volume")) for each in decided]
 
 
 YIELD_SKIM = Scene(
