@@ -449,6 +449,9 @@ class DecisionStore(Protocol):
     async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
         """Each version of each rule that decided about `asset` a window that ended by second `until`."""
 
+    async def were_paused(self, chain: str) -> set[str]:
+        """The rules that were ever paused: their windows were decided later than in the order of time."""
+
     async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
         """The record of the decision about that window."""
 

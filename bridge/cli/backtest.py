@@ -135,17 +135,21 @@ def _contest(file: Path, other: Path | None, names: Names, node: Node) -> Contes
         )
     apart = {plan.rule.name, *([] if against is None else [against.rule.name])}
     asks = any(_asks_for_others(each) for each in (plan, against) if each is not None)
-    companions = [each for each in _configured(names, node) if each.rule.name not in apart] if asks else []
-    companions = [each for each in companions if each.rule.asset == plan.rule.asset]
+    companions = [one for one in _configured(names, node) if one[0].rule.name not in apart] if asks else []
+    companions = [one for one in companions if one[0].rule.asset == plan.rule.asset]
     sides = [
-        {rule.name: rule for rule in bind_rules([each, *companions], **_names_of(node))}
+        bind_rules(
+            [each, *(other for other, _ in companions)],
+            from_blocks=[0, *(from_block for _, from_block in companions)],
+            **_names_of(node),
+        )
         for each in (plan, against)
         if each is not None
     ]
     return Contest(
-        rule=sides[0][plan.rule.name],
-        against=None if against is None else sides[1][against.rule.name],
-        companions=[sides[0][each.rule.name] for each in companions],
+        rule=next(rule for rule in sides[0] if rule.name == plan.rule.name),
+        against=None if against is None else next(rule for rule in sides[1] if rule.name == against.rule.name),
+        companions=[rule for rule in sides[0] if rule.name != plan.rule.name],
     )
 
 
@@ -157,13 +161,13 @@ def _asks_for_others(plan: Plan) -> bool:
     return any(isinstance(source, Committed) for source in plan.rule.inputs.values())
 
 
-def _configured(names: Names, node: Node) -> list[Plan]:
-    """The rules of the configuration on this chain."""
+def _configured(names: Names, node: Node) -> list[tuple[Plan, int]]:
+    """The rules of the configuration on this chain, each with the block that it begins with."""
     found = names.section()
     if found is None or names.config is None:
         return []
-    files = [names.config.relative(rule.file) for rule in names.config.rules if rule.chain == found[0]]
-    return [_load(file, names, node) for file in files]
+    sections = [rule for rule in names.config.rules if rule.chain == found[0]]
+    return [(_load(names.config.relative(rule.file), names, node), rule.from_block) for rule in sections]
 
 
 def _load(file: Path, names: Names, node: Node) -> Plan:

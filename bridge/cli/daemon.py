@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from bridge.runtime.config import load_config
 from bridge.runtime.logs import configure_logs
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
-from bridge.store.status import Status
+from bridge.store.status import Status, Waiting
 
 PLAIN_WIDTH = 160
 """Columns where nobody's terminal says how many there are."""
@@ -30,6 +31,9 @@ PLAIN_WIDTH = 160
 @app.command("run")
 def run_daemon(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Run the daemon: all stages, until SIGTERM or Ctrl-C."""
+    # What is loaded by now stays loaded. Unless it is said, each full garbage collection walks through all of it.
+    gc.collect()
+    gc.freeze()
     run(_serve(config))
 
 
@@ -159,9 +163,13 @@ def _print_counts(console: Console, status: Status) -> None:
 def _print_waiting(console: Console, status: Status) -> None:
     for waiting in status.waiting:
         console.print(
-            f"{waiting.state}: {waiting.kind} {waiting.id[:16]} on {waiting.chain}, "
+            f"{waiting.state}: {waiting.kind} {_short(waiting)} on {waiting.chain}, "
             f"since {waiting.since:%Y-%m-%d %H:%M:%S}: {waiting.reason}"
         )
+
+
+def _short(waiting: Waiting) -> str:
+    return waiting.id if waiting.kind == "rule" else waiting.id[:16]
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""bridge rules list, check, schema, reference, test."""
+"""bridge rules list, pause, resume, check, schema, reference, test."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bridge.cli.app import DEFAULT_CONFIG, EXIT_MEND, EXIT_NO, app, check_writable, run
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_MEND, EXIT_NO, ConfigPath, app, check_writable, run
 from bridge.cli.daemon import PLAIN_WIDTH
 from bridge.cli.node import rule_file
+from bridge.cli.person import user
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError, RetryableError
+from bridge.domain.interventions import told
 from bridge.domain.rules import Plan
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.rule_schema import render_schema
@@ -77,15 +79,22 @@ async def _states(config: Config, wanted: Sequence[tuple[str, str]]) -> dict[tup
     try:
         async with open_database(config, connections_max=1) as database, database.snapshot() as transaction:
             for chain, rule in wanted:
+                if rule in await transaction.decisions.paused(chain):
+                    last = await transaction.decisions.last(chain, rule)
+                    found[chain, rule] = ("paused", "—" if last is None else _utc(last[0].end))
+                    continue
                 starts = await transaction.decisions.starts(chain)
+                paused = rule in await transaction.decisions.paused(chain)
                 last = await transaction.decisions.last(chain, rule)
                 if last is None:
-                    found[chain, rule] = ("no window yet" if rule in starts else "not started", "—")
+                    state = "no window yet" if rule in starts else "not started"
+                    found[chain, rule] = ("paused" if paused else state, "—")
                     continue
                 artifact = await transaction.decisions.artifact(chain, rule, last[0].start)
                 assert artifact is not None
                 verdict = json.loads(artifact)["verdict"]
-                found[chain, rule] = ({"hold": "held"}.get(verdict, f"last: {verdict}"), _utc(last[0].end))
+                state = {"hold": "held"}.get(verdict, f"last: {verdict}")
+                found[chain, rule] = ("paused" if paused else state, _utc(last[0].end))
     except (ConfigError, RetryableError) as error:
         print(f"bridge: what was decided is not known: {error}", file=sys.stderr)
     return found
@@ -122,6 +131,48 @@ def _print(table: Table) -> None:
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     console.print(table)
+
+
+# ── Pausing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+Rule = Annotated[str, typer.Argument(metavar="RULE", help="Its name.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with your user name.")]
+OnChain = Annotated[str | None, typer.Option(metavar="NAME", help="Where the rule is on several chains.")]
+
+
+@rules.command("pause")
+def pause_rule(rule: Rule, reason: Reason, config: ConfigPath = DEFAULT_CONFIG, chain: OnChain = None) -> None:
+    """The rule decides nothing until it is resumed; its events wait, and nothing of them is lost."""
+    run(_order(config, rule, chain, reason, pause=True))
+
+
+@rules.command("resume")
+def resume_rule(rule: Rule, reason: Reason, config: ConfigPath = DEFAULT_CONFIG, chain: OnChain = None) -> None:
+    """The windows that have closed since it was paused are decided one by one, as if it never had been."""
+    run(_order(config, rule, chain, reason, pause=False))
+
+
+async def _order(path: Path, rule: str, chain: str | None, reason: str, *, pause: bool) -> int:
+    if not reason.strip():
+        raise ConfigError("is empty", where="--reason", mend="say why: it is kept with the order")
+    config = load_config(path, deployed=False)
+    on = _chain_with(config, rule, chain)
+    async with open_database(config, connections_max=1) as database, database.begin() as transaction:
+        order = transaction.decisions.pause if pause else transaction.decisions.resume
+        await order(on, rule, told("paused" if pause else "resumed", user(), reason.strip()))
+    print(f"rule {rule} on {on}: {'paused' if pause else 'resumed'}")
+    return 0
+
+
+def _chain_with(config: Config, rule: str, asked: str | None) -> str:
+    """Raises ConfigError where the rule is on no chain, or on several and none is named."""
+    names = {(each.chain, _load(config, config.relative(each.file), each.chain).rule.name) for each in config.rules}
+    chains = sorted(chain for chain, name in names if name == rule and asked in (None, chain))
+    if len(chains) == 1:
+        return chains[0]
+    if chains:
+        raise ConfigError(f"{rule} is on several chains", where="--chain", mend=f"name one of: {', '.join(chains)}")
+    known = ", ".join(sorted(f"{name} on {chain}" for chain, name in names)) or "none"
+    raise ConfigError(f"there is no rule `{rule}`", where="RULE", mend=f"{config.path} has: {known}")
 
 
 # ── Checking ────────────────────────────────────────────────────────────────────────────────────────────────────────

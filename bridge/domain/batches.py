@@ -22,6 +22,8 @@ from bridge.domain.rules import Binding, Count, Effect, Plan, Sum, Sums, TimeWei
 from bridge.domain.units import Address
 from bridge.domain.windows import Window
 
+_NEW = State()
+
 
 @dataclass(frozen=True, slots=True)
 class Moves:
@@ -50,11 +52,10 @@ def moves_of(plan: Plan, selected: Mapping[str, EventColumns], times: Sequence[i
     the second of each log that there is, of the rule or not."""
     parts: dict[str, list[tuple[Sequence[int], Moves]]] = {}
     for source, events in selected.items():
-        for effect in plan.effects[source] if events.rows else ():
-            whose = _of_somebody(effect, events)
-            seconds = [times[row] for row in whose.rows]
-            moves = Moves(_accounts(effect, whose), _amounts(plan, source, effect, whose), seconds)
-            parts.setdefault(effect.input, []).append((whose.rows, moves))
+        seconds = [times[row] for row in events.rows]
+        for effect in plan.effects[source] if seconds else ():
+            moves = Moves(_accounts(effect, events), _amounts(plan, source, effect, events), seconds)
+            parts.setdefault(effect.input, []).append(_of_somebody(events.rows, moves))
     return {name: _in_order(found) for name, found in parts.items()}
 
 
@@ -113,13 +114,14 @@ def _constants(values: Mapping[str, Value], count: int) -> dict[str, Iterable[Va
     return {name: repeat(value, count) for name, value in values.items()}
 
 
-def _of_somebody(effect: Effect, events: EventColumns) -> EventColumns:
-    """Without those that name the zero address: see touches."""
-    if effect.account is None or NOBODY not in events.fields[effect.account]:
-        return events
-    keep = [account != NOBODY for account in events.fields[effect.account]]
-    fields = {name: list(compress(column, keep)) for name, column in events.fields.items()}
-    return EventColumns(list(compress(events.rows, keep)), fields)
+def _of_somebody(rows: Sequence[int], moves: Moves) -> tuple[Sequence[int], Moves]:
+    """Without those of the zero address: see touches."""
+    if NOBODY not in moves.accounts:
+        return rows, moves
+    keep = [account != NOBODY for account in moves.accounts]
+    return list(compress(rows, keep)), Moves(
+        list(compress(moves.accounts, keep)), list(compress(moves.amounts, keep)), list(compress(moves.times, keep))
+    )
 
 
 def _accounts(effect: Effect, events: EventColumns) -> Sequence[Address]:
@@ -156,7 +158,7 @@ def _add_up(name: str, window: Window, moves: Moves, states: Mapping[Key, State]
     if first == len(moves.times):
         return {}
     key = name, SCALAR
-    before = states.get(key, State())
+    before = states.get(key, _NEW)
     assert moves.times[0] >= before.since
     return {key: State(sum_of(before, window) + sum(moves.amounts[first:]), 0, moves.times[-1])}
 
@@ -170,21 +172,24 @@ def _add_up_by_account(name: str, window: Window, moves: Moves, states: Mapping[
         lasts[account] = at
     changed: dict[Key, State] = {}
     for account, amount in sums.items():
-        before = states.get((name, account), State())
+        before = states.get((name, account), _NEW)
         changed[name, account] = State(signed_sum_of(before, window) + amount, 0, lasts[account])
     return changed
 
 
 def _weigh(name: str, window: Window, moves: Moves, states: Mapping[Key, State]) -> dict[Key, State]:
     start = window.start
-    held: dict[Address, tuple[int, int, int]] = {}  # value, weight, since
+    # A state in three parts: an object for each step of an account would cost more than the step.
+    values: dict[Address, int] = {}
+    weights: dict[Address, int] = {}
+    sinces: dict[Address, int] = {}
     broken, broken_at = 0, 0
     for account, amount, at in zip(moves.accounts, moves.amounts, moves.times, strict=True):
-        known = held.get(account)
-        if known is None:
-            state = states.get((name, account))
-            known = (state.value, state.weight, state.since) if state is not None else (0, 0, 0)
-        value, weight, since = known
+        if account in values:
+            value, weight, since = values[account], weights[account], sinces[account]
+        else:
+            state = states.get((name, account), _NEW)
+            value, weight, since = state.value, state.weight, state.since
         assert at >= since
         if since < start:
             weight, since = 0, start
@@ -193,9 +198,9 @@ def _weigh(name: str, window: Window, moves: Moves, states: Mapping[Key, State])
         value += amount
         if value < 0:
             broken, broken_at = broken + 1, at
-        held[account] = value, weight, at
-    changed = {(name, account): State(*each) for account, each in held.items()}
+        values[account], weights[account], sinces[account] = value, weight, at
+    changed = {(name, account): State(value, weights[account], sinces[account]) for account, value in values.items()}
     if broken:
-        count = states.get((name, SCALAR), State())
+        count = states.get((name, SCALAR), _NEW)
         changed[name, SCALAR] = replace(count, value=count.value + broken, since=broken_at)
     return changed

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from bridge.domain.units import BPS, Address
 
@@ -67,8 +68,9 @@ def pro_rata(total: int, weights: Mapping[Address, int]) -> dict[Address, int]:
     shares = [share + (prefix > least) for share, prefix in zip(shares, prefixes, strict=True)]
     result = dict(zip(weights, shares, strict=True))
     # Only where the first bits do not tell who lost more are whole fractions compared.
-    close = [recipient for recipient, prefix in zip(weights, prefixes, strict=True) if prefix == least]
-    for recipient in _largest({recipient: total * weights[recipient] % whole for recipient in close}, left):
+    close = [prefix == least for prefix in prefixes]
+    fractions = [total * weight % whole for weight in compress(weights.values(), close)]
+    for recipient in _largest(list(compress(weights, close)), fractions, left):
         result[recipient] += 1
     assert sum(result.values()) == total
     return _above_zero(result)
@@ -84,12 +86,23 @@ def _border(prefixes: Sequence[int], left: int) -> tuple[int, int]:
     raise AssertionError("each fraction is below one, and their sum is what is left")
 
 
-def _largest(fractions: Mapping[Address, int], count: int) -> list[Address]:
-    """The `count` recipients with the largest fractions, ties by address bytes."""
-    recipients = sorted(fractions)
-    recipients.sort(key=fractions.__getitem__, reverse=True)  # stable: equal fractions stay in the order of addresses
-    assert fractions[recipients[count - 1]]  # who lost nothing gains nothing
-    return recipients[:count]
+def _largest(recipients: Sequence[Address], fractions: Sequence[int], count: int) -> list[Address]:
+    """The `count` recipients with the largest fractions, ties by address bytes. Sorts numbers: that is fast."""
+    least = sorted(fractions, reverse=True)[count - 1]
+    assert least  # who lost nothing gains nothing
+    above = [recipient for recipient, fraction in zip(recipients, fractions, strict=True) if fraction > least]
+    tied = [recipient for recipient, fraction in zip(recipients, fractions, strict=True) if fraction == least]
+    return above + _lowest(tied, count - len(above))
+
+
+def _lowest(recipients: Sequence[Address], count: int) -> list[Address]:
+    """The `count` recipients with the lowest address bytes. Only those with the first byte at the border are sorted."""
+    if count == len(recipients):
+        return list(recipients)
+    border = sorted(recipient[:1] for recipient in recipients)[count - 1]
+    below = [recipient for recipient in recipients if recipient[:1] < border]
+    at_border = [recipient for recipient in recipients if recipient[:1] == border]
+    return below + sorted(at_border)[: count - len(below)]
 
 
 def capped(total: int, weights: Mapping[Address, int], cap: int) -> tuple[dict[Address, int], int]:

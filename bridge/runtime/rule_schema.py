@@ -37,6 +37,7 @@ TEXTS: Mapping[str, JsonSchemaValue] = {
     },
     "_bps": {"type": "string", "pattern": r"^[0-9][0-9_]*\s*bps$"},
     "_unit": {"type": "string", "pattern": f"^{UNIT}$"},
+    "int": {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9][0-9_]*$"}]},
     "_address": {"anyOf": [{"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}, {"type": "integer"}]},
 }
 
@@ -64,6 +65,9 @@ class _Schema(GenerateJsonSchema):
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         return self._text(schema["function"]["function"])
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        return copy.deepcopy(TEXTS["int"])
 
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
         return self._text(schema["function"]["function"])

@@ -23,7 +23,7 @@ from bridge.domain.ledger import Asset
 from bridge.ports import ChainReader, History
 from bridge.stages.backtest_files import Files
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
-from bridge.stages.binding import BoundRule, log_filters
+from bridge.stages.binding import BoundRule, log_filters, versions_of
 from bridge.stages.prices import PriceSources
 from bridge.stages.replay import Follower, Replay
 from bridge.stages.schedule import PROBES
@@ -71,7 +71,7 @@ async def backtest(
             logs=first.replay.logs,
             tally=first.tally,
             against=None if contest.against is None else sides[1].tally,
-            companions=tuple(rule.name for rule in contest.companions),
+            companions=tuple(sorted({rule.name for rule in contest.companions})),
             differing=differing,
         )
         files.finish(outcome)
@@ -89,8 +89,10 @@ class _Side:
     def of(
         cls, rule: BoundRule, contest: Contest, plot: Plot, chain: ChainReader, prices: PriceSources | None
     ) -> _Side:
-        together = [rule, *(other for other in contest.companions if other.name != rule.name)]
-        replay = Replay([Follower.of(each, plot.start) for each in together], chain, plot.start, prices=prices)
+        others = versions_of(other for other in contest.companions if other.name != rule.name).values()
+        replay = Replay(
+            [Follower.of(each, plot.start) for each in ((rule,), *others)], chain, plot.start, prices=prices
+        )
         return cls(replay, Tally(rule))
 
 

@@ -1,6 +1,6 @@
 """What becomes of a rule when logs come and when its window closes: the only calls of advance, measure, decide, close.
 
-    states, events ───────────────count──► changed states, sources
+    logs ──find──► what they do ──count──► changed states, sources
     states, sources, reads, what earlier windows left ──conclude──► decision, changed states
 
 Pure but for the reads, which are pinned to a block. A stage that keeps states in the database and a replay that keeps
@@ -9,13 +9,15 @@ them in memory cannot come to different decisions by this.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.accumulators import Key, Source, State, Touch, advance, count_sources, touches
+from bridge.domain.batches import Moves, advance_columns, count_source_columns, moves_of
 from bridge.domain.decisions import Decision, close, decide
 from bridge.domain.errors import HoldError
-from bridge.domain.events import Block, Event
+from bridge.domain.events import Block, Event, EventColumns, TimedLogs, unpack_logs
 from bridge.domain.measurements import Facts, measure
 from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
@@ -23,15 +25,30 @@ from bridge.domain.rules import Balance, Binding, Input, Plan, Read
 from bridge.domain.units import Address, BlockStamp
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader
+from bridge.stages.binding import BoundRule
 from bridge.stages.prices import PriceSources, read_price
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What some events of a window change."""
+    """What some logs change."""
 
     changed: Mapping[Key, State]
     sources: Mapping[str, Source]  # of the window so far
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What logs are to a rule, and what they do to its inputs."""
+
+    logs: TimedLogs
+    selected: Mapping[str, EventColumns]  # by event
+    moved: Mapping[str, Moves]  # by input
+
+    @property
+    def count(self) -> int:
+        """Events, which are fewer than the logs where some concern others."""
+        return sum(len(events.rows) for events in self.selected.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +69,32 @@ class Closing:
     paid: int  # all that the rule ever decided to pay
 
 
+def find(rule: BoundRule, logs: TimedLogs, chain: str) -> Found:
+    """Raises HoldError, naming the log, where one of them cannot be counted."""
+    try:
+        selected = rule.columns(logs.logs)
+        return Found(logs, selected, moves_of(rule.plan, selected, logs.times))
+    except (ValueError, ArithmeticError):
+        # Looked at one by one, they say which it is, and what is wrong with it.
+        for log in unpack_logs(chain, logs):
+            for event in rule.events(log):
+                deque(_touches(rule.plan, event))
+        raise
+
+
+def count_found(
+    plan: Plan, span: Window, found: Found, states: Mapping[Key, State], sources: Mapping[str, Source]
+) -> Counted:
+    """`span` is what is counted together, of which only the start is looked at. `states` must hold what advance asks
+    for, of the keys of what moved."""
+    changed = advance_columns(plan, span, found.moved, states)
+    return Counted(changed, count_source_columns(span, found.selected, found.logs, sources))
+
+
 def count(
     plan: Plan, span: Window, events: Sequence[Event], states: Mapping[Key, State], sources: Mapping[str, Source]
 ) -> Counted:
-    """`events` are selected and in the order of the chain; `span` is what is counted together, of which only the start
-    is looked at. Raises HoldError where an event cannot be counted."""
+    """As count_found, of events that are objects: selected, and in the order of the chain."""
     moved = [touch for event in events for touch in _touches(plan, event)]
     return Counted(advance(plan, span, moved, states), count_sources(span, events, sources))
 

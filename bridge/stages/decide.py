@@ -14,16 +14,15 @@ one else writes these tables, so nothing can have changed in between.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, touches
-from bridge.domain.batches import Moves, advance_columns, count_source_columns, keys_of, moves_of
+from bridge.domain.accumulators import SCALAR, Key, Source, State
+from bridge.domain.batches import keys_of
 from bridge.domain.decisions import Decision
-from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, LeaseLost
-from bridge.domain.events import Block, Event, EventColumns, Log, TimedLogs, unpack_logs
+from bridge.domain.errors import ChainDisagrees, ConfigError, LeaseLost
+from bridge.domain.events import Block, Log
 from bridge.domain.rules import Balances, Plan, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.domain.windows import Window
@@ -31,7 +30,7 @@ from bridge.ports import ChainReader, Database, Lease, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, versions_of
-from bridge.stages.closing import Closing, conclude, read_inputs
+from bridge.stages.closing import Closing, conclude, count_found, find, read_inputs
 from bridge.stages.prices import PriceSources
 from bridge.stages.schedule import Due, Schedule, columns_of, logs_of, scope
 
@@ -238,19 +237,19 @@ class Decide:
         """The rule after the next logs, at most up to `last`."""
         name, plan, chain = due.rule.name, due.rule.plan, self._chain.name
         first, kinds = due.place.cursor + 1, due.rule.decoders
-        found = await columns_of(
+        timed = await columns_of(
             transaction, chain, due.rule, kinds, first=first, last=last.number, limit=self._logs_max
         )
         through = BlockStamp(chain, last.number, last.hash)
-        if found.logs.count >= self._logs_max:
-            through = BlockStamp(chain, found.logs.number(-1), found.logs.block_hashes[-32:])
-        selected, moved = _moves(due.rule, found, chain)
+        if timed.logs.count >= self._logs_max:
+            through = BlockStamp(chain, timed.logs.number(-1), timed.logs.block_hashes[-32:])
+        found = find(due.rule, timed, chain)
         counting = {name for name, each in plan.rule.inputs.items() if isinstance(each, (TimeWeighted, Balances))}
-        keys = keys_of(moved) | {(table, SCALAR) for table in counting}
+        keys = keys_of(found.moved) | {(table, SCALAR) for table in counting}
         known = await transaction.decisions.accumulators(chain, name, keys)
         counted = await transaction.decisions.sources(chain, name, due.span)
-        changed = advance_columns(plan, due.span, moved, known)
-        return _Progress(through, changed, count_source_columns(due.span, selected, found, counted))
+        after = count_found(plan, due.span, found, known, counted)
+        return _Progress(through, after.changed, after.sources)
 
     async def _commit(self, due: Due, progress: _Progress, decision: Decision | None) -> None:
         chain, name = self._chain.name, due.rule.name
@@ -302,29 +301,3 @@ def _check_goes_on(rule: BoundRule, began: RuleStart, *, same_version: bool) -> 
 
 def _addresses(rule: BoundRule) -> dict[str, str]:
     return {name: format_address(address) for name, address in rule.binding.contracts.items()}
-
-
-def _moves(rule: BoundRule, found: TimedLogs, chain: str) -> tuple[dict[str, EventColumns], dict[str, Moves]]:
-    """What the logs are to the rule, and what they do to its inputs.
-
-    Raises HoldError, naming the log, where one of them cannot be counted.
-    """
-    try:
-        selected = rule.columns(found.logs)
-        return selected, moves_of(rule.plan, selected, found.times)
-    except (ValueError, ArithmeticError):
-        # Looked at one by one, they say which it is, and what is wrong with it.
-        for log in unpack_logs(chain, found):
-            for event in rule.events(log):
-                deque(_touches(rule, event))
-        raise
-
-
-def _touches(rule: BoundRule, event: Event) -> Iterator[Touch]:
-    try:
-        yield from touches(rule.plan, event)
-    except ArithmeticError as error:
-        raise HoldError(
-            f"rule {rule.name}: log {event.log.log_index} of block {event.log.block} cannot be counted: {error}; "
-            f"correct the formulas over the event `{event.source}` and raise the version"
-        ) from None

@@ -14,22 +14,22 @@ Memory holds the accounts of the rules and the logs of the ranges under way, how
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision, Verdict
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.events import Block, BlockAdded, Event, Log, TimedLogs, unpack_logs
+from bridge.domain.events import NO_LOGS, Block, BlockAdded, Event, LogColumns, TimedLogs
 from bridge.domain.readings import Reading
 from bridge.domain.rules import Binding, Plan, RuleStart
 from bridge.domain.units import Address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
 from bridge.ports import ChainReader
 from bridge.stages.binding import BoundRule
-from bridge.stages.closing import Closing, conclude, count, read_inputs
+from bridge.stages.closing import Closing, Counted, Found, conclude, count, count_found, find, read_inputs
 from bridge.stages.prices import PriceSources
 from bridge.stages.schedule import PROBES
 
@@ -73,12 +73,22 @@ class Memory:
         self.start = window.start if self.start is None else self.start
         self.end = window.end
 
-    def count(self, events: Sequence[Event]) -> None:
-        """`events` are selected, of the window or before it: those move balances and nothing else. Raises HoldError
-        where one cannot be counted."""
+    @property
+    def span(self) -> Window:
+        """What is counted together, as far as its start is known: events from before it move balances only."""
         since = self.start if self.counted_from is None else self.counted_from
         since = NEVER if since is None else since
-        counted = count(self.plan, Window(since, since + 1), events, self.states, self.sources)
+        return Window(since, since + 1)
+
+    def count(self, events: Sequence[Event]) -> None:
+        """`events` are selected, of the window or before it. Raises HoldError where one cannot be counted."""
+        self._take(count(self.plan, self.span, events, self.states, self.sources))
+
+    def count_found(self, found: Found) -> None:
+        """The same, of many at once."""
+        self._take(count_found(self.plan, self.span, found, self.states, self.sources))
+
+    def _take(self, counted: Counted) -> None:
         self.states |= counted.changed
         self.sources = counted.sources
 
@@ -126,46 +136,48 @@ class Memory:
 
 @dataclass(slots=True)
 class Follower:
-    """A rule under replay. Newer versions take over where a window begins."""
+    """A rule under replay. Of its versions the last decides a window that begins before the window's first block."""
 
     rule: BoundRule
     memory: Memory
     began: RuleStart
-    newer: Sequence[tuple[int, BoundRule]] = ()  # (second where the first window of a version begins, the version)
+    versions: Sequence[BoundRule]
     boundary: int = -1  # where windows end by block number: the block that the first one begins with
+    counted: int = -1  # the block up to which its events are counted
 
     @classmethod
     def of(
         cls,
-        rule: BoundRule,
+        versions: Sequence[BoundRule],
         start: Block,
         *,
         began: RuleStart | None = None,
-        newer: Sequence[tuple[int, BoundRule]] = (),
+        first: int | None = None,
     ) -> Follower:
-        """Its events count from block `start` on; `began` says from when on it decides, by default from there too."""
-        memory = Memory(rule.plan, rule.binding, start_block=start.number)
-        return cls(rule, memory, began or RuleStart(start.number, start.timestamp, {}), newer)
+        """Its events count from block `start` on; `began` says from when on it decides, by default from there too, and
+        `first`, second, where its first window begins, where that is known."""
+        memory = Memory(versions[0].plan, versions[0].binding, start_block=start.number)
+        memory.start = first
+        return cls(versions[0], memory, began or RuleStart(start.number, start.timestamp, {}), versions)
 
-    def count(self, logs: Sequence[Log]) -> int:
-        """The events among `logs`, which are of one block, and how many they were."""
-        events = [event for log in logs for event in self.rule.events(log)]
-        if not events:
+    def count(self, logs: TimedLogs, chain: str) -> int:
+        """What `logs` are to the rule, all of them of its window or before it; how many events they were. Where events
+        end its windows, they must be of one block."""
+        if not logs.logs.count:
             return 0
         trigger, memory = self.rule.plan.rule.trigger, self.memory
-        if isinstance(trigger, Each) and memory.start is None:
+        if isinstance(trigger, Each) and memory.start is None and self.rule.from_block <= self.began.block_number:
             memory.start = self.began.since
-        memory.count(events)
-        if isinstance(trigger, Each) and memory.end is None:
-            second = events[0].log.timestamp
-            assert memory.start is not None
-            if second >= memory.start and any(event.source == trigger.event for event in events):
+        found = find(self.rule, logs, chain)
+        memory.count_found(found)
+        if isinstance(trigger, Each) and memory.end is None and memory.start is not None:
+            second = logs.times[0]
+            if second >= memory.start and found.selected[trigger.event].rows:
                 memory.end = second + 1
-        return len(events)
+        return found.count
 
     def close(self, block: Block, reads: Mapping[str, Reading], owed: int) -> Decision:
-        end = self.memory.window.end
-        following = next((rule for since, rule in reversed(self.newer) if since <= end), self.rule)
+        following = [rule for rule in self.versions if rule.from_block <= block.number + 1][-1]
         decision = self.memory.close(block, reads, owed, (following.plan, following.binding))
         self.rule = following
         return decision
@@ -183,6 +195,27 @@ class Step:
     rule: BoundRule
     before: Closing
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """The logs of a range of blocks, from which those of some blocks are cut."""
+
+    logs: LogColumns
+    numbers: Sequence[int]  # of each log's block
+    times: Sequence[int]
+
+    @classmethod
+    def of(cls, added: BlockAdded) -> _Range:
+        timestamps = {block.number: block.timestamp for block in added.blocks}
+        numbers = [added.logs.number(row) for row in range(added.logs.count)]
+        return cls(added.logs, numbers, [timestamps[number] for number in numbers])
+
+    def between(self, first: int, last: int) -> TimedLogs:
+        start, stop = bisect_left(self.numbers, first), bisect_right(self.numbers, last)
+        if start == stop:
+            return TimedLogs(NO_LOGS, ())
+        return TimedLogs(self.logs.between(first, last), self.times[start:stop])
 
 
 class Replay:
@@ -208,16 +241,23 @@ class Replay:
     async def feed(self, added: BlockAdded) -> AsyncGenerator[Step, None]:
         """The windows that a range of blocks closes. Raises HoldError where a log cannot be counted or an input cannot
         be read, RetryableError where the chain does not answer."""
-        timestamps = {block.number: block.timestamp for block in added.blocks}
-        by_block: defaultdict[int, list[Log]] = defaultdict(list)
-        timed = TimedLogs(added.logs, [timestamps[added.logs.number(row)] for row in range(added.logs.count)])
-        for log in unpack_logs(self._chain.name, timed):
-            by_block[log.block.number].append(log)
+        logs = _Range.of(added)
         for block in added.blocks:
             while due := [rule for rule in self._rules if await self._is_closed(rule, block)]:
-                yield await self._close(min(due, key=lambda rule: rule.turn), block)
-            self.logs += sum(rule.count(by_block.get(block.number, ())) for rule in self._rules)
+                first = min(due, key=lambda rule: rule.turn)
+                self._count(first, logs, block.number - 1)
+                yield await self._close(first, block)
+            for rule in self._rules:
+                if isinstance(rule.rule.plan.rule.trigger, Each):
+                    self._count(rule, logs, block.number)
             self._previous = block
+        for rule in self._rules:
+            self._count(rule, logs, added.blocks[-1].number)
+
+    def _count(self, rule: Follower, logs: _Range, last: int) -> None:
+        """What is not counted yet, through block `last`."""
+        self.logs += rule.count(logs.between(rule.counted + 1, last), self._chain.name)
+        rule.counted = last
 
     async def _close(self, due: Follower, closing: Block) -> Step:
         memory, rule = due.memory, due.rule
@@ -231,7 +271,7 @@ class Replay:
     async def _is_closed(self, rule: Follower, block: Block) -> bool:
         """Whether the rule's window has ended before `block`: its end is looked for where it is not known yet."""
         memory, trigger = rule.memory, rule.rule.plan.rule.trigger
-        if memory.end is None:
+        if memory.end is None and await self._has_begun(rule, block):
             match trigger:
                 case Every() | Calendar():
                     start = memory.start
@@ -244,6 +284,16 @@ class Replay:
                     pass  # known once an event was counted
         return memory.end is not None and block.timestamp >= memory.end
 
+    async def _has_begun(self, rule: Follower, block: Block) -> bool:
+        """A version may begin with a block of its own."""
+        began, from_block = rule.began, rule.rule.from_block
+        if rule.memory.start is None and from_block > began.block_number:
+            if from_block > block.number:
+                return False
+            (first,) = await self._blocks([from_block])
+            rule.began = replace(began, block_number=first.number, since=first.timestamp)
+        return True
+
     async def _find_boundaries(self, rule: Follower, trigger: Blocks, block: Block) -> None:
         memory = rule.memory
         if memory.start is None:
@@ -251,6 +301,10 @@ class Replay:
             if first is None:
                 return
             memory.start, rule.boundary = first.timestamp, first.number
+        elif rule.boundary < 0 and memory.start > block.timestamp:
+            return
+        elif rule.boundary < 0:
+            rule.boundary = (await self._last_block(memory.start, block)).number + 1
         end = await self._boundary(trigger, max(rule.boundary, memory.first_block), block)
         if end is not None:
             memory.end = end.timestamp

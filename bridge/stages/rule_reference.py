@@ -34,6 +34,7 @@ KINDS: Mapping[str, str] = {
     "_amount": "amount: whole atoms, `1_000_000`",
     "_duration": "duration: `1 day`, `30 s`",
     "_parameter": "number and unit: `5_000 bps`",
+    "int": "whole number",
     "_bps": "basis points: `100 bps`",
     "_unit": "unit",
     "_address": "address: 0x and 40 hex digits",
@@ -124,7 +125,7 @@ def _takes(value: Mapping[str, Any]) -> str:
         case {"$ref": _}:
             words = "keys, see below"
         case {"anyOf": others}:
-            words = " or ".join(_takes(other) for other in others)
+            words = " or ".join(dict.fromkeys(_takes(other) for other in others))
         case {"type": "array", "items": item}:
             words = f"list of: {_takes(item)}"
         case {"additionalProperties": dict(inner)}:

@@ -13,10 +13,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from bridge.domain.accumulators import SCALAR, State
@@ -30,7 +30,7 @@ from bridge.domain.records import RuleText
 from bridge.domain.rules import Balance, Binding, Committed, Input, Plan, Read, RuleStart, Sums, Token
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
-from bridge.ports import ChainReader, Database, History
+from bridge.ports import ChainReader, Database, History, LogFilter
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, log_filters
 from bridge.stages.cases import compare
@@ -47,8 +47,9 @@ class Claim:
 
     artifact: bytes
     texts: Sequence[RuleText]  # of the rule, each version from its first window on; and of other rules of the asset
-    starts: Mapping[str, RuleStart]  # by rule; those that are not in it begin with the start block
-    complete: bool  # whether `texts` has every rule that may have decided about the asset
+    complete: bool  # whether `texts` has every version of every rule that decided about the asset
+    ordered: bool = True  # whether they decided in the order of time: not so where one was paused
+    began: RuleStart | None = None  # of the rule, where its first window is not known; None: with the start block
     trust_carried: bool = False  # what earlier windows left is taken from the record
     earlier: Records | None = None  # of the same rule and others, by rule and start of the window
 
@@ -92,13 +93,14 @@ async def stored_claim(database: Database, decision_id: bytes) -> Claim:
                 mend="somebody has changed it; give the true one with --artifact",
             )
         texts = await transaction.decisions.texts(decision.chain, AssetId(decision.asset), decision.window_end)
-        starts = await transaction.decisions.starts(decision.chain)
+        paused = await transaction.decisions.were_paused(decision.chain)
 
     async def earlier(rule: str, window_start: int) -> bytes | None:
         async with database.snapshot() as transaction:
             return await transaction.decisions.artifact(decision.chain, rule, window_start)
 
-    return Claim(decision.artifact, texts, starts, complete=True, earlier=earlier)
+    ordered = paused.isdisjoint(text.rule for text in texts)
+    return Claim(decision.artifact, texts, complete=True, ordered=ordered, earlier=earlier)
 
 
 def file_claim(artifact: bytes, body: str, *, since: int | None, trust_carried: bool, where: str) -> Claim:
@@ -113,8 +115,8 @@ def file_claim(artifact: bytes, body: str, *, since: int | None, trust_carried: 
             mend=f"give the text of {told['rule']['name']} version {told['rule']['version']}, unchanged to the byte",
         )
     text = RuleText(told["rule"]["name"], told["rule"]["version"], body, 0, artifact)
-    starts = {} if since is None else {text.rule: RuleStart(told["blocks"]["start"], since, {})}
-    return Claim(artifact, [text], starts, complete=False, trust_carried=trust_carried)
+    began = None if since is None else RuleStart(told["blocks"]["start"], since, {})
+    return Claim(artifact, [text], complete=False, began=began, trust_carried=trust_carried)
 
 
 def check_artifact(artifact: bytes, where: str) -> Any:
@@ -218,31 +220,36 @@ async def verify(
 
 
 def _followers(claim: Claim, chain: ChainReader, start: Block) -> list[Follower]:
-    by_rule: defaultdict[str, list[tuple[int, BoundRule]]] = defaultdict(list)
-    for text in sorted(claim.texts, key=lambda each: (each.rule, each.version)):
-        by_rule[text.rule].append((text.window_start, _bound(text, chain)))
+    """Of every rule: its versions from their first windows on, or since `claim.began`."""
+    by_rule = groupby(sorted(claim.texts, key=lambda each: (each.rule, each.version)), key=lambda each: each.rule)
     followers = []
-    for name, versions in by_rule.items():
-        followers.append(Follower.of(versions[0][1], start, began=claim.starts.get(name), newer=versions[1:]))
+    for _, found in by_rule:
+        texts = list(found)
+        versions = [_bound(text, chain, first=text is texts[0]) for text in texts]
+        if claim.complete:
+            followers.append(Follower.of(versions, start, first=texts[0].window_start))
+        else:
+            followers.append(Follower.of(versions, start, began=claim.began))
     return followers
 
 
-def _bound(text: RuleText, chain: ChainReader) -> BoundRule:
+def _bound(text: RuleText, chain: ChainReader, *, first: bool) -> BoundRule:
     plan = parse_rule(text.body, name=f"rule {text.rule}, version {text.version}")
     decoders = {source: chain.decoder(event.declaration) for source, event in plan.rule.events.items()}
     try:
-        binding = _binding(json.loads(text.artifact), plan)
+        told = json.loads(text.artifact)
+        binding = _binding(told, plan)
     except (LookupError, TypeError, ValueError):
         raise ConfigError(
             f"the record does not say what the names of {text.rule} version {text.version} stand for",
             where="--artifact",
             mend="give the record that belongs to the text",
         ) from None
-    return BoundRule(plan, binding, decoders)
+    return BoundRule(plan, binding, decoders, from_block=0 if first else told["blocks"]["first"])
 
 
-def _filters(followers: Sequence[Follower]) -> Any:
-    return log_filters([rule for each in followers for rule in (each.rule, *(newer for _, newer in each.newer))])
+def _filters(followers: Sequence[Follower]) -> Sequence[LogFilter]:
+    return log_filters([rule for each in followers for rule in each.versions])
 
 
 async def _read(
@@ -295,10 +302,11 @@ def _answer(claim: Claim, step: Step, logs: int, windows: int) -> Answer:
         if _asks_a_market(source)
     ]
     owed = _recorded_owed(step, told)
-    if not claim.complete and owed is not None and owed != closing.owed:
+    if not (claim.complete and claim.ordered) and owed is not None and owed != closing.owed:
         closing = dataclasses.replace(closing, owed=owed)
         decision, _ = conclude(step.rule.plan, step.rule.binding, closing)
-        trusted.append(f"owed ({owed}): what all rules of the asset owe, for the others' texts are not at hand")
+        why = "a rule was paused meanwhile" if claim.complete else "the others' texts are not at hand"
+        trusted.append(f"owed ({owed}): what all rules of the asset owe, for {why}")
     return Answer(claim, logs, windows, _difference(decision, claim), tuple(trusted), _hints(claim))
 
 

@@ -65,9 +65,10 @@ FORGET_CARRIES = "DELETE FROM carries WHERE chain = $1 AND rule = $2 AND asset =
 
 ALL_ACCUMULATORS = "SELECT input, account, value, weight, since FROM accumulators WHERE chain = $1 AND rule = $2"
 ACCUMULATORS = """
+    -- Of one input: each account is found through the primary key. A join with all keys wanted would leave the order
+    -- of the two to estimates, and go through every account for each key where those are off, as in a new database.
     SELECT input, account, value, weight, since
-      FROM accumulators JOIN unnest($3::TEXT[], $4::BYTEA[]) AS wanted (input, account) USING (input, account)
-     WHERE chain = $1 AND rule = $2
+      FROM accumulators WHERE chain = $1 AND rule = $2 AND input = $3 AND account = ANY($4::BYTEA[])
 """
 SAVE_ACCUMULATORS = """
     INSERT INTO accumulators (chain, rule, input, account, value, weight, since)
@@ -104,6 +105,7 @@ TEXTS = """
      WHERE d.chain = $1 AND d.asset = $2 AND d.window_end <= $3
      ORDER BY d.rule, d.version, d.window_start
 """
+WERE_PAUSED = "SELECT DISTINCT rule FROM rule_pauses WHERE chain = $1"
 ARTIFACT = "SELECT artifact FROM decisions WHERE chain = $1 AND rule = $2 AND window_start = $3"
 
 
@@ -186,8 +188,14 @@ class Decisions:
         if keys is None:
             rows = await self._connection.fetch(ALL_ACCUMULATORS, chain, rule)
         else:
-            inputs, accounts = [key[0] for key in keys], [key[1] for key in keys]
-            rows = await self._connection.fetch(ACCUMULATORS, chain, rule, inputs, accounts)
+            wanted: dict[str, list[Address]] = {}
+            for name, account in keys:
+                wanted.setdefault(name, []).append(account)
+            rows = [
+                row
+                for name, accounts in wanted.items()
+                for row in await self._connection.fetch(ACCUMULATORS, chain, rule, name, accounts)
+            ]
         return {
             (row["input"], Address(row["account"])): State(row["value"], row["weight"], row["since"]) for row in rows
         }
@@ -224,6 +232,9 @@ class Decisions:
     async def texts(self, chain: str, asset: AssetId, until: int) -> list[RuleText]:
         """By rule and version."""
         return [RuleText(**row) for row in await self._connection.fetch(TEXTS, chain, asset, until)]
+
+    async def were_paused(self, chain: str) -> set[str]:
+        return {row["rule"] for row in await self._connection.fetch(WERE_PAUSED, chain)}
 
     async def artifact(self, chain: str, rule: str, window_start: int) -> bytes | None:
         found: bytes | None = await self._connection.fetchval(ARTIFACT, chain, rule, window_start)

@@ -48,6 +48,8 @@ WAITING = """
     SELECT d.chain, 'held', 'decision', encode(d.decision_id, 'hex'), d.rule || ': ' || d.reason, d.decided_at
       FROM decisions d WHERE d.verdict = 'hold'
     UNION ALL
+    SELECT p.chain, 'paused', 'rule', p.rule, p.paused, p.paused_at FROM rule_pauses p WHERE p.resumed_at IS NULL
+    UNION ALL
     -- Sets that are claimed are planned one after another.
     SELECT d.chain, 'planned', 'decision', encode(d.decision_id, 'hex'),
            d.rule || ': waits until claim distribution 0x' || encode(tree.distribution_id, 'hex') || ' is over',

@@ -3,16 +3,22 @@
 split        an amount divided among a million recipients, beside sorting all of them and beside fractions
 expressions  a formula as rules write it, beside rule-engine and two implementations of CEL
 events       logs through the shipped rule fee_window to its states, beside taking them one by one
+stored       the same from Postgres and back, as the stage does it
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import gc
 import random
 import resource
 import sys
+import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +32,7 @@ import rule_engine
 from bridge.chains.evm.abi import compile_event
 from bridge.domain.accumulators import Key, Source, State, advance, count_sources, touches
 from bridge.domain.batches import advance_columns, count_source_columns, keys_of, moves_of
-from bridge.domain.events import LogColumns, TimedLogs, unpack_logs
+from bridge.domain.events import Block, BlockAdded, Finalized, LogColumns, TimedLogs, unpack_logs
 from bridge.domain.expressions import Kind, Type, compile_expression
 from bridge.domain.quantities import BPS_UNIT, amount_of
 from bridge.domain.rules import Binding
@@ -34,7 +40,10 @@ from bridge.domain.splits import Leg, capped, in_legs, pro_rata
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
 from bridge.runtime.rulefile import load_rule
+from bridge.simulation.postgres import Postgres
 from bridge.stages.binding import BoundRule
+from bridge.store.database import Database
+from bridge.store.migrations import migrate
 
 Result = TypeVar("Result")
 RULES = Path(__file__).resolve().parents[2] / "rules"
@@ -51,6 +60,8 @@ def main() -> None:
         parser.error(f"there is no section `{unknown}`")
     if arguments.recipients < SLOW_PART:
         parser.error(f"--recipients: {SLOW_PART} at least")
+    gc.collect()
+    gc.freeze()  # as the daemon does
     for name in arguments.sections or SECTIONS:
         SECTIONS[name](arguments)
 
@@ -169,6 +180,7 @@ STEP = 10_000  # logs, as the stage takes them
 BLOCK_S, LOGS_PER_BLOCK = 12, 20
 START = 1_700_006_400  # a midnight
 ONE_BY_ONE = 100_000
+STORED_MAX = 200_000
 
 
 def events(arguments: argparse.Namespace) -> None:
@@ -228,11 +240,10 @@ class Counting:
 def in_columns(
     rule: BoundRule, window: Window, found: TimedLogs, states: States, sources: Sources
 ) -> tuple[Mapping[Key, State], Sources]:
-    """As the stage does it."""
+    """As the stage does it, from packed logs to new states."""
     selected = rule.columns(found.logs)
     moved = moves_of(rule.plan, selected, found.times)
-    known = {key: states[key] for key in keys_of(moved) if key in states}
-    changed = advance_columns(rule.plan, window, moved, known)
+    changed = advance_columns(rule.plan, window, moved, states)
     return changed, count_source_columns(window, selected, found, sources)
 
 
@@ -242,8 +253,7 @@ def one_by_one(
     """What the columns are a short cut for."""
     happened = [event for log in unpack_logs("bench", found) for event in rule.events(log)]
     moved = [touch for event in happened for touch in touches(rule.plan, event)]
-    known = {key: states[key] for key in {touch.key for touch in moved} if key in states}
-    return advance(rule.plan, window, moved, known), count_sources(window, happened, sources)
+    return advance(rule.plan, window, moved, states), count_sources(window, happened, sources)
 
 
 def fee_window() -> BoundRule:
@@ -299,7 +309,7 @@ def one_step(
     logs = LogColumns(
         count=size,
         block_numbers=numbers.astype(">u8").tobytes(),
-        block_hashes=bytes(32 * size),
+        block_hashes=b"".join(map(hash_of, numbers.tolist())),
         log_indexes=(places % LOGS_PER_BLOCK).astype(">u4").tobytes(),
         tx_hashes=bytes(32 * size),
         tx_indexes=bytes(4 * size),
@@ -310,6 +320,78 @@ def one_step(
         data_ends=(np.arange(1, size + 1) * 32).astype(">u8").tobytes(),
     )
     return TimedLogs(logs, (START + numbers * BLOCK_S).tolist())
+
+
+# ── Stored ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def stored(arguments: argparse.Namespace) -> None:
+    count = min(arguments.events, STORED_MAX)
+    print(
+        f"stored, {count:,} logs from Postgres through fee_window, states read and written, steps of {STEP:,}",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory(prefix="bridge-bench-") as name:
+        asyncio.run(from_postgres(Path(name), count))
+
+
+async def from_postgres(directory: Path, count: int) -> None:
+    rule, chain = fee_window(), "bench"
+    spent: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def measured(what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        spent[what] += time.perf_counter() - started
+
+    postgres = await Postgres.start(directory / "postgres.log")
+    try:
+        database = await Database.open(postgres.url)
+        await migrate(database)
+        for window, first, last in await fill(database, chain, rule, count):
+            async with database.snapshot() as transaction:
+                with measured("logs as objects, for comparison"):
+                    await transaction.events.logs(chain, first, last, limit=STEP)
+                with measured("logs as columns"):
+                    found = await transaction.events.log_columns(chain, first, last, limit=STEP)
+                with measured("to what they do"):
+                    moved = moves_of(rule.plan, rule.columns(found.logs), found.times)
+                with measured("states read"):
+                    known = await transaction.decisions.accumulators(chain, rule.name, keys_of(moved))
+                with measured("advanced"):
+                    changed = advance_columns(rule.plan, window, moved, known)
+            async with database.begin() as transaction:
+                with measured("states written"):
+                    await transaction.decisions.save_accumulators(chain, rule.name, changed)
+        await database.close()
+    finally:
+        await postgres.stop()
+    for what, seconds in spent.items():
+        print(f"  {what:32} {seconds / count * 1e6:6.1f} µs an event")
+    whole = sum(seconds for what, seconds in spent.items() if "comparison" not in what)
+    print(f"  {count / whole:,.0f} events/s")
+
+
+async def fill(database: Database, chain: str, rule: BoundRule, count: int) -> list[tuple[Window, int, int]]:
+    """Window, first and last block of each step."""
+    async with database.begin() as transaction:
+        await transaction.chains.register(chain, "evm", "eip155:31337", bytes(32), 0)
+    steps: list[tuple[Window, int, int]] = []
+    for window, found in recorded(rule, count):
+        first, last = found.logs.number(0), found.logs.number(-1)
+        blocks = [
+            Block(each, hash_of(each), hash_of(each - 1), START + each * BLOCK_S) for each in range(first, last + 1)
+        ]
+        async with database.begin() as transaction:
+            await transaction.events.add(chain, BlockAdded(first, tuple(blocks), found.logs), last)
+            await transaction.events.finalize(
+                chain, Finalized(first, blocks[-1], found.logs.count, bytes(32), "a", "a")
+            )
+        steps.append((window, first, last))
+    return steps
+
+
+def hash_of(number: int) -> bytes:
+    return number.to_bytes(32, signed=True)
 
 
 # ── Parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,6 +412,7 @@ SECTIONS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "split": split,
     "expressions": expressions,
     "events": events,
+    "stored": stored,
 }
 
 if __name__ == "__main__":

@@ -161,3 +161,30 @@ def test_decode_columns__one_word_of_many_that_no_compiler_writes__refused(kind:
         plan.decode(made([broken])[0])
     with pytest.raises(ValueError, match="not a"):
         plan.decode_columns(pack_logs(made([sound, broken, sound])), {HERE})
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        ("int256", [-1, 2**255 - 1, -(2**255), 0, 2**254]),
+        ("int128", [-1, 2**127 - 1, -(2**127), 2**64]),
+        ("int8", [-1, 127, -128]),
+        ("uint256", [0, 2**256 - 1, 2**255, 2**64 - 1, 2**64, 2**128, 2**192]),
+        ("uint64", [2**64 - 1, 0]),
+        ("uint8", [255, 0]),
+    ],
+)
+def test_decode_columns__numbers_of_every_size_in_one_column__exact(kind: str, numbers: list[int]):
+    plan = compile_event(f"Made({kind} value)")
+    words = [number.to_bytes(32, signed=number < 0) for number in numbers]
+    found = plan.decode_columns(pack_logs(made([(HERE, (plan.topic0,), word) for word in words])), {HERE})
+    assert found.fields["value"] == numbers
+    check(plan, made([(HERE, (plan.topic0,), word) for word in words]), {HERE})
+
+
+def test_decode_columns__data_too_short__never_read_on_into_the_next_log():
+    plan = compile_event("Made(uint256 a, uint256 b)")
+    short, sound = (HERE, (plan.topic0,), bytes(63)), (HERE, (plan.topic0,), bytes(64))
+    check(plan, made([sound, sound]), {HERE})
+    with pytest.raises(ValueError, match="not Made as declared"):
+        plan.decode_columns(pack_logs(made([short, sound])), {HERE})

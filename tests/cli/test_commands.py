@@ -126,6 +126,22 @@ def test_status__as_json__amounts_are_exact(kept: Kept):
     assert status["dead_letters"] == []
 
 
+def test_rules__paused_and_resumed__said_by_status_and_list(kept: Kept):
+    assert kept.answer("rules", "pause", "fee_window", "--reason", "odd fees") == "rule fee_window on anvil: paused\n"
+    again = kept.bridge("rules", "pause", "fee_window", "--reason", "odd fees")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "is paused already" in again.stderr
+    assert re.search(
+        r"^paused: rule fee_window on anvil, since .*: paused by \S+: odd fees$", kept.answer("status"), re.MULTILINE
+    )
+    assert re.search(r"^fee_window +2 +anvil +paused ", kept.answer("rules", "list"), re.MULTILINE)
+    kept.answer("rules", "resume", "fee_window", "--reason", "they were fees")
+    assert "paused" not in kept.answer("status")
+    wrong = kept.bridge("rules", "pause", "fees", "--reason", "odd fees")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "there is no rule `fees`" in wrong.stderr
+
+
 def test_migrate__again__changes_nothing(kept: Kept):
     for _ in range(2):
         assert kept.answer("migrate") == "the database is up to date\n"
@@ -207,11 +223,11 @@ def backtested(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two rules would have done with the simulation's chain: its own one, and one that may pay less."""
     out = tmp_path_factory.mktemp("backtest")
     text = (kept.config.parent / "rules/fee_window.yaml").read_text()
-    lower = re.sub(r"cap_per_epoch: [0-9_]+", "cap_per_epoch: 2_000_000_000", text).replace("version: 1", "version: 2")
+    lower = re.sub(r"cap_per_epoch: [0-9_]+", "cap_per_epoch: 2_000_000_000", text)
     assert lower != text
     (out / "lower.yaml").write_text(lower)
     said = kept.answer("rules", "backtest", "fee_window", "--against", out / "lower.yaml", "--out", out)
-    assert said.splitlines()[0].startswith("fee_window v1: ")
+    assert said.startswith("fee_window v")
     return out
 
 
@@ -238,7 +254,7 @@ def test_backtest__against_a_lower_cap__says_who_would_get_less(backtested: Path
 def test_verify__a_decision_of_the_daemon__equal(kept: Kept, rule: str):
     (distribution,) = [each for each in kept.facts["distributions"] if each["rule"] == rule]
     said = kept.answer("verify", distribution["decision"])
-    assert said.splitlines()[0].startswith(f"{rule} v1, window ")
+    assert re.match(rf"{rule} v\d+, window ", said)
     assert "not verified" not in said
     assert said.endswith("\nequal\n")
 

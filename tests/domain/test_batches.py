@@ -160,3 +160,19 @@ def test_moves__a_formula_without_a_result__raises():
     columns = EventColumns([0], {"token": [USDX], "amount": [1]})
     with pytest.raises(ZeroDivisionError):
         moves_of(plan, {"fee": columns}, [START])
+
+
+def test_moves__a_formula_without_a_result_for_the_zero_address__raises_as_one_by_one():
+    plan = parse_rule(
+        TEXT.replace(
+            "subtract: deposit.amount,",
+            "subtract: 'mul_div(deposit.amount, 1, floor_div(deposit.amount, deposit.amount))',",
+        ),
+        name="x",
+    )
+    nobody: Mapping[str, Value] = {"account": bytes(20), "amount": 0}
+    [log] = logs_of([(0, ("In", nobody))], START)
+    with pytest.raises(ZeroDivisionError):
+        list(touches(plan, Event("deposit", log, nobody)))
+    with pytest.raises(ZeroDivisionError):
+        moves_of(plan, {"deposit": EventColumns([0], {name: [value] for name, value in nobody.items()})}, [START])

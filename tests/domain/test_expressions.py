@@ -89,9 +89,10 @@ def test_expression__valid__exact_result(text: str, expected: int | bool):
         "fee.amount": 11,
     }
     kind = Kind.BOOL if isinstance(expected, bool) else Kind.NUMBER
-    result = compiled(text, kind).evaluate(values)
-    assert result == expected
-    assert type(result) is type(expected)
+    expression = compiled(text, kind)
+    for result in (expression.evaluate(values), expression.function(*(values[name] for name in expression.names))):
+        assert result == expected
+        assert type(result) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -256,11 +257,11 @@ def test_expression__accepted__never_wider_than_was_worked_out(text: str, number
         expression = compiled(text)
     except ExpressionError:
         return
+    values = dict(zip(["fees", "assets", "floor", "fee.amount", "months"], numbers, strict=True))
     try:
-        result = expression.evaluate(
-            dict(zip(["fees", "assets", "floor", "fee.amount", "months"], numbers, strict=True))
-        )
+        result = expression.evaluate(values)
     except (ZeroDivisionError, OverflowError):
         return
+    assert result == expression.function(*(values[name] for name in expression.names))
     assert isinstance(result, int)
     assert result.bit_length() <= expression.bits <= BITS_MAX

@@ -80,13 +80,21 @@ class SendingWorld:
         self.stages = pay, confirm
         return self.stages
 
-    async def decide(self, amounts: Sequence[int], *, window: int = 0, to: Sequence[Address] | None = None) -> bytes:
+    async def decide(
+        self,
+        amounts: Sequence[int],
+        *,
+        window: int = 0,
+        to: Sequence[Address] | None = None,
+        approval: str | None = None,
+    ) -> bytes:
         """A decision to pay `amounts` to recipients 0x…01, 0x…02, …; returns its id."""
         decision_id = hashlib.sha256(f"decision {window}".encode()).digest()
         async with self.database.begin() as transaction:
             await transaction.connection.execute(
                 """INSERT INTO decisions VALUES
-                   ($1, $2, 'fees', 1, $3, $4, $5, 0, $6, 'pay', 'test', $7, $7, 0, 0, '\\x7b7d')""",
+                   ($1, $2, 'fees', 1, $3, $4, $5, 0, $6, 'pay', 'test', $7, $7, 0, 0, '\\x7b7d', now(),
+                           DEFAULT, true, $8)""",
                 decision_id,
                 CHAIN,
                 TOKEN,
@@ -94,6 +102,7 @@ class SendingWorld:
                 window + 1,
                 self.chain.blocks[0].block.hash,
                 sum(amounts),
+                approval,
             )
             await transaction.connection.copy_records_to_table(
                 "allocations",

@@ -47,6 +47,20 @@ async def transitions(world: SendingWorld, ordinal: int) -> list[tuple[object, .
 
 
 # ── Hold and release ────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_approval__decision_above_the_rules_threshold__waits_for_a_person(world: SendingWorld):
+    await world.decide([50], window=1, approval="50 is above approve_above of 40")
+    await world.advance(8)
+    assert (await world.summary(0)).state == "final"
+    large = await world.summary(1)
+    assert [step.state for step in large.steps] == ["held", "planned"]
+    assert large.steps[0].reason is not None
+    assert large.steps[0].reason.startswith("50 is above approve_above of 40; read it with `bridge explain`")
+    assert (await order(world, RELEASE, window=1))[0].refused is None
+    await world.advance(8)
+    assert (await world.summary(1)).state == "final"
+    assert len(world.payer.paid()) == 3
+
+
 async def test_hold__planned_steps__nothing_is_signed_until_released(world: SendingWorld):
     world.payer.faults.refusal = Refusal("the vault is paused", temporary=True)
     await world.work()

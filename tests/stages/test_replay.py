@@ -41,7 +41,7 @@ def seed() -> int:
 
 async def replayed(chain: LivelyChain, rules: tuple[BoundRule, ...], *, width: int) -> list[bytes]:
     start = chain.at(chain.start)
-    replay = Replay([Follower.of(rule, start) for rule in rules], chain.reader, start)
+    replay = Replay([Follower.of([rule], start) for rule in rules], chain.reader, start)
     found = []
     async for added in ScriptedHistory(chain, width).ranges(chain.start, chain.final, log_filters(rules)):
         found += [step.decision async for step in replay.feed(added)]
@@ -234,6 +234,6 @@ async def test_verify__since_of_a_late_rule__tells_its_first_window(decided: Wor
     """Without it, windows from before the rule was there are decided too."""
     row = await last_of(decided, "fees")
     claim = file_claim(row["artifact"], GUARDED, since=row["window_start"], trust_carried=False, where="--artifact")
-    assert claim.starts == {"fees": RuleStart(3, row["window_start"], {})}
+    assert claim.began == RuleStart(3, row["window_start"], {})
     answer = await again(cast("LivelyChain", decided.chain), claim)
     assert answer.windows == 1

@@ -28,7 +28,7 @@ def rows_of(logs: LogColumns, topic0: bytes, addresses: Collection[Address]) -> 
     topics = np.frombuffer(logs.topics, dtype=np.uint8).reshape(-1, 128)
     rows = np.flatnonzero((topics[:, :32] == np.frombuffer(topic0, dtype=np.uint8)).all(axis=1))
     emitters = np.frombuffer(logs.addresses, dtype="V20")[rows].tolist()
-    return rows[np.fromiter((emitter in addresses for emitter in emitters), dtype=np.bool_, count=len(rows))]
+    return rows[np.fromiter(map(addresses.__contains__, emitters), dtype=np.bool_, count=len(rows))]
 
 
 def topic_words(logs: LogColumns, rows: Rows, topic: int) -> Words:
@@ -42,6 +42,11 @@ def data_words(logs: LogColumns, starts: npt.NDArray[np.int64]) -> Words:
         return np.empty((0, 32), dtype=np.uint8)
     data = np.frombuffer(logs.data, dtype=np.uint8)
     return np.lib.stride_tricks.sliding_window_view(data, 32)[starts]
+
+
+def topic_counts(logs: LogColumns, rows: Rows) -> npt.NDArray[np.uint8]:
+    counts: npt.NDArray[np.uint8] = np.frombuffer(logs.topic_counts, dtype=np.uint8)[rows]
+    return counts
 
 
 def data_spans(logs: LogColumns, rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
