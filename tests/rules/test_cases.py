@@ -28,7 +28,7 @@ def test_rule_folder__shipped__is_complete(folder: Path):
     plan = load_rule(folder / "rule.yaml")
     assert plan.rule.name == folder.name
     assert (folder / "README.md").read_text().startswith(f"# {folder.name}\n")
-    assert len(list((folder / "cases").glob("*.json"))) >= 5
+    assert len(list((folder / "cases").glob("*.json"))) >= 7
 
 
 # ── A case that is wrong ────────────────────────────────────────────────────────────────────────────────────────────
