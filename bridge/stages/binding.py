@@ -14,7 +14,7 @@ from bridge.domain.rules import Binding, Plan, Rule, Token, fixed_recipients, ma
 from bridge.domain.units import Address, format_address
 from bridge.ports import ChainReader, EventDecoder, LogFilter
 
-_OURS = ("vault", "distributor", "claims")
+OURS = ("vault", "distributor", "claims")
 _ZERO = Address(bytes(20))
 
 
@@ -152,7 +152,7 @@ def bind_rules(
             token=token.address,
             contracts={name: contracts[name] for name in sorted(plan.contracts())},
             tokens={name: tokens[name] for name in sorted(plan.tokens())},
-            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in _OURS if name in contracts)}),
+            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in OURS if name in contracts)}),
         )
         _check_recipients(rule, binding)
         decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}
