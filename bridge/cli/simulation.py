@@ -30,7 +30,10 @@ class Interrupted(BridgeError):
 
 Rule = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The shipped rule to make a scene for; without it, three rules in three tokens."),
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A shipped rule, or a file of your own that is like one; without it, three rules in three tokens.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="What all traffic is drawn from; random, and printed, where not given.")]
 

@@ -36,7 +36,7 @@ def rule_texts(facts: dict[str, Any], deployment: Deployment) -> dict[str, str]:
 
 
 def _shipped(rule: SceneRule) -> Path:
-    return REPOSITORY / "rules" / rule.shipped / "rule.yaml"
+    return rule.file or REPOSITORY / "rules" / rule.shipped / "rule.yaml"
 
 
 def _adapted(rule: SceneRule, numbers: Numbers) -> str:
@@ -45,15 +45,21 @@ def _adapted(rule: SceneRule, numbers: Numbers) -> str:
     text = path.read_text(encoding="utf-8")
     values: Mapping[str, str] = rule.values(numbers)
     ends_with_events = re.search(r"^window: *\{ *each:", text, flags=re.MULTILINE) is not None
-    assert ends_with_events == (rule.each is not None), f"the windows of {path} are not what the scene is made for"
+    if not rule.free:
+        assert ends_with_events == (rule.each is not None), f"the windows of {path} are not what the scene is made for"
     if not ends_with_events:
         values = {"window": f"{{every: {numbers.epoch_s} s}}", **values}
     for key, value in values.items():
         line = rf"^( *{key}: *)[^#\n]*?( amount<\w+>)?( *(?:#.*)?)$"
         text, count = re.subn(line, rf"\g<1>{value}\g<2>\g<3>", text, flags=re.MULTILINE)
-        assert count == 1, f"{path} has {key} {count} times"
+        if count != 1:
+            raise ConfigError(
+                f"`{key}` stands there {count} times in one line", where=str(path), mend=f"write `{key}: …` in one line"
+            )
     if "asset" in values:
         text = text.replace("amount<USDX>", f"amount<{values['asset']}>")
+    if rule.file is not None:
+        return f"# Your {path.name}, with windows as long as an epoch of this sandbox.\n{text}"
     return f"# The rule that ships as {path.relative_to(REPOSITORY)}, with this sandbox's numbers.\n{text}"
 
 

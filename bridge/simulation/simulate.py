@@ -280,6 +280,8 @@ class Simulation:
 
     def ends(self, rule: SceneRule) -> list[int]:
         """Of the windows that the rule must have decided on."""
+        if rule.free:
+            return []
         history, epoch_s = self.sandbox.miner.history, self.order.epoch_s
         return window_ends(history, rule.each, epoch_s, self.windows_start, self.windows_end)
 

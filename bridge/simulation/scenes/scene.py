@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridge.domain.units import Address
 from bridge.simulation.scenario import Surplus, Weights
@@ -83,6 +84,8 @@ class SceneRule:
     surplus: Surplus | None = None  # None: not told by the traffic alone
     weights: Weights | None = None  # likewise
     each: Kind | None = None
+    file: Path | None = None  # a rule of one's own, instead of the shipped one
+    free: bool = False  # which windows it has is not told by the traffic
 
 
 @dataclass(frozen=True, slots=True)
