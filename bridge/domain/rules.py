@@ -384,12 +384,16 @@ class Plan:
         return self.rule.carry is Carry.NONE
 
     def remembers(self) -> tuple[str, Mapping[str, Input], Mapping[str, RuleEvent], Mapping[str, Parameter]]:
-        """What outlives a window: the asset of what is carried, lasting inputs, the events that move them, and the
-        parameters of both.
+        """What outlives a window: the asset of what is carried, lasting inputs and those that marks are held against,
+        the events that move them, and the parameters of both.
 
-        A newer version that differs in this would go on with sums that were counted from something else.
+        A newer version that differs in this would go on with sums that were counted from something else, or hold a mark
+        against something else.
         """
-        inputs = {name: source for name, source in self.rule.inputs.items() if isinstance(source, LASTING)}
+        held = {name for mark in self.marks.values() for name in mark.names}
+        inputs = {
+            name: source for name, source in self.rule.inputs.items() if isinstance(source, LASTING) or name in held
+        }
         moving = [effect for effects in self.effects.values() for effect in effects if effect.input in inputs]
         events = {
             name: self.rule.events[name]

@@ -15,6 +15,8 @@ from bridge.domain.rules import (
     Committed,
     Equal,
     Guardrails,
+    HighWater,
+    Input,
     Parameter,
     ProRata,
     Read,
@@ -186,3 +188,24 @@ def test_parse_declaration__solidity__fields_in_order():
 def test_parse_declaration__not_for_rules__refused(text: str):
     with pytest.raises(ExpressionError):
         parse_declaration(text)
+
+
+RATE = Read("vault", "convertToAssets(uint256)", USDX, (10**18,))
+
+
+@pytest.mark.parametrize(
+    ("mark", "inputs", "same"),
+    [
+        ("rate", {}, True),
+        ("rate", {"rate": Read("vault", "index()", USDX)}, False),
+        ("rate", {"rate": Read("other", "convertToAssets(uint256)", USDX, (10**18,))}, False),
+        ("rate", {"rate": Read("vault", "convertToAssets(uint256)", USDX, (10**6,))}, False),
+        ("rate", {"found": Sum("fee.amount * 2")}, True),  # no mark is held against it
+        ("found", {"found": Sum("fee.amount * 2")}, False),
+        ("found", {"rate": Read("vault", "index()", USDX)}, True),
+    ],
+)
+def test_remembers__what_a_mark_is_held_against_changed__another_rule(mark: str, inputs: dict[str, Input], same: bool):
+    marked = dataclasses.replace(RULE, inputs={**RULE.inputs, "rate": RATE, "best": HighWater(mark)})
+    newer = dataclasses.replace(marked, version=2, inputs={**marked.inputs, **inputs})
+    assert (compile_rule(newer).remembers() == compile_rule(marked).remembers()) is same
