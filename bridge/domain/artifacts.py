@@ -32,12 +32,14 @@ from bridge.domain.rules import (
     Plan,
     ProRata,
     Read,
+    RuleEvent,
     Shares,
     Split,
     Sum,
     Sums,
     TimeWeighted,
     To,
+    made_by,
 )
 from bridge.domain.units import Address, format_address
 from bridge.domain.windows import Window
@@ -89,7 +91,7 @@ def describe_facts(plan: Plan, binding: Binding, window: Window, facts: Facts) -
         },
         "events": {
             name: {
-                "contracts": [format_address(binding.contracts[name]) for name in event.contracts],
+                "contracts": [format_address(address) for address in _emitters(name, event, binding, facts)],
                 "declaration": event.declaration,
                 "where": event.where,
                 "units": {name: str(unit) for name, unit in event.units.items()},
@@ -203,6 +205,13 @@ def _describe_price_source(source: PriceFrom, binding: Binding) -> dict[str, Any
         "average_s": source.average_s,
         "inverse": source.inverse,
     }
+
+
+def _emitters(name: str, event: RuleEvent, binding: Binding, facts: Facts) -> list[Address]:
+    """The contracts of an event: those that it names, or those that a factory has made by the end of the window."""
+    if event.factory is None:
+        return [binding.contracts[contract] for contract in event.contracts]
+    return sorted(facts.inputs[made_by(name)].weights)
 
 
 def _describe_by(by: By) -> str | dict[str, str]:

@@ -345,7 +345,7 @@ class _Checker:
         found = self._names.get(name)
         if found is None:
             near = difflib.get_close_matches(name, self._names, n=1, cutoff=0.5)
-            known = ", ".join(sorted(self._names)) or "none"
+            known = ", ".join(sorted(known for known in self._names if "@" not in known)) or "none"
             self.refuse(
                 node, f"unknown name `{name}`", f"did you mean `{near[0]}`?" if near else f"known here: {known}"
             )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from bridge.domain.calls import parse_signature, to_word
@@ -57,13 +57,28 @@ class Carry(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Factory:
+    """A contract that makes others, and says so: each counts from the block of its event on."""
+
+    contract: str
+    declaration: str
+    address: str  # the field that names the contract made
+
+
+@dataclass(frozen=True, slots=True)
 class RuleEvent:
     """A kind of log that the rule listens to."""
 
-    contracts: tuple[str, ...]  # names of the configuration
+    contracts: tuple[str, ...]  # names of the configuration; none where a factory makes them
     declaration: str  # `FeePaid(address indexed token, address indexed payer, uint256 amount)`
     where: str | None = None  # only events for which this is true
     units: Mapping[str, Unit] = field(default_factory=dict)  # of numeric fields; the others are plain numbers
+    factory: Factory | None = None
+
+
+def made_by(event: str) -> str:
+    """The name under which the contracts of a factory's event are counted, as an event and as an input of its own."""
+    return f"{event}@factory"
 
 
 class At(StrEnum):
@@ -422,6 +437,7 @@ def compile_rule(rule: Rule) -> Plan:
     """Raises RuleMistake for the first thing that makes no sense, with its place and the mend."""
     _check_scalars(rule)
     _check_names(rule)
+    rule = _with_factories(rule)
     scope = _Scope(rule, {name: _shape(name, event) for name, event in rule.events.items()})
     wheres = {name: _where(scope, name) for name in rule.events}
     effects: dict[str, list[Effect]] = {name: [] for name in rule.events}
@@ -449,6 +465,30 @@ def compile_rule(rule: Rule) -> Plan:
     parameters = {name: each.value for name, each in rule.parameters.items()}
     frozen = {name: tuple(found) for name, found in effects.items()}
     return Plan(rule, values, surplus, marks, wheres, frozen, parameters)
+
+
+def _with_factories(rule: Rule) -> Rule:
+    """The rule with what each factory makes as one more event and one more table, which its text cannot name."""
+    events, inputs = dict(rule.events), dict(rule.inputs)
+    for name, event in rule.events.items():
+        if event.factory is None:
+            continue
+        trail, factory = ("events", name, "factory"), event.factory
+        if rule.trigger == Each(name):
+            problem = "contracts that a factory makes cannot end windows: which they are is known only while counting"
+            raise RuleMistake(("window", "each"), problem, mend="name an event of a contract, or use `every`")
+        try:
+            fields = parse_declaration(factory.declaration).fields
+        except ExpressionError as error:
+            raise RuleMistake((*trail, "event"), error.problem, mend=error.mend, offset=error.offset) from None
+        if fields.get(factory.address) != "address":
+            addresses = [field for field, kind in fields.items() if kind == "address"]
+            problem = f"the event has no field `{factory.address}` that is an address"
+            raise RuleMistake((*trail, "address"), problem, mend=_near(factory.address, addresses))
+        made = made_by(name)
+        events[made] = RuleEvent((factory.contract,), factory.declaration)
+        inputs[made] = Members((f"{made}.{factory.address}",), (), At.END)
+    return replace(rule, events=events, inputs=inputs)
 
 
 # ── Names and limits ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -541,7 +581,7 @@ def _shape(name: str, event: RuleEvent) -> EventShape:
         if each not in numbers:
             problem = f"the event has no field `{each}` that is a number"
             raise RuleMistake(("events", name, "units", each), problem, mend=_near(each, numbers))
-    if len(set(event.contracts)) != len(event.contracts) or not event.contracts:
+    if len(set(event.contracts)) != len(event.contracts) or bool(event.contracts) == (event.factory is not None):
         raise RuleMistake(("events", name, "contracts"), "names each contract once, and one at least")
     return shape
 
@@ -793,10 +833,23 @@ def _check_carry(rule: Rule) -> None:
 # ── Names of the configuration ──────────────────────────────────────────────────────────────────────────────────────
 def contract_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every contract that the rule names, with the place that names it."""
+    yield from _contracts_of_events(rule)
+    yield from _contracts_of_inputs(rule)
+    for index, text in enumerate(rule.exclude):
+        if _NAME.match(text):
+            yield ("exclude", str(index)), text
+
+
+def _contracts_of_events(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, event in rule.events.items():
+        if event.factory is not None:
+            yield ("events", key, "factory", "contract"), event.factory.contract
         for index, contract in enumerate(event.contracts):
             place = ("contract",) if len(event.contracts) == 1 else ("contracts", str(index))
             yield ("events", key, *place), contract
+
+
+def _contracts_of_inputs(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, source in rule.inputs.items():
         match source:
             case Balance(contract, token):
@@ -810,9 +863,6 @@ def contract_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
                 for trail, each in price_places(key, source):
                     if each.feed is not None:
                         yield (*trail, "feed"), each.feed
-    for index, text in enumerate(rule.exclude):
-        if _NAME.match(text):
-            yield ("exclude", str(index)), text
 
 
 def market_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:

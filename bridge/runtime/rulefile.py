@@ -46,6 +46,7 @@ from bridge.domain.rules import (
     Committed,
     Count,
     Equal,
+    Factory,
     Guardrails,
     HighWater,
     Input,
@@ -157,9 +158,18 @@ class WindowSection(OneOf):
     each: str | None = Field(None, description="an event: a window ends with the block that holds one")
 
 
+class FactorySection(Section):
+    contract: str = Field(description="the contract that makes the others, as bridge.toml names it")
+    event: str = Field(description="the declaration of the event with which it says so")
+    address: str = Field(description="the field that names the contract made; it counts from that block on")
+
+
 class EventSection(Section):
     contract: str | None = Field(None, description="the contract that emits it, as bridge.toml names it")
     contracts: list[str] | None = Field(None, description="several contracts that emit it, instead of `contract`")
+    factory: FactorySection | None = Field(
+        None, description="all contracts that a factory makes, instead of `contract`"
+    )
     event: str = Field(description="the declaration, as in Solidity, with `indexed` where the contract has it")
     where: str | None = Field(
         None, description="only events for which this is true; may use the event's fields by name"
@@ -167,9 +177,9 @@ class EventSection(Section):
     units: dict[str, UnitName] = Field({}, description="what numeric fields count; a plain number where not said")
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.contract is None) == (self.contracts is None):
-            raise ValueError("give either contract or contracts")
+    def _one_emitter(self) -> Self:
+        if sum(way is not None for way in (self.contract, self.contracts, self.factory)) != 1:
+            raise ValueError("give exactly one of: contract, contracts, factory")
         return self
 
 
@@ -403,6 +413,10 @@ def _trigger(section: WindowSection) -> Trigger:
 
 
 def _event(section: EventSection) -> RuleEvent:
+    if section.factory is not None:
+        made = section.factory
+        factory = Factory(made.contract, made.event, made.address)
+        return RuleEvent((), section.event, section.where, section.units, factory)
     contracts = section.contracts or [section.contract or ""]
     return RuleEvent(tuple(contracts), section.event, section.where, section.units)
 

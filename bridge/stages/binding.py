@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise, zip_longest
+from itertools import compress, groupby, pairwise, zip_longest
 
+from bridge.domain.accumulators import Key, State
 from bridge.domain.batches import select_columns
 from bridge.domain.errors import ConfigError, HoldError
-from bridge.domain.events import Event, EventColumns, Log, LogColumns
-from bridge.domain.rules import Binding, Plan, Rule, Token, fixed_recipients
+from bridge.domain.events import Event, EventColumns, Log, LogColumns, TimedLogs
+from bridge.domain.rules import Binding, Plan, Rule, Token, fixed_recipients, made_by
 from bridge.domain.units import Address, format_address
 from bridge.ports import ChainReader, EventDecoder, LogFilter
 
-_OURS = ("vault", "distributor", "claims")
+OURS = ("vault", "distributor", "claims")
 _ZERO = Address(bytes(20))
 
 
@@ -34,14 +35,28 @@ class BoundRule:
         """The contracts whose events of this name count."""
         return frozenset(self.binding.contracts[name] for name in self.plan.rule.events[source].contracts)
 
-    def places(self, sources: Iterable[str]) -> list[tuple[Address, bytes]]:
-        """Contract and topic of each of the events named."""
-        return [
-            (contract, self.decoders[source].topic0) for source in sources for contract in sorted(self.emitters(source))
-        ]
+    def places(self, sources: Iterable[str]) -> list[tuple[Address | None, bytes]]:
+        """Contract and topic of each of the events named; None for any contract, where a factory makes them."""
+        found: list[tuple[Address | None, bytes]] = []
+        for source in sources:
+            topic = self.decoders[source].topic0
+            made = self.plan.rule.events[source].factory is not None
+            found += [(None, topic)] if made else [(contract, topic) for contract in sorted(self.emitters(source))]
+        return found
+
+    def made(self, logs: LogColumns) -> set[Key]:
+        """The states that say which emitters of `logs` a factory had made before."""
+        return {
+            (made_by(source), Address(logs.addresses[20 * row : 20 * row + 20]))
+            for source, event in self.plan.rule.events.items()
+            if event.factory is not None
+            for row in range(logs.count)
+            if logs.topics[128 * row : 128 * row + 32] == self.decoders[source].topic0
+        }
 
     def events(self, log: Log) -> Iterator[Event]:
-        """What `log` is to this rule; nothing where it concerns another, or where a `where` leaves it out.
+        """What `log` is to this rule; nothing where it concerns another, or where a `where` leaves it out. Contracts
+        that a factory makes are left out: `columns` knows them.
 
         Raises HoldError where the contract's event is not as the rule declares it, or its `where` has no result.
         """
@@ -65,15 +80,43 @@ class BoundRule:
             if selected:
                 yield Event(source, log, fields)
 
-    def columns(self, logs: LogColumns) -> dict[str, EventColumns]:
-        """What `events` finds in each of `logs`, by event.
+    def columns(self, timed: TimedLogs, states: Mapping[Key, State]) -> dict[str, EventColumns]:
+        """What `events` finds in each of the logs, by event; and what it is of contracts that a factory made, those
+        that `states` has of `made` and those that it makes in these logs.
 
         Raises ValueError or ArithmeticError where one of them is not as the rule needs it; `events` tells which.
         """
-        return {
-            source: select_columns(self.plan, source, decoder.decode_columns(logs, self.emitters(source)), self.binding)
-            for source, decoder in self.decoders.items()
-        }
+        events = self.plan.rule.events
+        found: dict[str, EventColumns] = {}
+        for source in sorted(self.decoders, key=lambda source: events[source].factory is not None):
+            factory = events[source].factory
+            if factory is None:
+                decoded = self.decoders[source].decode_columns(timed.logs, self.emitters(source))
+            else:
+                made = made_by(source)
+                since = _since(made, found[made], factory.address, timed, states)
+                decoded = _from_then_on(self.decoders[source].decode_columns(timed.logs, since.keys()), timed, since)
+            found[source] = select_columns(self.plan, source, decoded, self.binding)
+        return {source: found[source] for source in self.decoders}
+
+
+def _since(
+    made: str, created: EventColumns, field: str, timed: TimedLogs, states: Mapping[Key, State]
+) -> dict[Address, int]:
+    """By contract that a factory made, the second from which its events count."""
+    since = {account: 0 if state.weight else state.since for (name, account), state in states.items() if name == made}
+    for row, address in zip(created.rows, created.fields[field], strict=True):
+        assert isinstance(address, bytes)
+        since.setdefault(Address(address), timed.times[row])
+    return since
+
+
+def _from_then_on(events: EventColumns, timed: TimedLogs, since: Mapping[Address, int]) -> EventColumns:
+    """Without those from before their contract counts, as where one is registered long after it was made."""
+    emitters = [Address(timed.logs.addresses[20 * row : 20 * row + 20]) for row in events.rows]
+    keep = [timed.times[row] >= since[emitter] for row, emitter in zip(events.rows, emitters, strict=True)]
+    fields = {name: list(compress(column, keep)) for name, column in events.fields.items()}
+    return EventColumns(list(compress(events.rows, keep)), fields)
 
 
 def bind_rules(
@@ -109,7 +152,7 @@ def bind_rules(
             token=token.address,
             contracts={name: contracts[name] for name in sorted(plan.contracts())},
             tokens={name: tokens[name] for name in sorted(plan.tokens())},
-            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in _OURS if name in contracts)}),
+            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in OURS if name in contracts)}),
         )
         _check_recipients(rule, binding)
         decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}
@@ -177,9 +220,12 @@ def _check_shared_balances(rules: Sequence[BoundRule]) -> None:
 
 
 def log_filters(rules: Sequence[BoundRule]) -> tuple[LogFilter, ...]:
-    """What ingest must watch for these rules: one filter a contract."""
-    topics: dict[Address, set[bytes]] = {}
+    """What ingest must watch for these rules: one filter a contract, and one for what factories make."""
+    topics: dict[Address | None, set[bytes]] = {}
     for rule in rules:
         for contract, topic in rule.places(rule.decoders):
             topics.setdefault(contract, set()).add(topic)
-    return tuple(LogFilter((contract,), (tuple(sorted(topics[contract])),)) for contract in sorted(topics))
+    return tuple(
+        LogFilter(() if contract is None else (contract,), (tuple(sorted(topics[contract])),))
+        for contract in sorted(topics, key=lambda contract: contract or b"")
+    )

@@ -3,13 +3,18 @@
 A case is a JSON file `cases/NAME.json` beside `rule.yaml`, and is read like this:
 
 - `what` says what it shows; `accounts` gives short names to addresses. Contracts and tokens of the rule are names
-  already, and so is `OTHER`, another token.
+  already, and so are `vault`, `distributor` and `claims`, which are never paid, and `OTHER`, another token.
 - `windows` follow one another, each as long as the rule says; one that an event ends lasts until the first such event
   of its list.
 - An event is [name, seconds into the window, fields]; fields that are left out are zero, or the asset where they are
-  addresses.
-- `reads` answers inputs that are read from the chain: a number, or {"problem": "…"}.
+  addresses. Events of one second are of one block, in the order of the list. Negative seconds lie before the first
+  window.
+- `reads` answers inputs that are read from the chain: a number, or {"problem": "…"}. A price may also be what its
+  source says, to be judged as in production: {"answer": "200000000000", "decimals": 8, "age": 3601}. `age` is seconds
+  before the window's last block; `second`, beside them, is what a second source says.
 - `expect` is compared key by key with the decision, amounts as text; what it does not name may be anything.
+  `counted_from` says from which second of the window on events count: before it where earlier windows were held and are
+  counted together with it.
 
     case.json ──► events with made-up blocks ──► Memory (as in every replay) ──► decisions ──compare──► Difference
 """
@@ -23,16 +28,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge.domain.accumulators import NOBODY
 from bridge.domain.artifacts import POOL
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, Event, Log, Value
-from bridge.domain.prices import PriceInput
+from bridge.domain.prices import (
+    FeedAnswer,
+    MarketAnswer,
+    PriceFrom,
+    PriceInput,
+    Round,
+    combine,
+    judge_feed,
+    judge_market,
+)
 from bridge.domain.readings import Reading
 from bridge.domain.rules import Balance, Binding, Plan, Read, Token, parse_declaration
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
 from bridge.runtime.rulefile import load_rule
+from bridge.stages.binding import OURS
 from bridge.stages.replay import Memory
 
 BLOCK_SECONDS = 12
@@ -41,6 +57,7 @@ SINCE = 1_609_459_200  # 2021-01-01, a Friday: where the first window of other r
 _REFERENCE = "eip155:31337"
 _KEYS = frozenset({"what", "accounts", "windows"})
 _WINDOW_KEYS = frozenset({"events", "reads", "expect"})
+_PRICE_KEYS = frozenset({"answer", "decimals", "age"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +164,16 @@ def _address(text: str) -> Address:
     return Address(bytes.fromhex(text.removeprefix("0x")))
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One event as the case has it."""
+
+    where: str  # its place in the case
+    name: str
+    seconds: int  # into the window
+    fields: Mapping[str, Any]
+
+
 class _World:
     """A rule whose names have made-up addresses, and a case to run through it."""
 
@@ -162,9 +189,11 @@ class _World:
             token=tokens[rule.asset].address,
             contracts={name: _made_up(name) for name in sorted(plan.contracts())},
             tokens=tokens,
+            never_paid=frozenset({NOBODY, tokens[rule.asset].address, *map(_made_up, OURS)}),
         )
         self._names = {name: token.address for name, token in tokens.items()}
-        self._names |= {"OTHER": _made_up("OTHER"), **self._binding.contracts}
+        self._names |= {name: _made_up(name) for name in ("OTHER", *OURS)}
+        self._names |= self._binding.contracts
         for name, address in case.get("accounts", {}).items():
             self._names[name] = self._address(address, f"accounts.{name}")
 
@@ -179,14 +208,11 @@ class _World:
             window = self._window(memory.start, step, where)
             memory.begin(window)
             memory.first_block = window.start // BLOCK_SECONDS
-            events = [
-                self._event(window, entry, index, f"{where}.events[{index}]")
-                for index, entry in enumerate(step.get("events", []))
-            ]
+            events = self._events(window, step, number)
             memory.count([each for each in events if self._plan.selects(each.source, each.fields, self._binding)])
             last = (window.end - 1) // BLOCK_SECONDS
             block = Block(last, last.to_bytes(32), bytes(32), last * BLOCK_SECONDS)
-            yield memory.close(block, self._reads(step, where), memory.owed)
+            yield memory.close(block, self._reads(step, where, block), memory.owed)
 
     def _window(self, start: int | None, step: Mapping[str, Any], where: str) -> Window:
         """The next one, from second `start`; the first of all where that is None."""
@@ -200,18 +226,22 @@ class _World:
                 return Window(begin, begin + blocks * BLOCK_SECONDS)
             case Each(event):
                 begin = SINCE if start is None else start
-                ends = [entry[1] for entry in step.get("events", []) if isinstance(entry, list) and entry[0] == event]
-                if not ends or type(ends[0]) is not int:
+                found = [entry.seconds for entry in self._entries(step, where) if entry.name == event]
+                ends = [seconds for seconds in found if seconds >= 0]
+                if not ends:
                     raise self.mistake(f"{where}.events", f"an event `{event}` is needed: it ends the window")
-                return Window(begin, begin + ends[0] + 1)
+                return Window(begin, begin + min(ends) + 1)
 
-    def _reads(self, step: Mapping[str, Any], where: str) -> dict[str, Reading]:
+    def _reads(self, step: Mapping[str, Any], where: str, block: Block) -> dict[str, Reading]:
         reads = {}
         for name, value in step.get("reads", {}).items():
             if name not in self._plan.rule.inputs:
                 raise self.mistake(f"{where}.reads", f"unknown input `{name}`", self._plan.rule.inputs)
+            source = self._plan.rule.inputs[name]
             if isinstance(value, dict) and value.keys() == {"problem"}:
                 reads[name] = Reading(0, {}, str(value["problem"]))
+            elif isinstance(value, dict) and isinstance(source, PriceInput):
+                reads[name] = self._price(source, value, f"{where}.reads.{name}", block)
             else:
                 reads[name] = Reading(self._number(value, f"{where}.reads.{name}"), {})
         missing = sorted(self._read_names() - reads.keys())
@@ -219,26 +249,67 @@ class _World:
             raise self.mistake(f"{where}.reads", f"`{missing[0]}` is missing: the rule reads it")
         return reads
 
+    def _price(self, source: PriceInput, said: Mapping[str, Any], where: str, block: Block) -> Reading:
+        """The price that the sources make of what they say, or why it is none."""
+        first = {key: value for key, value in said.items() if key != "second"}
+        if (source.second is None) != ("second" not in said):
+            raise self.mistake(f"{where}.second", "is given where the rule has a second source, and there alone")
+        judged = self._judged(source, source.first, first, where, block)
+        if source.second is None:
+            return judged
+        return combine(source, judged, self._judged(source, source.second, said["second"], f"{where}.second", block))
+
+    def _judged(
+        self, source: PriceInput, wanted: PriceFrom, said: Mapping[str, Any], where: str, block: Block
+    ) -> Reading:
+        """One source: of a feed the newest round."""
+        if not isinstance(said, dict) or said.keys() != _PRICE_KEYS:
+            raise self.mistake(where, f"what a source says is {', '.join(sorted(_PRICE_KEYS))}")
+        answer, decimals, age = (self._number(said[key], f"{where}.{key}") for key in ("answer", "decimals", "age"))
+        at = block.timestamp - age
+        if wanted.feed is None:
+            return judge_market(source, wanted, MarketAnswer(answer, decimals, at, {}), block.timestamp)
+        told = FeedAnswer(self._binding.contracts[wanted.feed], decimals, (Round(1, answer, at, 1),))
+        return judge_feed(source, wanted, told, block.timestamp)
+
     def _read_names(self) -> set[str]:
         return {
             name for name, source in self._plan.rule.inputs.items() if isinstance(source, (Balance, Read, PriceInput))
         }
 
-    def _event(self, window: Window, entry: Any, index: int, where: str) -> Event:
-        if not isinstance(entry, list) or len(entry) != 3 or type(entry[1]) is not int:
-            raise self.mistake(where, "an event is [name, seconds into the window, fields]")
-        name, seconds, given = entry
-        if name not in self._plan.rule.events:
-            raise self.mistake(where, f"unknown event `{name}`", self._plan.rule.events)
-        at = window.start + seconds
+    def _entries(self, step: Mapping[str, Any], where: str) -> Iterator[_Entry]:
+        for index, entry in enumerate(step.get("events", [])):
+            place = f"{where}.events[{index}]"
+            if not isinstance(entry, list) or [type(part) for part in entry] != [str, int, dict]:
+                raise self.mistake(place, "an event is [name, seconds into the window, fields]")
+            name, seconds, given = entry
+            if name not in self._plan.rule.events:
+                raise self.mistake(place, f"unknown event `{name}`", self._plan.rule.events)
+            yield _Entry(place, name, seconds, given)
+
+    def _events(self, window: Window, step: Mapping[str, Any], number: int) -> list[Event]:
+        """Those of window `number`, in the order of the chain."""
+        entries = sorted(self._entries(step, f"windows[{number}]"), key=lambda entry: entry.seconds)
+        length = window.end - window.start
+        for entry in entries:
+            if entry.seconds >= length:
+                problem = f"the window lasts {length} s: second {entry.seconds} is of a later one"
+                raise self.mistake(entry.where, problem)
+            if entry.seconds < (-window.start if number == 0 else 0):
+                raise self.mistake(entry.where, "an event lies in its window, or before the first one")
+        return [self._event(window.start + entry.seconds, index, entry) for index, entry in enumerate(entries)]
+
+    def _event(self, at: int, index: int, entry: _Entry) -> Event:
+        """`at` is the second of its block."""
         stamp = BlockStamp("case", at // BLOCK_SECONDS, (at // BLOCK_SECONDS).to_bytes(32))
-        source = self._plan.rule.events[name]
+        source = self._plan.rule.events[entry.name]
         log = Log(stamp, index, bytes(32), 0, self._binding.contracts[source.contracts[0]], (), b"", at)
         kinds = parse_declaration(source.declaration).fields
-        for field in given:
+        for field in entry.fields:
             if field not in kinds:
-                raise self.mistake(where, f"the event `{name}` has no field `{field}`", kinds)
-        return Event(name, log, {field: self._value(kind, given.get(field), where) for field, kind in kinds.items()})
+                raise self.mistake(entry.where, f"the event `{entry.name}` has no field `{field}`", kinds)
+        fields = {field: self._value(kind, entry.fields.get(field), entry.where) for field, kind in kinds.items()}
+        return Event(entry.name, log, fields)
 
     def _value(self, kind: str, value: Any, where: str) -> Value:
         if kind == "address":
@@ -293,6 +364,10 @@ class _World:
                 for source, each in artifact["inputs"].items()
                 if "weights" in each
             },
+            "overdrafts": {
+                source: each["overdraft"] for source, each in artifact["inputs"].items() if "overdraft" in each
+            },
             "values": {step: each["result"] for step, each in artifact["values"].items()},
+            "counted_from": artifact["counted_from"] - decision.window.start,
             "approval": decision.approval,
         }

@@ -69,10 +69,10 @@ class Closing:
     paid: int  # all that the rule ever decided to pay
 
 
-def find(rule: BoundRule, logs: TimedLogs, chain: str) -> Found:
-    """Raises HoldError, naming the log, where one of them cannot be counted."""
+def find(rule: BoundRule, logs: TimedLogs, chain: str, states: Mapping[Key, State]) -> Found:
+    """`states` has those of rule.made. Raises HoldError, naming the log, where one of them cannot be counted."""
     try:
-        selected = rule.columns(logs.logs)
+        selected = rule.columns(logs, states)
         return Found(logs, selected, moves_of(rule.plan, selected, logs.times))
     except (ValueError, ArithmeticError):
         # Looked at one by one, they say which it is, and what is wrong with it.

@@ -22,31 +22,18 @@ from bridge.domain.accumulators import SCALAR, Key, Source, State
 from bridge.domain.batches import keys_of
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ChainDisagrees, ConfigError, LeaseLost
-from bridge.domain.events import Block, Log
+from bridge.domain.events import Block
 from bridge.domain.rules import Balances, Plan, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
-from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, Lease, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, versions_of
 from bridge.stages.closing import Closing, conclude, count_found, find, read_inputs
 from bridge.stages.prices import PriceSources
-from bridge.stages.schedule import Due, Schedule, columns_of, logs_of, scope
+from bridge.stages.schedule import Due, Schedule, columns_of, scope
 
 LOGS_MAX = 10_000  # logs of one step; the last block's logs may pass it
-
-
-async def source_logs(
-    transaction: Transaction, rule: BoundRule, *, chain: str, first: int, last: int, window: Window
-) -> dict[str, list[Log]]:
-    """The logs behind a decision, by event: `blocks` and `window` are in its artifact, `rule` is what it names."""
-    found: dict[str, list[Log]] = {source: [] for source in rule.decoders}
-    for log in await logs_of(transaction, chain, rule, rule.decoders, first=first, last=last):
-        if window.start <= log.timestamp < window.end:
-            for event in rule.events(log):
-                found[event.source].append(log)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +230,9 @@ class Decide:
         through = BlockStamp(chain, last.number, last.hash)
         if timed.logs.count >= self._logs_max:
             through = BlockStamp(chain, timed.logs.number(-1), timed.logs.block_hashes[-32:])
-        found = find(due.rule, timed, chain)
+        made = due.rule.made(timed.logs)
+        before = await transaction.decisions.accumulators(chain, name, made) if made else {}
+        found = find(due.rule, timed, chain, before)
         counting = {name for name, each in plan.rule.inputs.items() if isinstance(each, (TimeWeighted, Balances))}
         keys = keys_of(found.moved) | {(table, SCALAR) for table in counting}
         known = await transaction.decisions.accumulators(chain, name, keys)

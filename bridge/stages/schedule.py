@@ -16,6 +16,7 @@ from itertools import pairwise
 from bridge.domain.errors import ChainDisagrees, ConfigError
 from bridge.domain.events import NO_LOGS, Block, Log, TimedLogs
 from bridge.domain.rules import RuleStart
+from bridge.domain.units import Address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
 from bridge.ports import ChainReader, Database, Transaction
 from bridge.stages.binding import BoundRule, versions_of
@@ -234,6 +235,12 @@ def scope(chain: str, rule: str) -> str:
     return f"{chain}/{rule}"
 
 
+def _emitters(places: Iterable[tuple[Address | None, bytes]]) -> list[Address]:
+    """Empty for any contract."""
+    emitters = {contract for contract, _ in places}
+    return [] if None in emitters else sorted(contract for contract in emitters if contract is not None)
+
+
 async def columns_of(
     transaction: Transaction,
     chain: str,
@@ -252,7 +259,7 @@ async def columns_of(
         chain,
         first,
         last,
-        addresses=sorted({contract for contract, _ in places}),
+        addresses=_emitters(places),
         topic0s=sorted({topic for _, topic in places}),
         limit=limit,
     )
@@ -276,7 +283,7 @@ async def logs_of(
         chain,
         first,
         last,
-        addresses=sorted({contract for contract, _ in places}),
+        addresses=_emitters(places),
         topic0s=sorted({topic for _, topic in places}),
         limit=limit,
     )

@@ -241,7 +241,7 @@ def in_columns(
     rule: BoundRule, window: Window, found: TimedLogs, states: States, sources: Sources
 ) -> tuple[Mapping[Key, State], Sources]:
     """As the stage does it, from packed logs to new states."""
-    selected = rule.columns(found.logs)
+    selected = rule.columns(found, {})
     moved = moves_of(rule.plan, selected, found.times)
     changed = advance_columns(rule.plan, window, moved, states)
     return changed, count_source_columns(window, selected, found, sources)
@@ -354,7 +354,7 @@ async def from_postgres(directory: Path, count: int) -> None:
                 with measured("logs as columns"):
                     found = await transaction.events.log_columns(chain, first, last, limit=STEP)
                 with measured("to what they do"):
-                    moved = moves_of(rule.plan, rule.columns(found.logs), found.times)
+                    moved = moves_of(rule.plan, rule.columns(found, {}), found.times)
                 with measured("states read"):
                     known = await transaction.decisions.accumulators(chain, rule.name, keys_of(moved))
                 with measured("advanced"):

@@ -129,7 +129,7 @@ def test_treasury_over_reserve__the_smaller_of_both__at_the_price_of_the_windows
     assert rule.surplus is not None
     first, *others = windows(3)
     first = replace(first, paid={ANN: 1_000 * DOLLAR})
-    # 400 000 and 40 ether at 1 000, less 6 × 20 000: more than a twentieth of the dollars. Then 399 000 and 41 ether,
+    # 400 000 and 40 ether at 1 000, less 6 × 64 000: more than a twentieth of the dollars. Then 399 000 and 41 ether,
     # less 6 × 73 250. Then ether is worth nothing.
     assert rule.surplus(history, [first, *others]) == [20_000 * DOLLAR, 500 * DOLLAR, 0]
 

@@ -74,6 +74,15 @@ async def test_simulate__daemon_killed_at_three_random_moments__ends_balanced(tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rule", ["liquidation_gain", "treasury_over_reserve"])
+async def test_simulate__scene_of_a_rule__it_alone_pays_and_all_is_as_the_traffic_says(tmp_path: Path, rule: str):
+    outcome = await run(order(tmp_path / rule, rule=rule, epochs=1, reorgs=1))
+    assert outcome.reasons == ()
+    assert {distribution["rule"] for distribution in paid(outcome)} == {rule}
+
+
+@pytest.mark.slow
 async def test_simulate__foreign_endpoint_in_its_configuration__refused(tmp_path: Path):
     async with Sandbox.start(tmp_path / "sandbox", Settings(seed=1, block_time_s=None)) as sandbox:
         config = load_config(sandbox.config_path)

@@ -188,7 +188,8 @@ class ScriptedChain:
         for log in self.entries:
             if limit is not None and len(found) >= limit and log.block != found[-1].block:
                 break
-            if first <= log.block.number <= last and log.address in addresses and log.topics[0] in topic0s:
+            watched = not addresses or log.address in addresses
+            if first <= log.block.number <= last and watched and log.topics[0] in topic0s:
                 found.append(log)
         return found
 

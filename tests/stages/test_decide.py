@@ -8,10 +8,9 @@ import pytest
 
 from bridge.domain.errors import ConfigError, HoldError, LeaseLost
 from bridge.domain.units import Address, BlockStamp
-from bridge.domain.windows import Window
 from bridge.ports import Lease, LogFilter
 from bridge.stages.binding import log_filters
-from bridge.stages.decide import Decide, source_logs
+from bridge.stages.decide import Decide
 from bridge.stages.schedule import Schedule
 from bridge.store.database import Database
 from bridge.store.leases import Leases
@@ -335,28 +334,6 @@ async def test_step__formula_without_a_result_for_one_log_of_many__held_and_the_
     with pytest.raises(HoldError, match=problem) as held:
         await world.stage(FEES.replace(old, new)).step()
     assert str(BlockStamp("test", 2, world.chain.at(2).hash)) in str(held.value)
-
-
-async def test_source_logs__of_a_decision__those_that_were_counted(world: World):
-    chain = world.chain
-    chain.deposit(0, ALICE, 1)
-    chain.fee(3, 40)
-    chain.fee(4, 40, token=BOB)
-    chain.fee(10, 2)
-    chain.final = 10
-    await world.run(world.stage(FEES))
-    (decision,) = await world.decisions()
-    blocks = json.loads(decision["artifact"])["blocks"]
-    (rule,) = world.bound(FEES)
-    async with world.port.snapshot() as transaction:
-        found = await source_logs(
-            transaction, rule, chain="test", first=blocks["first"], last=blocks["last"], window=Window(1000, 1100)
-        )
-    assert {name: [log.block.number for log in logs] for name, logs in found.items()} == {
-        "fee": [3],
-        "deposit": [0],
-        "withdrawal": [],
-    }
 
 
 def test_log_filters__several_rules__one_filter_a_contract():

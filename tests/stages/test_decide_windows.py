@@ -6,8 +6,10 @@ import pytest
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address
+from bridge.runtime.rulefile import parse_rule
+from bridge.stages.binding import log_filters
 from bridge.store.database import Database
-from tests.stages.deciding import ALICE, BOB, BUFFER, FEES, POOL, World
+from tests.stages.deciding import ALICE, BOB, BOOK, BUFFER, CONTRACTS, FEES, POOL, World
 
 EVERY = "window: {every: 100 s}"
 GAIN = """
@@ -232,6 +234,57 @@ async def test_contracts__several_emit_one_event__all_of_them_count(world: World
     chain.final = 10
     await world.run(world.stage(text))
     assert [row["surplus"] for row in await world.decisions()] == [7]
+
+
+FACTORY = FEES.replace(
+    "    contract: vault\n",
+    '    factory: {contract: obligations, event: "Created(address pool)", address: pool}\n',
+    1,
+)
+
+
+async def test_factory__contracts_that_it_makes__count_from_their_block_on(world: World):
+    chain, child, stranger = world.chain, Address(b"\x0c" * 20), Address(b"\x0d" * 20)
+    chain.deposit(0, ALICE, 1)
+    chain.fee(1, 1, emitter=child)  # before it was registered
+    chain.emit(3, BOOK, "Created(address pool)", pool=child)
+    chain.fee(3, 20, emitter=child)
+    chain.fee(4, 300, emitter=stranger)  # nobody's
+    chain.fee(5, 4_000, emitter=child)
+    chain.emit(6, BOB, "Created(address pool)", pool=stranger)  # not by the factory
+    chain.fee(7, 50_000, emitter=stranger)
+    chain.emit(12, BOOK, "Created(address pool)", pool=child)  # again: it counted already
+    chain.fee(11, 6, emitter=child)
+    chain.final = 20
+    stage = world.stage(FACTORY)
+    await world.run(stage)
+    assert [row["surplus"] for row in await world.decisions()] == [4_020, 6]
+    artifacts = [row["artifact"] for row in await world.decisions()]
+    assert json.loads(artifacts[0])["events"]["fee"]["contracts"] == ["0x" + child.hex()]
+    await world.forget()
+    await world.run(world.stage(FACTORY, logs_max=1))
+    assert [row["artifact"] for row in await world.decisions()] == artifacts
+
+
+def test_factory__log_filters__its_event_of_any_contract(world: World):
+    filters = log_filters(world.bound(FACTORY))
+    assert [len(one.addresses) for one in filters] == [0, 1, 1]
+    assert [len(one.topics[0] or ()) for one in filters] == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("address: pool}", "address: pol}", "no field `pol` that is an address"),
+        ("Created(address pool)", "Created(", "not an event declaration"),
+        ("{contract: obligations, event", "{contract: vaul, event", "no contract `vaul`"),
+        (EVERY, "window: {each: fee}", "cannot end windows"),
+    ],
+)
+def test_factory__makes_no_sense__refused(old: str, new: str, problem: str):
+    assert old in FACTORY
+    with pytest.raises(ConfigError, match=problem):
+        parse_rule(FACTORY.replace(old, new), name="rule.yaml", contracts=CONTRACTS, tokens={"USDX"})
 
 
 async def test_shared_balance__other_trigger__refused(world: World):

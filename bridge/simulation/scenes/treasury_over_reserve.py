@@ -18,8 +18,8 @@ from bridge.simulation.wallets import Wallet
 
 ETHER = Coin("Sandbox Ether", "WETH", 18, reserve=40)
 DOLLARS = 300_000
-BURN = 20_000
-"""Whole dollars a month, about."""
+BURN = 64_000
+"""Whole dollars a month, about: six months of it are about what the treasury is worth, more or less."""
 PRICE = 2_500
 """Whole dollars, about."""
 FEED_DECIMALS = 8
@@ -47,9 +47,13 @@ class Treasury(Cast):
             case Kind.BUDGET:
                 return self._set_burn(random)
             case Kind.FEE:
-                return self.fee(random, self._dollar) if random.randrange(4) else self.fee(random, self._ether, most=1)
+                return self._fee(random)
             case _:
                 return self.noise(random)
+
+    def _fee(self, random: Random) -> Deed:
+        token, most = (self._dollar, 200) if random.randrange(4) else (self._ether, 1)
+        return self.fee(random, token, most=most)
 
     def _push(self, random: Random) -> Deed:
         owner = self.stage.bookkeeper
