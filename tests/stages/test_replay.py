@@ -52,6 +52,11 @@ BY_BLOCKS = GUARDED.replace("{every: 100 s}", "{blocks: 9}")
 BY_EVENT = GUARDED.replace("{every: 100 s}", "{each: release}").replace(
     "inputs:", "  release: {contract: vault, event: 'Released(address token, uint256 amount)'}\ninputs:"
 )
+MADE = GUARDED.replace(
+    "    contract: vault\n",
+    '    factory: {contract: obligations, event: "Created(address pool)", address: pool}\n',
+    1,
+)
 LASTING = """
 rule: gains
 version: 1
@@ -86,14 +91,14 @@ split:
 @pytest.mark.parametrize("width", [1, 7, 1000])
 @pytest.mark.parametrize(
     "texts",
-    [(GUARDED, BUFFER), (BY_BLOCKS,), (BY_EVENT,), (LASTING,)],
-    ids=["two of one asset", "by blocks", "by event", "lasting"],
+    [(GUARDED, BUFFER), (BY_BLOCKS,), (BY_EVENT,), (LASTING,), (MADE,)],
+    ids=["two of one asset", "by blocks", "by event", "lasting", "made by a factory"],
 )
 async def test_replay__any_history__the_decisions_of_the_stage(
     world: World, seed: int, texts: tuple[str, ...], width: int
 ):
     chain = cast("UnevenChain", world.chain)
-    populate(chain, seed, BLOCKS)
+    populate(chain, seed, BLOCKS, made=MADE in texts)
     chain.stored_every = 11
     await world.run(world.stage(*texts, logs_max=3), 900)
     live = [row["artifact"] for row in await world.decisions()]
