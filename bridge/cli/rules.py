@@ -79,10 +79,6 @@ async def _states(config: Config, wanted: Sequence[tuple[str, str]]) -> dict[tup
     try:
         async with open_database(config, connections_max=1) as database, database.snapshot() as transaction:
             for chain, rule in wanted:
-                if rule in await transaction.decisions.paused(chain):
-                    last = await transaction.decisions.last(chain, rule)
-                    found[chain, rule] = ("paused", "—" if last is None else _utc(last[0].end))
-                    continue
                 starts = await transaction.decisions.starts(chain)
                 paused = rule in await transaction.decisions.paused(chain)
                 last = await transaction.decisions.last(chain, rule)

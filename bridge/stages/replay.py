@@ -168,7 +168,8 @@ class Follower:
         trigger, memory = self.rule.plan.rule.trigger, self.memory
         if isinstance(trigger, Each) and memory.start is None and self.rule.from_block <= self.began.block_number:
             memory.start = self.began.since
-        found = find(self.rule, logs, chain, memory.states)
+        made = {key: memory.states[key] for key in self.rule.made(logs.logs) if key in memory.states}
+        found = find(self.rule, logs, chain, made)
         memory.count_found(found)
         if isinstance(trigger, Each) and memory.end is None and memory.start is not None:
             second = logs.times[0]

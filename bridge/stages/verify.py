@@ -193,8 +193,9 @@ async def verify(
         raise ChainUnavailable(f"block {last} is not final for the node, which is at {final.number}")
     (start,) = await chain.blocks([first])
     followers = _followers(claim, chain, start)
-    if claim.trust_carried:
-        _believe(followers[0], told)
+    believed = claim.trust_carried or _depends_on_order(claim, followers)
+    if believed:
+        _believe(_of(followers, told), told)
     reads = partial(_read, claim, chain=chain, prices=prices)
     replay = Replay(followers, chain, start, reads=reads)
     windows = 0
@@ -205,7 +206,7 @@ async def verify(
                     async for step in steps:
                         windows += 1
                         if _is_meant(step, told):
-                            return _answer(claim, step, replay.logs, windows)
+                            return _answer(claim, step, replay.logs, windows, believed=believed)
             except StateUnavailable as error:
                 raise ConfigError(
                     f"{error}, which a rule reads: the nodes keep newer states only",
@@ -293,9 +294,9 @@ def _is_meant(step: Step, told: Any) -> bool:
     return meant
 
 
-def _answer(claim: Claim, step: Step, logs: int, windows: int) -> Answer:
+def _answer(claim: Claim, step: Step, logs: int, windows: int, *, believed: bool) -> Answer:
     decision, closing, told = step.decision, step.before, claim.told
-    trusted = [f"what earlier windows left: {', '.join(_LEFT)}"] if claim.trust_carried else []
+    trusted = [f"what earlier windows left: {', '.join(_LEFT)}"] if believed else []
     trusted += [
         f"{name}: what a market said, which no node knows"
         for name, source in step.rule.plan.rule.inputs.items()
@@ -313,10 +314,23 @@ def _answer(claim: Claim, step: Step, logs: int, windows: int) -> Answer:
 _LEFT = ("carried_in", "last_paid_end", "paid_before", "counted_from", "marks")
 
 
+def _depends_on_order(claim: Claim, followers: Sequence[Follower]) -> bool:
+    """Whether what other rules owed decided something that a replay in the order of time does not come to."""
+    inputs = _of(followers, claim.told).rule.plan.rule.inputs.values()
+    return not claim.ordered and any(isinstance(source, Committed) for source in inputs)
+
+
+def _of(followers: Sequence[Follower], told: Any) -> Follower:
+    """The rule that the record is of."""
+    return next(each for each in followers if each.rule.name == told["rule"]["name"])
+
+
 def _believe(follower: Follower, told: Any) -> None:
     """Set the rule at the window that the record is of, with what it says that earlier ones left. Raises ConfigError
     where a record cannot say all of it."""
     memory, inputs = follower.memory, told["inputs"]
+    follower.rule = [rule for rule in follower.versions if rule.from_block <= told["blocks"]["first"]][-1]
+    memory.plan, memory.binding = follower.rule.plan, follower.rule.binding
     for name, source in memory.plan.rule.inputs.items():
         if isinstance(source, Sums):
             raise ConfigError(
@@ -324,7 +338,7 @@ def _believe(follower: Follower, told: Any) -> None:
                 where="--trust-carried",
                 mend="leave it out: all windows are made again then",
             )
-    memory.begin(Window(told["window"]["start"], told["window"]["end"]))
+    memory.start, memory.end = told["window"]["start"], told["window"]["end"]
     memory.first_block, memory.counted_from = told["blocks"]["first"], told["counted_from"]
     memory.carried, memory.last_paid_end = _carried(told), told["last_paid_end"]
     memory.paid = int(told["paid_before"])

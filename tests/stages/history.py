@@ -6,10 +6,11 @@ import random
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
+from bridge.chains.fake.chain import matches
 from bridge.domain.events import Block, BlockAdded, pack_logs
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, LogFilter
-from tests.stages.deciding import TOKENS, VAULT, ScriptedChain
+from tests.stages.deciding import BOOK, TOKENS, VAULT, ScriptedChain
 
 ACCOUNTS = [Address(bytes([n]) * 20) for n in (0xA1, 0xB0, 0xB1, 0xB2)]
 
@@ -52,21 +53,22 @@ class ScriptedHistory:
             logs = [
                 log
                 for log in self._chain.entries
-                if start <= log.block.number <= stop
-                and any(log.address in each.addresses and log.topics[0] in (each.topics[0] or ()) for each in filters)
+                if start <= log.block.number <= stop and any(matches(each, log) for each in filters)
             ]
             told = sorted({stop, *(log.block.number for log in logs)})
             yield BlockAdded(start, tuple(self._chain.at(number) for number in told), pack_logs(logs))
 
 
-def populate(chain: ScriptedChain, seed: int, blocks: int) -> None:
-    """Deposits, withdrawals, fees and releases, all from `seed`; everything is final in the end."""
+def populate(chain: ScriptedChain, seed: int, blocks: int, *, made: bool = False) -> None:
+    """Deposits, withdrawals, fees and releases, all from `seed`; everything is final in the end. With `made`, accounts
+    are contracts that a factory makes, too."""
     dice = random.Random(seed)
     held: dict[Address, int] = dict.fromkeys(ACCOUNTS, 0)
     for number in range(blocks):
         for _ in range(dice.choice([0, 0, 0, 1, 1, 2])):
             who = dice.choice(ACCOUNTS)
-            what = dice.choice(["deposit", "deposit", "withdraw", "fee", "fee", "other", "release"])
+            usual = ["deposit", "deposit", "withdraw", "fee", "fee", "other", "release"]
+            what = dice.choice([*usual, *(["made", "fee of a made one"] if made else [])])
             amount = dice.randrange(1, 1000)
             if what == "deposit":
                 chain.deposit(number, who, amount)
@@ -82,4 +84,8 @@ def populate(chain: ScriptedChain, seed: int, blocks: int) -> None:
             elif what == "release":
                 declaration = "Released(address token, uint256 amount)"
                 chain.emit(number, VAULT, declaration, token=TOKENS["USDX"].address, amount=dice.randrange(1, 5))
+            elif what == "made":
+                chain.emit(number, BOOK, "Created(address pool)", pool=who)
+            elif what == "fee of a made one":
+                chain.fee(number, amount, emitter=who)
     chain.final = blocks - 1

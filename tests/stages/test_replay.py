@@ -10,7 +10,7 @@ from bridge.domain.errors import ChainUnavailable, ConfigError
 from bridge.domain.rules import RuleStart
 from bridge.ports import PriceFeeds
 from bridge.runtime.clock import SystemClock
-from bridge.stages.binding import BoundRule, log_filters
+from bridge.stages.binding import BoundRule, log_filters, versions_of
 from bridge.stages.prices import PriceSources
 from bridge.stages.replay import Follower, Replay
 from bridge.stages.verify import Answer, Claim, file_claim, stored_claim, verify
@@ -41,7 +41,7 @@ def seed() -> int:
 
 async def replayed(chain: LivelyChain, rules: tuple[BoundRule, ...], *, width: int) -> list[bytes]:
     start = chain.at(chain.start)
-    replay = Replay([Follower.of([rule], start) for rule in rules], chain.reader, start)
+    replay = Replay([Follower.of(versions, start) for versions in versions_of(rules).values()], chain.reader, start)
     found = []
     async for added in ScriptedHistory(chain, width).ranges(chain.start, chain.final, log_filters(rules)):
         found += [step.decision async for step in replay.feed(added)]
@@ -51,6 +51,11 @@ async def replayed(chain: LivelyChain, rules: tuple[BoundRule, ...], *, width: i
 BY_BLOCKS = GUARDED.replace("{every: 100 s}", "{blocks: 9}")
 BY_EVENT = GUARDED.replace("{every: 100 s}", "{each: release}").replace(
     "inputs:", "  release: {contract: vault, event: 'Released(address token, uint256 amount)'}\ninputs:"
+)
+MADE = GUARDED.replace(
+    "    contract: vault\n",
+    '    factory: {contract: obligations, event: "Created(address pool)", address: pool}\n',
+    1,
 )
 LASTING = """
 rule: gains
@@ -86,19 +91,40 @@ split:
 @pytest.mark.parametrize("width", [1, 7, 1000])
 @pytest.mark.parametrize(
     "texts",
-    [(GUARDED, BUFFER), (BY_BLOCKS,), (BY_EVENT,), (LASTING,)],
-    ids=["two of one asset", "by blocks", "by event", "lasting"],
+    [(GUARDED, BUFFER), (BY_BLOCKS,), (BY_EVENT,), (LASTING,), (MADE,)],
+    ids=["two of one asset", "by blocks", "by event", "lasting", "made by a factory"],
 )
 async def test_replay__any_history__the_decisions_of_the_stage(
     world: World, seed: int, texts: tuple[str, ...], width: int
 ):
     chain = cast("UnevenChain", world.chain)
-    populate(chain, seed, BLOCKS)
+    populate(chain, seed, BLOCKS, made=MADE in texts)
     chain.stored_every = 11
     await world.run(world.stage(*texts, logs_max=3), 900)
     live = [row["artifact"] for row in await world.decisions()]
     assert live
     assert await replayed(chain, world.bound(*texts), width=width) == live, f"seed {seed}"
+
+
+@pytest.mark.parametrize("begins", [(0, 40, 80), (20, 60, 61), (25, 70, 99)])
+async def test_replay__versions_that_begin_with_blocks__the_decisions_of_the_stage(
+    world: World, seed: int, begins: tuple[int, ...]
+):
+    """Of which each has windows of another kind."""
+    chain = cast("UnevenChain", world.chain)
+    populate(chain, seed, BLOCKS)
+    texts = (
+        GUARDED,
+        BY_BLOCKS.replace("version: 1", "version: 2"),
+        BY_EVENT.replace("version: 1", "version: 3"),
+    )
+    await world.run(world.stage(*texts, from_blocks=begins, logs_max=3), 900)
+    rows = await world.decisions()
+    assert len({row["version"] for row in rows}) > 1
+    live = [row["artifact"] for row in rows]
+    assert await replayed(chain, world.bound(*texts, from_blocks=begins), width=7) == live, f"seed {seed}"
+    last = await again(chain, await stored_claim(world.port, rows[-1]["decision_id"]))
+    assert last.difference is None, f"seed {seed}"
 
 
 # ── Verify ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,6 +179,26 @@ async def test_verify__rule_was_added_late__equal(world: World):
     for row in rows:
         answer = await again(chain, await stored_claim(world.port, row["decision_id"]))
         assert answer.difference is None
+
+
+async def test_verify__other_rule_was_paused__its_word_is_named(world: World):
+    """What one rule owed when the other decided is not what it owes in the order of time."""
+    chain = cast("LivelyChain", world.chain)
+    populate(chain, 4, BLOCKS)
+    async with world.database.begin() as transaction:
+        await transaction.decisions.pause("test", "fees", "to look at it")
+    stage = world.stage(GUARDED, BUFFER)
+    await world.run(stage, 500)
+    async with world.database.begin() as transaction:
+        await transaction.decisions.resume("test", "fees", "all is well")
+    await world.run(stage, 500)
+    answers = [
+        await again(chain, await stored_claim(world.port, row["decision_id"]))
+        for row in await world.decisions()
+        if row["rule"] == "reserve" and row["window_start"] < 1300
+    ]
+    assert [answer.difference for answer in answers] == [None] * len(answers)
+    assert any("for a rule was paused meanwhile" in text for answer in answers for text in answer.trusted)
 
 
 def changed(row: dict[str, Any], **values: Any) -> bytes:
