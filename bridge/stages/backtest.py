@@ -24,9 +24,9 @@ from bridge.ports import ChainReader, History
 from bridge.stages.backtest_files import Files
 from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
 from bridge.stages.binding import BoundRule, log_filters, versions_of
+from bridge.stages.headers import headers, last_before
 from bridge.stages.prices import PriceSources
 from bridge.stages.replay import Follower, Replay
-from bridge.stages.schedule import PROBES
 
 
 async def backtest(
@@ -120,15 +120,9 @@ def _pairs(mine: Sequence[Word], theirs: Sequence[Word]) -> Iterator[tuple[Word 
 
 async def block_from(chain: ChainReader, timestamp: int, newest: Block) -> Block:
     """The first block with timestamp ≥ `timestamp`, which `newest` has."""
-    (low,) = await chain.blocks([0])
-    if low.timestamp >= timestamp:
-        return low
-    high = newest
-    while high.number - low.number > 1:
-        step = max((high.number - low.number) // PROBES, 1)
-        for block in await chain.blocks(range(low.number + step, high.number, step)):
-            if block.timestamp >= timestamp:
-                high = block
-                break
-            low = block
-    return high
+    (genesis,) = await headers(chain, [0])
+    if genesis.timestamp >= timestamp:
+        return genesis
+    before = await last_before(chain, timestamp, genesis, newest)
+    (block,) = await headers(chain, [before.number + 1])
+    return block

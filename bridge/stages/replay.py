@@ -17,21 +17,19 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision, Verdict
-from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import NO_LOGS, Block, BlockAdded, Event, LogColumns, TimedLogs
 from bridge.domain.readings import Reading
 from bridge.domain.rules import Binding, Plan, RuleStart
 from bridge.domain.units import Address
-from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
+from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
 from bridge.ports import ChainReader
 from bridge.stages.binding import BoundRule
 from bridge.stages.closing import Closing, Counted, Found, conclude, count, count_found, find, read_inputs
+from bridge.stages.headers import boundary_after, headers, last_before
 from bridge.stages.prices import PriceSources
-from bridge.stages.schedule import PROBES
 
 Reads = Callable[[BoundRule, Window, Block], Awaitable[Mapping[str, Reading]]]
 """What the inputs of a rule that are read are at the last block of a window."""
@@ -262,7 +260,7 @@ class Replay:
 
     async def _close(self, due: Follower, closing: Block) -> Step:
         memory, rule = due.memory, due.rule
-        last = self._previous = await self._last_block(memory.window.end, closing)
+        last = self._previous = await last_before(self._chain, memory.window.end, self._previous, closing)
         reads = await self._reads(rule, memory.window, last)
         owed = sum(each.memory.owed for each in self._rules if each.rule.binding.asset == rule.binding.asset)
         before = memory.closing(last, reads, owed)
@@ -291,57 +289,24 @@ class Replay:
         if rule.memory.start is None and from_block > began.block_number:
             if from_block > block.number:
                 return False
-            (first,) = await self._blocks([from_block])
+            (first,) = await headers(self._chain, [from_block])
             rule.began = replace(began, block_number=first.number, since=first.timestamp)
         return True
 
     async def _find_boundaries(self, rule: Follower, trigger: Blocks, block: Block) -> None:
         memory = rule.memory
         if memory.start is None:
-            first = await self._boundary(trigger, rule.began.block_number - 1, block)
+            first = await boundary_after(self._chain, trigger, rule.began.block_number - 1, block.number)
             if first is None:
                 return
             memory.start, rule.boundary = first.timestamp, first.number
         elif rule.boundary < 0 and memory.start > block.timestamp:
             return
         elif rule.boundary < 0:
-            rule.boundary = (await self._last_block(memory.start, block)).number + 1
-        end = await self._boundary(trigger, max(rule.boundary, memory.first_block), block)
+            rule.boundary = (await last_before(self._chain, memory.start, self._previous, block)).number + 1
+        end = await boundary_after(self._chain, trigger, max(rule.boundary, memory.first_block), block.number)
         if end is not None:
             memory.end = end.timestamp
-
-    async def _boundary(self, trigger: Blocks, after: int, block: Block) -> Block | None:
-        """The first block from a multiple on that is younger than its parent; None where `block` comes before it."""
-        candidate = boundary_block(trigger, after)
-        while candidate <= block.number:
-            numbers = range(max(candidate - 1, 0), min(candidate + PROBES, block.number) + 1)
-            blocks = await self._blocks(numbers)
-            if candidate == 0:
-                return blocks[0]
-            for parent, following in pairwise(blocks):
-                if following.timestamp > parent.timestamp:
-                    return following
-            candidate = blocks[-1].number + 1
-        return None
-
-    async def _last_block(self, end: int, high: Block) -> Block:
-        """The last block with timestamp < `end`, which `high` has not."""
-        low = self._previous
-        while high.number - low.number > 1:
-            step = max((high.number - low.number) // PROBES, 1)
-            for block in await self._blocks(range(low.number + step, high.number, step)):
-                if block.timestamp >= end:
-                    high = block
-                    break
-                low = block
-        assert low.timestamp < end <= high.timestamp
-        return low
-
-    async def _blocks(self, numbers: Sequence[int]) -> list[Block]:
-        blocks = await self._chain.blocks(numbers)
-        if [block.number for block in blocks] != list(numbers):
-            raise ChainDisagrees(f"asked for blocks {numbers}, got {[block.number for block in blocks]}")
-        return blocks
 
     async def _read(self, rule: BoundRule, _: Window, at: Block) -> Mapping[str, Reading]:
         return await read_inputs(self._chain, rule.plan, rule.binding, at, self._prices)

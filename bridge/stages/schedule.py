@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-from bridge.domain.errors import ChainDisagrees, ConfigError
+from bridge.domain.errors import ConfigError
 from bridge.domain.events import NO_LOGS, Block, Log, TimedLogs
 from bridge.domain.rules import RuleStart
 from bridge.domain.units import Address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
 from bridge.ports import ChainReader, Database, Transaction
 from bridge.stages.binding import BoundRule, versions_of
+from bridge.stages.headers import boundary_after, headers, last_before
 
-PROBES = 16  # block headers asked for at once when looking for a block by its time
 LOGS_MAX = 10_000  # logs of one page
 
 
@@ -127,7 +126,7 @@ class Schedule:
         if rule.from_block > head.number:
             return None
         if rule.name not in self._began:
-            [block] = await self._blocks([rule.from_block])
+            [block] = await headers(self._chain, [rule.from_block])
             self._began[rule.name] = replace(began, block_number=block.number, since=block.timestamp)
         return self._began[rule.name]
 
@@ -158,23 +157,13 @@ class Schedule:
         return None if end is None else Window(start, end.timestamp)
 
     async def _boundary(self, trigger: Blocks, after: int, head: Block) -> Block | None:
-        """The block with which the next window begins: the first one from a multiple on that is younger than its
-        parent, for a window of seconds cannot end within a second. None where the chain is not there yet."""
         number = boundary_block(trigger, after)
-        if number in self._boundaries:
-            return self._boundaries[number]
-        candidate = number
-        while candidate <= head.number:
-            numbers = range(max(candidate - 1, 0), min(candidate + PROBES, head.number) + 1)
-            blocks = await self._blocks(numbers)
-            if candidate == 0:
-                return blocks[0]
-            for parent, block in pairwise(blocks):
-                if block.timestamp > parent.timestamp:
-                    self._boundaries[number] = block
-                    return block
-            candidate = blocks[-1].number + 1
-        return None
+        if number not in self._boundaries:
+            found = await boundary_after(self._chain, trigger, after, head.number)
+            if found is None:
+                return None
+            self._boundaries[number] = found
+        return self._boundaries[number]
 
     # ── By event ─────────────────────────────────────────────────────────────────────────────────────────────────
     async def _second_of(self, rule: BoundRule, event: str, start: int, first: int, head: Block) -> int | None:
@@ -206,28 +195,14 @@ class Schedule:
             low = await transaction.events.finalized_before(self._chain.name, end) or self._start
             following = await transaction.events.block(self._chain.name, low.number + 1)
         high = following if following is not None and following.timestamp >= end else head
-        while high.number - low.number > 1:
-            step = max((high.number - low.number) // PROBES, 1)
-            for block in await self._blocks(range(low.number + step, high.number, step)):
-                if block.timestamp >= end:
-                    high = block
-                    break
-                low = block
-        assert low.timestamp < end <= high.timestamp
-        self._last_blocks[end] = low
-        return low
+        self._last_blocks[end] = await last_before(self._chain, end, low, high)
+        return self._last_blocks[end]
 
     def decided(self, due: Due) -> None:
         """Forget what was found for this window."""
         self._last_blocks.pop(due.window.end, None)
         self._boundaries.clear()
         self._searched.pop(due.rule.name, None)
-
-    async def _blocks(self, numbers: Sequence[int]) -> list[Block]:
-        blocks = await self._chain.blocks(numbers)
-        if [block.number for block in blocks] != list(numbers):
-            raise ChainDisagrees(f"asked for blocks {numbers}, got {[block.number for block in blocks]}")
-        return blocks
 
 
 def scope(chain: str, rule: str) -> str:

@@ -1,0 +1,53 @@
+"""Blocks looked up by their time or number, from headers alone: the same block for whoever looks.
+
+All of them lie below a finalized head, so what is found never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from bridge.domain.errors import ChainDisagrees
+from bridge.domain.events import Block
+from bridge.domain.windows import Blocks, boundary_block
+from bridge.ports import ChainReader
+
+PROBES = 16  # headers asked for at once
+
+
+async def headers(chain: ChainReader, numbers: Sequence[int]) -> list[Block]:
+    """Raises ChainDisagrees where others come than were asked for."""
+    blocks = await chain.blocks(numbers)
+    if [block.number for block in blocks] != list(numbers):
+        raise ChainDisagrees(f"asked for blocks {numbers}, got {[block.number for block in blocks]}")
+    return blocks
+
+
+async def last_before(chain: ChainReader, end: int, low: Block, high: Block) -> Block:
+    """The last block with timestamp < `end`, which `low` has and `high` has not."""
+    while high.number - low.number > 1:
+        step = max((high.number - low.number) // PROBES, 1)
+        for block in await headers(chain, range(low.number + step, high.number, step)):
+            if block.timestamp >= end:
+                high = block
+                break
+            low = block
+    assert low.timestamp < end <= high.timestamp
+    return low
+
+
+async def boundary_after(chain: ChainReader, trigger: Blocks, after: int, head: int) -> Block | None:
+    """The block with which a window by block number begins: the first one from the multiple after block `after` on that
+    is younger than its parent, for a window of seconds cannot end within a second. None where `head` comes before it.
+    """
+    candidate = boundary_block(trigger, after)
+    while candidate <= head:
+        blocks = await headers(chain, range(max(candidate - 1, 0), min(candidate + PROBES, head) + 1))
+        if candidate == 0:
+            return blocks[0]
+        for parent, block in pairwise(blocks):
+            if block.timestamp > parent.timestamp:
+                return block
+        candidate = blocks[-1].number + 1
+    return None
