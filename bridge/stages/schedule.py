@@ -83,14 +83,13 @@ class Schedule:
         """Of every rule's next window, the earliest that is closed."""
         async with self._database.snapshot() as transaction:
             paused = await transaction.decisions.paused(self._chain.name)
-        due = [one for name in self._versions.keys() - paused if (one := await self.following(name, head)) is not None]
+            places = {name: await self.place(transaction, name) for name in self._versions.keys() - paused}
+        due = [one for name, place in places.items() if (one := await self._due(name, place, head)) is not None]
         # At the same moment, rules that read a balance come last: they must know what the others have earned from it.
         return min(due, key=lambda one: (one.window.end, one.rule.plan.reads_balance, one.rule.name), default=None)
 
-    async def following(self, name: str, head: Block) -> Due | None:
+    async def _due(self, name: str, place: Place, head: Block) -> Due | None:
         """The rule's next window, where it is closed. Raises ConfigError where no version decides it."""
-        async with self._database.snapshot() as transaction:
-            place = await self.place(transaction, name)
         rule = self._version(name, place)
         window = await self._window(rule, place, head)
         return None if window is None or head.timestamp < window.end else Due(rule, place, window)
