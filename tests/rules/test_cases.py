@@ -31,6 +31,20 @@ def test_rule_folder__shipped__is_complete(folder: Path):
     assert len(list((folder / "cases").glob("*.json"))) >= 7
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_rule_folder__shipped__no_window_pays_without_limit(folder: Path):
+    """One answer of a contract or one event that cannot be true is not paid in full, and a case shows it."""
+    limits = load_rule(folder / "rule.yaml").rule.guardrails
+    cases = [json.loads(path.read_text()) for path in (folder / "cases").glob("*.json")]
+    expected = [window.get("expect", {}) for case in cases for window in case["windows"]]
+    if limits.cap_per_epoch is None:  # where what is carried would go to the wrong ones, a person is asked
+        assert limits.approve_above is not None
+        assert any(each.get("guardrails", {}).get("approve_above") == "asks" for each in expected)
+    else:
+        assert (folder / "cases/cap_hit.json").is_file()
+        assert any(each.get("guardrails", {}).get("cap_per_epoch") == "limited" for each in expected)
+
+
 # ── A case that is wrong ────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
