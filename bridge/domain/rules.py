@@ -406,6 +406,12 @@ class Plan:
         parameters = {name: value for name, value in self.rule.parameters.items() if name in used}
         return self.rule.asset, inputs, events, parameters
 
+    def remembered_contracts(self) -> frozenset[str]:
+        """The contracts behind what outlives a window."""
+        _, inputs, events, _ = self.remembers()
+        lasting = {("inputs", name) for name in inputs} | {("events", name) for name in events}
+        return frozenset(contract for trail, contract in contract_places(self.rule) if trail[:2] in lasting)
+
     def selects(self, event: str, fields: Mapping[str, Value], binding: Binding) -> bool:
         """Whether an event of this shape counts for the rule."""
         where = self.wheres[event]

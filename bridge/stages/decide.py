@@ -276,7 +276,7 @@ def _check_goes_on(rule: BoundRule, began: RuleStart, *, same_version: bool) -> 
             where=f"rule {rule.name}",
             mend="give it a new name: it then begins anew, with its first window after now",
         )
-    remembered = {name for event in rule.plan.remembers()[2].values() for name in event.contracts}
+    remembered = rule.plan.remembered_contracts()
     for name, address in _addresses(rule).items():
         known = began.contracts.get(name, address)
         if address != known and (same_version or name in remembered):

@@ -75,6 +75,21 @@ split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
 """
 
 
+SKIM = """
+rule: skim
+version: 1
+description: what the book says above its best
+asset: USDX
+window: {every: 100 s}
+inputs:
+  rate: {read: {contract: obligations, function: total, returns: amount<USDX>}}
+  best: {high_water: rate}
+surplus: rate - best
+carry: surplus
+split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
+"""
+
+
 @dataclasses.dataclass
 class Decoder(OneByOne):
     """Declarations become topics by sha256, fields travel as JSON: no chain's encoding is needed here."""
@@ -233,16 +248,25 @@ class World:
         assert lease is not None
         return cls(database, ScriptedChain(), lease)
 
-    def bound(self, *texts: str, from_blocks: Sequence[int] = ()) -> tuple[BoundRule, ...]:
+    def bound(
+        self, *texts: str, from_blocks: Sequence[int] = (), contracts: Mapping[str, Address] | None = None
+    ) -> tuple[BoundRule, ...]:
         plans: list[Plan] = [parse_rule(text, name="rule.yaml") for text in texts]
         chain = cast("ChainReader", self.chain)
-        return bind_rules(plans, chain=chain, contracts=CONTRACTS, tokens=TOKENS, from_blocks=from_blocks)
+        named = {**CONTRACTS, **(contracts or {})}
+        return bind_rules(plans, chain=chain, contracts=named, tokens=TOKENS, from_blocks=from_blocks)
 
-    def stage(self, *texts: str, logs_max: int = 1000, from_blocks: Sequence[int] = ()) -> Decide:
+    def stage(
+        self,
+        *texts: str,
+        logs_max: int = 1000,
+        from_blocks: Sequence[int] = (),
+        contracts: Mapping[str, Address] | None = None,
+    ) -> Decide:
         return Decide(
             database=self.port,
             chain=cast("ChainReader", self.chain),
-            rules=self.bound(*texts, from_blocks=from_blocks),
+            rules=self.bound(*texts, from_blocks=from_blocks, contracts=contracts),
             lease=self.lease,
             logs_max=logs_max,
         )
