@@ -23,7 +23,8 @@ from bridge.domain.batches import keys_of
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ChainDisagrees, ConfigError, LeaseLost
 from bridge.domain.events import Block
-from bridge.domain.rules import Balances, Plan, RuleStart, TimeWeighted
+from bridge.domain.plans import Plan
+from bridge.domain.rules import Balances, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.ports import ChainReader, Database, Lease, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach

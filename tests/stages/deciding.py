@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 from bridge.domain.calls import Argument
+from bridge.domain.declarations import parse_declaration
 from bridge.domain.events import Block, ChainCursor, Log, TimedLogs, Value, pack_logs
-from bridge.domain.rules import Plan, Token, parse_declaration
+from bridge.domain.plans import Plan
+from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, EventDecoder, Lease
 from bridge.ports import Database as DatabasePort
