@@ -258,8 +258,13 @@ def _check_successor(plan: Plan, version: int, body: str) -> None:
     rule = plan.rule
     try:
         older = parse_rule(body, name=f"rule {rule.name}, version {version} as it was saved").remembers()
-    except ConfigError:
-        older = None  # it was written for an older bridge, with another language
+    except ConfigError as error:
+        raise ConfigError(
+            f"version {version}, as it was saved, is not in the language of this bridge any more, so what it counted "
+            f"cannot be taken over: {error}",
+            where=f"rule {rule.name}",
+            mend="give the rule a new name: it then begins anew, with its first window after now",
+        ) from None
     if plan.remembers() != older:
         raise ConfigError(
             f"version {rule.version} has another asset, or other events, formulas or parameters behind an input that "

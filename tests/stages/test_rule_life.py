@@ -86,6 +86,15 @@ async def test_versions__contract_behind_a_mark_is_another__refused(world: World
     await world.stage(newer).step()
 
 
+async def test_versions__older_text_is_not_understood_any_more__refused_with_the_mend(world: World):
+    world.chain.final = 10
+    await world.run(world.stage(FEES))
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute("UPDATE rules SET body = replace(body, 'units', 'measures')")
+    with pytest.raises(ConfigError, match="version 1, as it was saved, is not in the language of this bridge"):
+        await world.stage(NEWER).step()
+
+
 async def test_pause__some_windows_long__decided_one_by_one_afterwards_with_the_same_bytes(world: World):
     stage = world.stage(FEES)
     for world.chain.final in range(51):
