@@ -30,7 +30,8 @@ from bridge.cli.rules import rules
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
-from bridge.domain.rules import Committed, Plan, market_places
+from bridge.domain.plans import Plan
+from bridge.domain.rules import Committed, market_places
 from bridge.domain.units import BlockStamp, format_amount
 from bridge.prices.http import HttpMarket
 from bridge.runtime.clock import SystemClock

@@ -21,7 +21,7 @@ from bridge.cli.person import user
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.interventions import told
-from bridge.domain.rules import Plan
+from bridge.domain.plans import Plan
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.rule_schema import render_schema
 from bridge.runtime.rulefile import load_rule

@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from bridge.domain.events import Event, Value
-from bridge.domain.rules import At, Balances, Count, Input, Last, Members, Plan, Sum, Sums, Table, TimeWeighted
+from bridge.domain.plans import Plan
+from bridge.domain.rules import At, Balances, Count, Input, Last, Members, Sum, Sums, Table, TimeWeighted
 from bridge.domain.units import Address
 from bridge.domain.windows import Window
 

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 from bridge.domain.accumulators import Source
 from bridge.domain.measurements import Facts, Measurement
+from bridge.domain.plans import Plan
 from bridge.domain.prices import PriceFrom, PriceInput
 from bridge.domain.rules import (
     TABLES,
@@ -29,7 +30,6 @@ from bridge.domain.rules import (
     Legs,
     LegSplit,
     Members,
-    Plan,
     ProRata,
     Read,
     RuleEvent,

@@ -18,7 +18,8 @@ from typing import cast
 from bridge.domain.accumulators import NOBODY, SCALAR, Key, Source, State, Touch, advance, signed_sum_of, sum_of
 from bridge.domain.events import EventColumns, TimedLogs, Value
 from bridge.domain.expressions import Expression
-from bridge.domain.rules import Binding, Count, Effect, Plan, Sum, Sums, TimeWeighted
+from bridge.domain.plans import Effect, Plan
+from bridge.domain.rules import Binding, Count, Sum, Sums, TimeWeighted
 from bridge.domain.units import Address
 from bridge.domain.windows import Window
 

@@ -21,7 +21,8 @@ from bridge.domain.accumulators import SCALAR, Key, State
 from bridge.domain.artifacts import POOL, by_account, canonical, describe_facts, excluded
 from bridge.domain.events import Block
 from bridge.domain.measurements import Facts, Undecidable, evaluate
-from bridge.domain.rules import Binding, Carry, Equal, Legs, Plan, ProRata, Shares, To
+from bridge.domain.plans import Plan
+from bridge.domain.rules import Binding, Carry, Equal, Legs, ProRata, Shares, To
 from bridge.domain.splits import Leg, NoWeights, by_shares, capped, in_legs, pro_rata, without
 from bridge.domain.units import UINT256_MAX, Address, AssetId, format_address
 from bridge.domain.windows import Window

@@ -32,7 +32,7 @@ from bridge.domain.units import BPS
 
 LENGTH_MAX = 1_000  # characters
 NODES_MAX = 200
-BITS_MAX = 512  # of any intermediate result: the product of two uint256 fits
+BITS_MAX = 640  # of any intermediate result: the product of two uint256 fits, and of sums of them; of three does not
 NAME_BITS = 256  # of any integer that an expression is given
 COUNT_BITS = 40  # of how many accounts a table has
 

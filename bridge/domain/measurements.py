@@ -11,20 +11,9 @@ from dataclasses import dataclass, field
 from bridge.domain.accumulators import SCALAR, Key, Source, State, overdraft_of, sum_of, weights_of
 from bridge.domain.events import Block, Value
 from bridge.domain.expressions import Expression
+from bridge.domain.plans import Plan
 from bridge.domain.readings import Reading
-from bridge.domain.rules import (
-    Balances,
-    Committed,
-    Count,
-    HighWater,
-    Last,
-    Members,
-    Plan,
-    Sum,
-    Sums,
-    Table,
-    TimeWeighted,
-)
+from bridge.domain.rules import Balances, Committed, Count, HighWater, Last, Members, Sum, Sums, Table, TimeWeighted
 from bridge.domain.units import UINT256_MAX, Address, format_address
 from bridge.domain.windows import Window
 

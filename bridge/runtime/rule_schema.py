@@ -19,7 +19,7 @@ from pydantic_core import core_schema
 from bridge.domain.quantities import Unit
 from bridge.domain.rules import At, Carry
 from bridge.domain.windows import Period
-from bridge.runtime.rulefile import Document, OneOf, Section
+from bridge.runtime.rule_sections import Document, OneOf, Section
 
 WHOLE_NUMBER: JsonSchemaValue = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9][0-9_]*$"}]
@@ -28,7 +28,7 @@ WHOLE_NUMBER: JsonSchemaValue = {
 _SYMBOL = "[A-Za-z][A-Za-z0-9_.]*"
 UNIT = f"(number|bps|seconds|amount<{_SYMBOL}>|price<{_SYMBOL}/{_SYMBOL}>)"
 
-# What texts stand for that a validator of rulefile.py reads.
+# What texts stand for that a validator of rule_sections.py reads.
 TEXTS: Mapping[str, JsonSchemaValue] = {
     "_amount": WHOLE_NUMBER,
     "_duration": {"type": "string", "pattern": r"^[0-9]{1,12}\s*(s|seconds?|min|minutes?|h|hours?|d|days?)$"},

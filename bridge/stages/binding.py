@@ -10,7 +10,8 @@ from bridge.domain.accumulators import Key, State
 from bridge.domain.batches import select_columns
 from bridge.domain.errors import ConfigError, HoldError
 from bridge.domain.events import Event, EventColumns, Log, LogColumns, TimedLogs
-from bridge.domain.rules import Binding, Plan, Rule, Token, fixed_recipients, made_by
+from bridge.domain.plans import Plan
+from bridge.domain.rules import Binding, Rule, Token, fixed_recipients, made_by
 from bridge.domain.units import Address, format_address
 from bridge.ports import ChainReader, EventDecoder, LogFilter
 

@@ -31,8 +31,10 @@ from typing import Any
 from bridge.domain.accumulators import NOBODY
 from bridge.domain.artifacts import POOL
 from bridge.domain.decisions import Decision
+from bridge.domain.declarations import parse_declaration
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, Event, Log, Value
+from bridge.domain.plans import Plan
 from bridge.domain.prices import (
     FeedAnswer,
     MarketAnswer,
@@ -44,7 +46,7 @@ from bridge.domain.prices import (
     judge_market,
 )
 from bridge.domain.readings import Reading
-from bridge.domain.rules import Balance, Binding, Plan, Read, Token, parse_declaration
+from bridge.domain.rules import Balance, Binding, Read, Token
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
 from bridge.runtime.rulefile import load_rule

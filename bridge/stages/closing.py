@@ -19,9 +19,10 @@ from bridge.domain.decisions import Decision, close, decide
 from bridge.domain.errors import HoldError
 from bridge.domain.events import Block, Event, EventColumns, TimedLogs, unpack_logs
 from bridge.domain.measurements import Facts, measure
+from bridge.domain.plans import Plan
 from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
-from bridge.domain.rules import Balance, Binding, Input, Plan, Read
+from bridge.domain.rules import Balance, Binding, Input, Read
 from bridge.domain.units import Address, BlockStamp
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader

@@ -23,7 +23,8 @@ from bridge.domain.batches import keys_of
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ChainDisagrees, ConfigError, LeaseLost
 from bridge.domain.events import Block
-from bridge.domain.rules import Balances, Plan, RuleStart, TimeWeighted
+from bridge.domain.plans import Plan
+from bridge.domain.rules import Balances, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.ports import ChainReader, Database, Lease, Transaction
 from bridge.runtime.crashpoints import CrashPoint, reach
@@ -257,8 +258,13 @@ def _check_successor(plan: Plan, version: int, body: str) -> None:
     rule = plan.rule
     try:
         older = parse_rule(body, name=f"rule {rule.name}, version {version} as it was saved").remembers()
-    except ConfigError:
-        older = None  # it was written for an older bridge, with another language
+    except ConfigError as error:
+        raise ConfigError(
+            f"version {version}, as it was saved, is not in the language of this bridge any more, so what it counted "
+            f"cannot be taken over: {error}",
+            where=f"rule {rule.name}",
+            mend="give the rule a new name: it then begins anew, with its first window after now",
+        ) from None
     if plan.remembers() != older:
         raise ConfigError(
             f"version {rule.version} has another asset, or other events, formulas or parameters behind an input that "
@@ -276,7 +282,7 @@ def _check_goes_on(rule: BoundRule, began: RuleStart, *, same_version: bool) -> 
             where=f"rule {rule.name}",
             mend="give it a new name: it then begins anew, with its first window after now",
         )
-    remembered = {name for event in rule.plan.remembers()[2].values() for name in event.contracts}
+    remembered = rule.plan.remembered_contracts()
     for name, address in _addresses(rule).items():
         known = began.contracts.get(name, address)
         if address != known and (same_version or name in remembered):

@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from bridge.domain.declarations import compile_where, field_types, parse_declaration
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Value
 from bridge.domain.quantities import NO_UNIT, parse_unit
 from bridge.domain.reports import Amount, to_json
-from bridge.domain.rules import compile_where, field_types, parse_declaration
 from bridge.domain.stories import (
     JournalFact,
     Match,

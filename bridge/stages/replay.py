@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.decisions import Decision, Verdict
 from bridge.domain.events import NO_LOGS, Block, BlockAdded, Event, LogColumns, TimedLogs
+from bridge.domain.plans import Plan
 from bridge.domain.readings import Reading
-from bridge.domain.rules import Binding, Plan, RuleStart
+from bridge.domain.rules import Binding, RuleStart
 from bridge.domain.units import Address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
 from bridge.ports import ChainReader

@@ -24,10 +24,11 @@ from bridge.domain.artifacts import POOL
 from bridge.domain.decisions import Decision
 from bridge.domain.errors import ChainUnavailable, ConfigError, StateUnavailable
 from bridge.domain.events import Block
+from bridge.domain.plans import Plan
 from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
 from bridge.domain.records import RuleText
-from bridge.domain.rules import Balance, Binding, Committed, Input, Plan, Read, RuleStart, Sums, Token
+from bridge.domain.rules import Balance, Binding, Committed, Input, Read, RuleStart, Sums, Token
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, History, LogFilter

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.domain.errors import RefusedError
 from bridge.domain.payouts import Action, Payout
 from bridge.domain.units import Address, AssetId
+from bridge.store.ledger import ROWS_AT_ONCE
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
@@ -65,8 +66,6 @@ ACTIVATED = """
     DO UPDATE SET cumulative = entitlements.cumulative + excluded.cumulative
     RETURNING account
 """
-ROWS_AT_ONCE = 50_000
-"""Of one statement: some seconds on a slow disk, where a statement may take a minute."""
 NOTIFY = "SELECT pg_notify('bridge', 'claims')"
 
 

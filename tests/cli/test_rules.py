@@ -94,8 +94,8 @@ def test_check__with_a_configuration__names_are_held_against_it(bridge: Bridge, 
 
 def test_test__cases_of_a_folder__exit_code_and_a_diff(bridge: Bridge, tmp_path: Path):
     shutil.copytree(FEE_WINDOW, tmp_path / "mine")
-    cases = len(list((tmp_path / "mine/cases").glob("*.json")))
-    assert bridge("rules", "test", "mine").out.endswith(f"{cases} of {cases} cases passed\n")
+    count = len(list((tmp_path / "mine/cases").glob("*.json")))
+    assert bridge("rules", "test", "mine").out.endswith(f"{count} of {count} cases passed\n")
     case = tmp_path / "mine/cases/cap_hit.json"
     case.write_text(case.read_text().replace('"total": "500000000000"', '"total": "1"'))
     said = bridge("rules", "test", "mine")
@@ -108,7 +108,7 @@ def test_test__cases_of_a_folder__exit_code_and_a_diff(bridge: Bridge, tmp_path:
         '    expected  "1"\n'
         '    found     "500000000000"\n'
     ) in said.out
-    assert said.out.endswith(f"{cases - 1} of {cases} cases passed\n")
+    assert said.out.endswith(f"{count - 1} of {count} cases passed\n")
 
 
 # ── Backtest: naming a node and a part of history ───────────────────────────────────────────────────────────────────

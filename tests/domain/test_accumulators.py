@@ -16,7 +16,7 @@ from bridge.domain.accumulators import (
     weights_of,
 )
 from bridge.domain.events import Event, Log
-from bridge.domain.rules import compile_rule
+from bridge.domain.plans import compile_rule
 from bridge.domain.units import Address, BlockStamp
 from bridge.domain.windows import Window
 from tests.domain.test_rules import RULE, STAKE

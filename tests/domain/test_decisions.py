@@ -16,6 +16,7 @@ from bridge.domain.artifacts import POOL, canonical
 from bridge.domain.decisions import Decision, Verdict, decide
 from bridge.domain.events import Block
 from bridge.domain.measurements import Facts, Measurement
+from bridge.domain.plans import Plan, compile_rule
 from bridge.domain.quantities import amount_of
 from bridge.domain.records import Stored, carries_as_recorded, compare_with_record, follows
 from bridge.domain.rules import (
@@ -25,13 +26,11 @@ from bridge.domain.rules import (
     Carry,
     Guardrails,
     Parameter,
-    Plan,
     ProRata,
     Rule,
     RuleEvent,
     Sum,
     TimeWeighted,
-    compile_rule,
 )
 from bridge.domain.units import UINT256_MAX, Address, AssetId
 from bridge.domain.windows import Every, Window

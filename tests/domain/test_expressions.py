@@ -52,6 +52,8 @@ def compiled(text: str, wants: Type | Kind = Kind.NUMBER) -> Expression:
         ("value_up(eth, price)", 4),
         ("value(eth, price) - floor", 0),
         ("floor_div(total(stake), period)", 5),
+        ("mul_div(max(assets - fees, 0), rate, BPS) - max(fees - floor * months, 0)", 496),
+        ("floor_div(max(assets - fees, 0) * max(fees - floor, 0), fees)", 567),
         ("fees * count(stake) - mul_div(assets, 1, 2)", 7 * 9 - 500),
         ("fee.amount * 2", 22),
         ("min(fees, assets, floor)", 3),

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from bridge.domain.declarations import parse_declaration
 from bridge.domain.expressions import ExpressionError
+from bridge.domain.plans import compile_rule
 from bridge.domain.quantities import amount_of
 from bridge.domain.rules import (
     Balance,
@@ -26,8 +28,6 @@ from bridge.domain.rules import (
     Shares,
     Sum,
     TimeWeighted,
-    compile_rule,
-    parse_declaration,
 )
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Blocks, Each, Every

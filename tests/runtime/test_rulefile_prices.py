@@ -3,8 +3,8 @@
 import pytest
 
 from bridge.domain.errors import ConfigError
+from bridge.domain.plans import Plan
 from bridge.domain.prices import PriceFrom, PriceInput
-from bridge.domain.rules import Plan
 from bridge.runtime.rulefile import parse_rule
 
 TEXT = """\

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 from bridge.domain.calls import Argument
+from bridge.domain.declarations import parse_declaration
 from bridge.domain.events import Block, ChainCursor, Log, TimedLogs, Value, pack_logs
-from bridge.domain.rules import Plan, Token, parse_declaration
+from bridge.domain.plans import Plan
+from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, EventDecoder, Lease
 from bridge.ports import Database as DatabasePort
@@ -71,6 +73,21 @@ inputs:
 parameters: {floor: 10 amount<USDX>}
 surplus: assets - liabilities - committed - floor
 carry: none
+split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
+"""
+
+
+SKIM = """
+rule: skim
+version: 1
+description: what the book says above its best
+asset: USDX
+window: {every: 100 s}
+inputs:
+  rate: {read: {contract: obligations, function: total, returns: amount<USDX>}}
+  best: {high_water: rate}
+surplus: rate - best
+carry: surplus
 split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
 """
 
@@ -233,16 +250,25 @@ class World:
         assert lease is not None
         return cls(database, ScriptedChain(), lease)
 
-    def bound(self, *texts: str, from_blocks: Sequence[int] = ()) -> tuple[BoundRule, ...]:
+    def bound(
+        self, *texts: str, from_blocks: Sequence[int] = (), contracts: Mapping[str, Address] | None = None
+    ) -> tuple[BoundRule, ...]:
         plans: list[Plan] = [parse_rule(text, name="rule.yaml") for text in texts]
         chain = cast("ChainReader", self.chain)
-        return bind_rules(plans, chain=chain, contracts=CONTRACTS, tokens=TOKENS, from_blocks=from_blocks)
+        named = {**CONTRACTS, **(contracts or {})}
+        return bind_rules(plans, chain=chain, contracts=named, tokens=TOKENS, from_blocks=from_blocks)
 
-    def stage(self, *texts: str, logs_max: int = 1000, from_blocks: Sequence[int] = ()) -> Decide:
+    def stage(
+        self,
+        *texts: str,
+        logs_max: int = 1000,
+        from_blocks: Sequence[int] = (),
+        contracts: Mapping[str, Address] | None = None,
+    ) -> Decide:
         return Decide(
             database=self.port,
             chain=cast("ChainReader", self.chain),
-            rules=self.bound(*texts, from_blocks=from_blocks),
+            rules=self.bound(*texts, from_blocks=from_blocks, contracts=contracts),
             lease=self.lease,
             logs_max=logs_max,
         )

@@ -9,7 +9,7 @@ from bridge.domain.units import Address
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import log_filters
 from bridge.store.database import Database
-from tests.stages.deciding import ALICE, BOB, BOOK, BUFFER, CONTRACTS, FEES, POOL, World
+from tests.stages.deciding import ALICE, BOB, BOOK, BUFFER, CONTRACTS, FEES, POOL, SKIM, World
 
 EVERY = "window: {every: 100 s}"
 GAIN = """
@@ -30,19 +30,6 @@ inputs:
 surplus: gain
 carry: surplus
 split: {pro_rata: deposits}
-"""
-SKIM = """
-rule: skim
-version: 1
-description: what the book says above its best
-asset: USDX
-window: {every: 100 s}
-inputs:
-  rate: {read: {contract: obligations, function: total, returns: amount<USDX>}}
-  best: {high_water: rate}
-surplus: rate - best
-carry: surplus
-split: {equal: [0xa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1]}
 """
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.store.database import Database
-from tests.stages.deciding import ALICE, BOB, FEES, World
+from tests.stages.deciding import ALICE, BOB, FEES, SKIM, World
 
 NEWER = FEES.replace("version: 1", "version: 2").replace("surplus: fees", "surplus: fees * 2")
 
@@ -75,6 +75,24 @@ async def test_rule__enabled_from_a_block_to_come__waits(world: World):
     world.chain.final = 40
     await world.run(stage)
     assert await decided(world) == [(1, 1300, 10)]
+
+
+async def test_versions__contract_behind_a_mark_is_another__refused(world: World):
+    world.chain.final = 10
+    await world.run(world.stage(SKIM))
+    newer = SKIM.replace("version: 1", "version: 2")
+    with pytest.raises(ConfigError, match="but the rule has counted from"):
+        await world.stage(newer, contracts={"obligations": BOB}).step()
+    await world.stage(newer).step()
+
+
+async def test_versions__older_text_is_not_understood_any_more__refused_with_the_mend(world: World):
+    world.chain.final = 10
+    await world.run(world.stage(FEES))
+    async with world.database.begin() as transaction:
+        await transaction.connection.execute("UPDATE rules SET body = replace(body, 'units', 'measures')")
+    with pytest.raises(ConfigError, match="version 1, as it was saved, is not in the language of this bridge"):
+        await world.stage(NEWER).step()
 
 
 async def test_pause__some_windows_long__decided_one_by_one_afterwards_with_the_same_bytes(world: World):

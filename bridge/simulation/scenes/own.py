@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.rules import Plan
+from bridge.domain.plans import Plan
 from bridge.domain.windows import Each
 from bridge.runtime.rulefile import load_rule
 from bridge.simulation.anvil import REPOSITORY
