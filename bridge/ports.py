@@ -17,6 +17,7 @@ from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
+from bridge.domain.corrections import Approved, JournalKey
 from bridge.domain.decisions import Decision
 from bridge.domain.events import (
     Block,
@@ -31,7 +32,18 @@ from bridge.domain.events import (
     Value,
 )
 from bridge.domain.interventions import Intervention, InterventionKind
-from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
+from bridge.domain.ledger import (
+    Asset,
+    Balance,
+    Coverage,
+    Decided,
+    GasPaid,
+    IntendedBatch,
+    Intent,
+    Journal,
+    Transfer,
+    Unbooked,
+)
 from bridge.domain.payouts import (
     Action,
     Attempt,
@@ -628,7 +640,7 @@ class LedgerStore(Protocol):
         """Book `journals` in order; for each, False where it was booked before.
 
         Raises JournalConflict where (source, ref) was booked with another payload, RefusedError where a post or void
-        releases more than is pending or an asset is not registered.
+        releases more than is pending, an asset is not registered or what is reversed is not booked.
         """
 
     async def balances(self, chain: str, block_number: int, codes: Sequence[str] | None = None) -> list[Balance]:
@@ -636,6 +648,43 @@ class LedgerStore(Protocol):
 
     async def journals(self, source: str, refs: Sequence[str]) -> list[Journal]:
         """Those of `refs` that are booked, read back from their rows."""
+
+
+class CorrectionStore(Protocol):
+    """What people asked to be put right in the books, and who answered."""
+
+    async def ask(
+        self,
+        chain: str,
+        reason: str,
+        by: str,
+        *,
+        reverses: JournalKey | None = None,
+        transfer: Transfer | None = None,
+        break_id: int | None = None,
+    ) -> int:
+        """Write down what waits for another person; its number."""
+
+    async def approve(self, correction_id: int, by: str) -> Approved:
+        """Raises RefusedError where there is none, it is answered, or the one who asked is the one who approves."""
+
+    async def refuse(self, correction_id: int, reason: str, by: str) -> None:
+        """Raises RefusedError where there is none, or it is answered."""
+
+    async def approved(self, chain: str) -> list[Approved]:
+        """All that became journals, oldest first."""
+
+    async def waiting_reversal(self, reverses: JournalKey) -> int | None:
+        """The correction that asks for this reversal already."""
+
+    async def journal_key(self, asked: str) -> tuple[JournalKey, str] | None:
+        """(source, ref) and chain of the journal with this number, or called `SOURCE REF`."""
+
+    async def assets_named(self, name: str) -> list[Asset]:
+        """Those with this id or symbol."""
+
+    async def break_chain(self, break_id: int) -> str | None:
+        """The chain that a break is on; None where there is no such break."""
 
 
 class AuditStore(Protocol):
@@ -760,6 +809,8 @@ class Transaction(Protocol):
     def bookings(self) -> BookingStore: ...
     @property
     def ledger(self) -> LedgerStore: ...
+    @property
+    def corrections(self) -> CorrectionStore: ...
     @property
     def audits(self) -> AuditStore: ...
     @property

@@ -25,6 +25,7 @@ from bridge.store.chains import Chains
 from bridge.store.claims import Claims
 from bridge.store.conditions import Conditions
 from bridge.store.confirmations import Confirmations
+from bridge.store.corrections import Corrections
 from bridge.store.dead_letters import DeadLetters
 from bridge.store.decisions import Decisions
 from bridge.store.events import Events
@@ -102,6 +103,10 @@ class Transaction:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.connection)
+
+    @cached_property
+    def corrections(self) -> Corrections:
+        return Corrections(self.connection)
 
     @cached_property
     def audits(self) -> Audits:
