@@ -65,6 +65,7 @@ from bridge.domain.prices import FeedAnswer, MarketAnswer
 from bridge.domain.records import RuleText, Stored
 from bridge.domain.reports import Facts
 from bridge.domain.rules import Rule, RuleStart
+from bridge.domain.seals import Sealed, Tip
 from bridge.domain.states import ActionState
 from bridge.domain.stories import JournalFact, Match, SignedAttempt, StoryFacts
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -687,6 +688,29 @@ class CorrectionStore(Protocol):
         """The chain that a break is on; None where there is no such break."""
 
 
+class SealStore(Protocol):
+    """The hash chain over the journals."""
+
+    async def seal(self, limit: int) -> tuple[int, Tip]:
+        """Link the next journals, `limit` at most; how many these were, and where the chain ends now."""
+
+    async def tip(self) -> Tip: ...
+    async def last_sealing(self) -> Tip:
+        """Where the last run said that the chain ends."""
+
+    async def sealings(self, first: int, last: int) -> dict[int, bytes]:
+        """Heads that runs noted after `first` … `last` journals."""
+
+    def chain(self, first: int, last: int) -> AsyncGenerator[Sealed]:
+        """The journals at positions `first` … `last`, read anew from their rows; positions that are missing are not."""
+
+    async def waiting(self) -> int:
+        """Journals that are booked and not sealed yet."""
+
+    async def stranger(self) -> str | None:
+        """Something in the books that the chain does not have, nor ever will; None where there is nothing."""
+
+
 class AuditStore(Protocol):
     """What the reconciler asks of the rows that other stages wrote."""
 
@@ -811,6 +835,8 @@ class Transaction(Protocol):
     def ledger(self) -> LedgerStore: ...
     @property
     def corrections(self) -> CorrectionStore: ...
+    @property
+    def seals(self) -> SealStore: ...
     @property
     def audits(self) -> AuditStore: ...
     @property

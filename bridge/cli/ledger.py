@@ -1,27 +1,33 @@
-"""bridge ledger list, adjust, reverse, corrections, approve, refuse."""
+"""bridge ledger list, adjust, reverse, corrections, approve, refuse, verify."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, run
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.cli.person import user
 from bridge.daemon import open_database
 from bridge.domain.corrections import Correction
 from bridge.domain.errors import ConfigError
+from bridge.domain.reports import count_of
+from bridge.domain.seals import Tip
 from bridge.runtime.config import load_config
 from bridge.stages import correct
+from bridge.stages.seal import verify
 from bridge.store.corrections import Asked
 
 ledger = typer.Typer(
     name="ledger",
-    help="The books: what was booked last, and corrections, which one person asks for and another approves.",
+    help="The books: what was booked last, whether it is as it was sealed, and corrections, for which it takes two.",
     no_args_is_help=True,
 )
 app.add_typer(ledger)
+
+_HEAD = re.compile(r"[0-9a-f]{64}")
 
 CorrectionId = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="The correction's number.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the correction, with your user name.")]
@@ -94,6 +100,41 @@ def _what(correction: Correction) -> str:
     moved = correction.transfer
     assert moved is not None
     return f"{moved.amount:,} atoms of {moved.asset} to {moved.debit} from {moved.credit}"
+
+
+@ledger.command("verify")
+def verify_seals(
+    config: ConfigPath = DEFAULT_CONFIG,
+    noted: Annotated[
+        str | None, typer.Option("--noted", metavar="COUNT:HEAD", help="What this command, or the log, said before.")
+    ] = None,
+) -> None:
+    """Read all sealed journals again; exits 1 where one was changed, moved, added or taken away."""
+    run(_verify(config, noted))
+
+
+async def _verify(path: Path, noted: str | None) -> int:
+    before = None if noted is None else _tip(noted)
+    async with open_database(load_config(path), connections_max=1) as database:
+        found = await verify(database, before)
+    print(f"{count_of(found.tip.count, 'journal')} as sealed, {found.waiting:,} not sealed yet")
+    if found.fault is not None:
+        print(f"NOT intact: {found.fault}")
+        return EXIT_NO
+    print(f"intact: {found.tip}")
+    return 0
+
+
+def _tip(noted: str) -> Tip:
+    count, colon, head = noted.partition(":")
+    digits = head.removeprefix("0x")
+    if not (count.isascii() and count.isdecimal() and len(count) <= 18 and colon and _HEAD.fullmatch(digits)):
+        raise ConfigError(
+            f"`{noted}` is not a count and a head",
+            where="--noted",
+            mend="copy what stands after `intact:`, as in 12:ab…",
+        )
+    return Tip(int(count), bytes.fromhex(digits))
 
 
 # ── Asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -34,6 +34,7 @@ from bridge.store.ledger import Ledger
 from bridge.store.numeric import decode_numeric, encode_numeric
 from bridge.store.payouts import Payouts
 from bridge.store.reports import Reports
+from bridge.store.seals import Seals
 from bridge.store.status import StatusReader
 from bridge.store.stories import Stories
 
@@ -107,6 +108,10 @@ class Transaction:
     @cached_property
     def corrections(self) -> Corrections:
         return Corrections(self.connection)
+
+    @cached_property
+    def seals(self) -> Seals:
+        return Seals(self.connection)
 
     @cached_property
     def audits(self) -> Audits:
