@@ -46,6 +46,18 @@ async def place(database: Database, database_url: str, tmp_path: Path) -> Place:
     return Place(database, config)
 
 
+async def test_migrate__role_of_the_daemon__given_its_rights_or_said_why_not(place: Place):
+    role = f"daemon_{place.config.parent.name}".replace("-", "_")
+    async with place.database.begin() as tx:
+        await tx.connection.execute(f'CREATE ROLE "{role}" LOGIN')
+    good = await asyncio.to_thread(bridge, "migrate", "--application", role, "--config", place.config)
+    assert (good.returncode, good.stdout) == (0, "the database is up to date\n")
+    bad = await asyncio.to_thread(bridge, "migrate", "--application", "nobody_at_all", "--config", place.config)
+    assert bad.returncode == 2
+    assert "--application" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
 ADJUST = ("adjust", "--debit", SUSPENSE_IN, "--credit", UNALLOCATED, "--asset", "USDX", "--reason", "a gift")
 
 
