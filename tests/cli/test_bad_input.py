@@ -340,7 +340,7 @@ def test_rule__other_text_under_the_same_version__stops_the_daemon(place: Place)
     message = place.refused()
     assert "rule fee_window: version" in message
     assert "version 2 was loaded before with another text" in message
-    assert "raise it to 2" in message
+    assert "raise it to 3" in message
 
 
 # ── The key ─────────────────────────────────────────────────────────────────────────────────────────────────────────
