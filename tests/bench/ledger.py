@@ -139,7 +139,7 @@ async def plain(url: str) -> float:
         for kind, accounts in ACCOUNTS.items():
             for writers in WRITERS:
                 made = moves(PLAIN_ENTRIES, accounts, seed=writers)
-                work = [lambda move=move: plain_entry(pool, move) for move in made]  # type: ignore[misc]
+                work = [lambda move=move: plain_entry(pool, move) for move in made]
                 speeds[kind, writers] = PLAIN_ENTRIES / await seconds(work, writers)
     for kind in ACCOUNTS:
         say(f"plain, {kind}, {', '.join(map(str, WRITERS))} writers", [speeds[kind, writers] for writers in WRITERS])
