@@ -25,7 +25,7 @@ into claimable:0x… for each account. What it then claims leaves as above, and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,18 +93,20 @@ class Journal:
     def payload_hash(self) -> bytes:
         """sha256 over every field, each with its length before it, so that no two journals share an encoding."""
         digest = hashlib.sha256(bytes([_ENCODING_VERSION]))
-        for field in self._fields():
-            raw = field.encode() if isinstance(field, str) else field
-            digest.update(len(raw).to_bytes(4) + raw)
+        for fields in self._fields():
+            raw = [field.encode() if isinstance(field, str) else field for field in fields]
+            digest.update(b"".join([len(each).to_bytes(4) + each for each in raw]))
         return digest.digest()
 
-    def _fields(self) -> Iterable[str | bytes]:
-        yield from (self.kind, self.reason, self.source, self.ref)
-        yield from (self.at.chain, str(self.at.number), self.at.hash, str(self.valid_at), str(len(self.transfers)))
+    def _fields(self) -> Iterable[Sequence[str | bytes]]:
+        yield (
+            *(self.kind, self.reason, self.source, self.ref),
+            *(self.at.chain, str(self.at.number), self.at.hash, str(self.valid_at), str(len(self.transfers))),
+        )
         for transfer in self.transfers:
-            yield from (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
+            yield (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
         # Only where there is one: what was hashed before journals could reverse keeps its hash.
-        yield from self.reverses or ()
+        yield self.reverses or ()
 
 
 # ── What the books watch ────────────────────────────────────────────────────────────────────────────────────────────

@@ -123,6 +123,8 @@ JOURNALS = """
 NOTIFY = "SELECT pg_notify('bridge', 'journals')"
 
 Account = tuple[str, AssetId]
+Fresh = tuple[int, Journal, bytes]
+"""What is to be booked: its id and its payload hash, which is made once."""
 Row = TypeVar("Row")
 
 ROWS_AT_ONCE = 50_000
@@ -152,18 +154,18 @@ class Ledger:
         transaction is then lost, with all it held.
         """
         claimed = await self._claim(journals)
-        fresh = [(journal_id, journal) for journal_id, journal in claimed if journal_id is not None]
+        fresh = [entry for entry in claimed if entry is not None]
         if fresh:
             accounts = await self._accounts(
                 (code, transfer.asset)
-                for _, journal in fresh
+                for _, journal, _ in fresh
                 for transfer in journal.transfers
                 for code in (transfer.debit, transfer.credit)
             )
             await self._copy(fresh, accounts)
-            await self._apply((transfer for _, journal in fresh for transfer in journal.transfers), accounts)
+            await self._apply((transfer for _, journal, _ in fresh for transfer in journal.transfers), accounts)
             await self._connection.execute(NOTIFY)
-        return [journal_id is not None for journal_id, _ in claimed]
+        return [entry is not None for entry in claimed]
 
     async def balances(self, chain: str, block_number: int, codes: Sequence[str] | None = None) -> list[Balance]:
         """Accounts through `block_number`, by code and asset; all of the chain's assets where `codes` is None."""
@@ -197,8 +199,8 @@ class Ledger:
             groups[row["ref"]].append(row)
         return [_journal(rows) for rows in groups.values()]
 
-    async def _claim(self, journals: Sequence[Journal]) -> list[tuple[int | None, Journal]]:
-        """Each journal with its new id, or with None where it is booked already."""
+    async def _claim(self, journals: Sequence[Journal]) -> list[Fresh | None]:
+        """Each journal with its new id and payload hash; None where it is booked already."""
         new: dict[tuple[str, str], tuple[Journal, bytes]] = {}
         for journal in journals:
             key, payload_hash = (journal.source, journal.ref), journal.payload_hash
@@ -210,9 +212,9 @@ class Ledger:
         rows = await self._connection.fetch(CLAIM, sources, refs, hashes, ids, chains, numbers)
         free = {row["journal_id"] for row in rows}
         await self._check_same({key: new[key][1] for key, number in zip(new, ids, strict=True) if number not in free})
-        fresh = {key: number for key, number in zip(new, ids, strict=True) if number in free}
+        fresh = {key: (number, *new[key]) for key, number in zip(new, ids, strict=True) if number in free}
         # A journal that comes twice is booked where it comes first.
-        return [(fresh.pop((journal.source, journal.ref), None), journal) for journal in journals]
+        return [fresh.pop((journal.source, journal.ref), None) for journal in journals]
 
     async def _check_same(self, taken: Mapping[tuple[str, str], bytes]) -> None:
         if not taken:
@@ -246,9 +248,9 @@ class Ledger:
             for row in await self._connection.fetch(ACCOUNT_IDS, *_columns(some))
         }
 
-    async def _reversed(self, fresh: Sequence[tuple[int, Journal]]) -> dict[tuple[str, str], int]:
+    async def _reversed(self, fresh: Sequence[Fresh]) -> dict[tuple[str, str], int]:
         """Ids of the journals that `fresh` ones reverse."""
-        keys = [journal.reverses for _, journal in fresh if journal.reverses is not None]
+        keys = [journal.reverses for _, journal, _ in fresh if journal.reverses is not None]
         if not keys:
             return {}
         rows = await self._connection.fetch(REVERSED, [key[0] for key in keys], [key[1] for key in keys])
@@ -258,7 +260,7 @@ class Ledger:
                 raise RefusedError(f"{' '.join(key)} cannot be reversed: it is not booked")
         return found
 
-    async def _copy(self, fresh: Sequence[tuple[int, Journal]], accounts: Mapping[Account, int]) -> None:
+    async def _copy(self, fresh: Sequence[Fresh], accounts: Mapping[Account, int]) -> None:
         reversed_ids = await self._reversed(fresh)
         await self._connection.copy_records_to_table(
             "journals",
@@ -269,10 +271,10 @@ class Ledger:
             records=[
                 (
                     *(j.at.chain, j.at.number, journal_id, j.at.hash, j.kind, j.reason),
-                    *(j.source, j.ref, j.payload_hash, j.valid_at),
+                    *(j.source, j.ref, payload_hash, j.valid_at),
                     None if j.reverses is None else reversed_ids[j.reverses],
                 )
-                for journal_id, j in fresh
+                for journal_id, j, payload_hash in fresh
             ],
         )
         transfers = [
@@ -280,7 +282,7 @@ class Ledger:
                 *(j.at.chain, j.at.number, journal_id, seq),
                 *(accounts[t.debit, t.asset], accounts[t.credit, t.asset], t.asset, t.amount, t.phase),
             )
-            for journal_id, j in fresh
+            for journal_id, j, _ in fresh
             for seq, t in enumerate(j.transfers)
         ]
         for records in _slices(transfers):
