@@ -21,7 +21,7 @@ from bridge.domain.units import format_amount
 from bridge.runtime.config import load_config
 from bridge.runtime.logs import configure_logs
 from bridge.store.database import Database
-from bridge.store.migrations import migrate
+from bridge.store.migrations import grant_application, migrate
 from bridge.store.status import Status, Waiting
 
 PLAIN_WIDTH = 160
@@ -48,17 +48,27 @@ async def _serve(path: Path) -> int:
 
 
 @app.command("migrate")
-def migrate_database(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def migrate_database(
+    config: ConfigPath = DEFAULT_CONFIG,
+    application: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE", help="Give this database role what `bridge run` needs, and no right to change the books."
+        ),
+    ] = None,
+) -> None:
     """Bring the database to this program's schema."""
-    run(_migrate(config))
+    run(_migrate(config, application))
 
 
-async def _migrate(path: Path) -> int:
+async def _migrate(path: Path, application: str | None) -> int:
     config = load_config(path)
     with config.naming_file():
         database = await Database.open(config.database.resolve(), connections_max=1)
     try:
         applied = await migrate(database)
+        if application is not None:
+            await grant_application(database, application)
     finally:
         await database.close()
     for migration in applied:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from bridge.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ CREATE_TABLE = """
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('bridge migrate'))"
 APPLIED = "SELECT version, name, sha256 FROM schema_migrations ORDER BY version"
 EXISTS = "SELECT to_regclass('schema_migrations') IS NOT NULL"
+GRANT_APPLICATION = "SELECT grant_application($1)"
 RECORD = "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)"
 
 
@@ -69,6 +72,22 @@ async def migrate(database: Database, directory: Path = DIRECTORY) -> list[Migra
             await transaction.connection.execute(RECORD, migration.version, migration.name, migration.sha256)
             applied.append(migration)
     return applied
+
+
+async def grant_application(database: Database, role: str) -> None:
+    """Give the daemon's role what it needs and nothing that changes the books.
+
+    Raises ConfigError where there is no such role, or one from which nothing can be kept.
+    """
+    try:
+        async with database.begin() as transaction:
+            await transaction.connection.execute(GRANT_APPLICATION, role)
+    except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError) as error:
+        raise ConfigError(
+            str(error),
+            where="--application",
+            mend="name a role that the daemon logs in as, and that owns nothing: CREATE ROLE name LOGIN PASSWORD '…'",
+        ) from error
 
 
 async def check_schema(database: Database, config_path: str, directory: Path = DIRECTORY) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.domain.corrections import Approved, Correction, book_reversal
 from bridge.domain.errors import JournalConflict, RefusedError
 from bridge.domain.ledger import Asset, Journal, Phase, Statement, Transfer
 from bridge.domain.units import UINT256_MAX, AssetId, BlockStamp
@@ -44,11 +45,15 @@ async def post(database: Database, *journals: Journal) -> list[bool]:
 async def fingerprint(database: Database) -> list[asyncpg.Record]:
     """Every byte of every table of the ledger."""
     async with database.begin() as tx:
-        return [
-            row
-            for table in ("accounts", "journal_keys", "journals", "transfers", "balances")
-            for row in await tx.connection.fetch(f"SELECT t::TEXT FROM {table} t ORDER BY 1")
-        ]
+        return await rows(tx)
+
+
+async def rows(tx: Transaction) -> list[asyncpg.Record]:
+    return [
+        row
+        for table in ("accounts", "journal_keys", "journals", "transfers", "balances", "unsealed")
+        for row in await tx.connection.fetch(f"SELECT t::TEXT FROM {table} t ORDER BY 1")
+    ]
 
 
 # ── Idempotency ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -89,6 +94,13 @@ async def test_journals__read_back__are_what_was_posted(books: Database):
     await post(books, wide, empty)
     async with books.begin() as tx:
         assert await tx.ledger.journals("test", ["8", "9", "none"]) == [wide, empty]
+
+
+async def test_post__reversal_of_what_is_not_booked__refused_and_nothing_written(books: Database):
+    before = await fingerprint(books)
+    with pytest.raises(RefusedError, match="test 1 cannot be reversed: it is not booked"):
+        await post(books, reversal(journal("1", move(5)), BlockStamp("anvil", 1, bytes(32))))
+    assert await fingerprint(books) == before
 
 
 # ── Refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,8 +211,10 @@ transfers = st.builds(
     st.one_of(st.integers(1, 3), st.integers(1, UINT256_MAX)),
     st.sampled_from(Phase),
 )
+# Which journal, at which block, with which transfers; or the reversal of that journal, where it is booked.
 operations = st.lists(
-    st.tuples(st.integers(0, 8), st.integers(0, 5), st.lists(transfers, max_size=4).map(tuple)), max_size=12
+    st.tuples(st.integers(0, 8), st.integers(0, 5), st.lists(transfers, max_size=4).map(tuple), st.booleans()),
+    max_size=12,
 )
 
 
@@ -211,21 +225,33 @@ class RollBack(Exception):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(operations)
 async def test_ledger__any_operations__equals_the_model_after_each(
-    books: Database, operations: list[tuple[int, int, tuple[Transfer, ...]]]
+    books: Database, operations: list[tuple[int, int, tuple[Transfer, ...], bool]]
 ):
     model = Model()
-    booked: dict[str, Journal] = {}
+    booked: dict[tuple[str, str], Journal] = {}
     with pytest.raises(RollBack):
         async with books.begin() as tx:
-            for ref, block, moved in operations:
+            for ref, block, moved, reverse in operations:
                 entry = journal(str(ref), *moved, block=block)
-                expected = expectation(model, booked.get(entry.ref), entry)
+                wrong = booked.get((entry.source, entry.ref))
+                if reverse and wrong is not None and wrong.transfers:
+                    entry = reversal(wrong, entry.at)
+                expected = expectation(model, booked.get((entry.source, entry.ref)), entry)
+                before = await rows(tx)
                 assert await outcome(tx, entry) == expected
                 if expected is True:
-                    booked[entry.ref] = entry
-                    model.transfers += [(block, transfer) for transfer in moved]
+                    booked[entry.source, entry.ref] = entry
+                    model.transfers += [(block, transfer) for transfer in entry.transfers]
+                    assert await tx.ledger.journals(entry.source, [entry.ref]) == [entry]
+                else:
+                    assert await rows(tx) == before
                 await compare(tx, model)
             raise RollBack
+
+
+def reversal(wrong: Journal, at: BlockStamp) -> Journal:
+    asked = Correction(1, at.chain, "wrong", "alice", (wrong.source, wrong.ref), None)
+    return book_reversal(Approved(asked, "bob"), wrong, at, 1_700_000_000 + at.number)
 
 
 async def outcome(tx: Transaction, entry: Journal) -> object:
