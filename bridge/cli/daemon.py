@@ -153,6 +153,8 @@ def _print_counts(console: Console, status: Status) -> None:
     console.print(f"actions         {_counts(status.actions)}")
     console.print(f"payouts         {_counts(status.payouts)}")
     console.print(f"open breaks     {_counts(status.breaks)}")
+    if status.break_ages:
+        console.print(f"  by age        {_counts(status.break_ages)}")
     if status.reconciled is not None:
         verdict, finished_at = status.reconciled
         console.print(f"reconciled      {verdict}, {finished_at:%Y-%m-%d %H:%M:%S} UTC")

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from bridge.domain.breaks import AGE_BANDS, AGES
+
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
+
+_BOUNDS = [int(bound.total_seconds()) for bound in AGES]
 
 CHAINS = """
     SELECT c.chain, c.reference, c.start_block, h.head_number, h.head_timestamp, h.finalized_number,
@@ -63,6 +67,10 @@ WAITING = """
      LIMIT 100
 """
 BREAKS = "SELECT kind, count(*) AS breaks FROM breaks WHERE state <> 'resolved' GROUP BY kind ORDER BY kind"
+BREAK_AGES = """
+    SELECT width_bucket(extract(epoch FROM now() - opened_at), $1::NUMERIC[]) AS band, count(*) AS breaks
+      FROM breaks WHERE state <> 'resolved' GROUP BY 1 ORDER BY 1
+"""
 LAST_RECONCILIATION = """
     SELECT verdict, finished_at FROM reconciliations WHERE finished_at IS NOT NULL
      ORDER BY reconciliation_id DESC LIMIT 1
@@ -140,7 +148,8 @@ class Status:
     actions: dict[str, int]  # by state
     payouts: dict[str, int]  # by outcome
     waiting: tuple[Waiting, ...]
-    breaks: dict[str, int]  # open ones by kind
+    breaks: dict[str, int]  # unresolved ones by kind
+    break_ages: dict[str, int]  # unresolved ones by band of age
     reconciled: tuple[str, datetime] | None  # verdict and time of the last reconciliation
 
 
@@ -161,5 +170,6 @@ class StatusReader:
             payouts=dict([tuple(row) for row in await fetch(PAYOUTS)]),
             waiting=tuple([Waiting(**row) for row in await fetch(WAITING)]),
             breaks=dict([tuple(row) for row in await fetch(BREAKS)]),
+            break_ages={AGE_BANDS[row["band"]]: row["breaks"] for row in await fetch(BREAK_AGES, _BOUNDS)},
             reconciled=None if last is None else (last["verdict"], last["finished_at"]),
         )
