@@ -9,17 +9,35 @@ import typer
 
 from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
-from bridge.daemon import open_database, open_services, reconciler
+from bridge.daemon import divergence, open_database, open_services, reconciler
+from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Verdict
 from bridge.runtime.config import load_config
+from bridge.stages.divergence import BlockLog, Probe
 from bridge.stages.explain import explain, render_json
 from bridge.stages.report import report, write
 from bridge.stages.story_text import render
 
 
 @app.command("reconcile")
-def reconcile_books(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def reconcile_books(
+    config: ConfigPath = DEFAULT_CONFIG,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            "--find-divergence",
+            metavar="ACCOUNT",
+            help="Instead, find the block where the books of this account (vault, or a code, or an address) part from "
+            "the chain. The node must have old states.",
+        ),
+    ] = None,
+    asset: Annotated[str | None, typer.Option(metavar="SYMBOL", help="Which token of the account.")] = None,
+) -> None:
     """Hold the books against the chain at its finalized block, now; exits 1 when anything differs."""
+    if account is not None:
+        run(_find_divergence(config, account, asset))
+    elif asset is not None:
+        raise ConfigError("says nothing by itself", where="--asset", mend="give --find-divergence ACCOUNT with it")
     run(_reconcile(config))
 
 
@@ -40,6 +58,53 @@ async def _reconcile(path: Path) -> int:
         print(f"  {broken.evidence}")
     print("balanced" if found.balanced else "NOT balanced")
     return 0 if found.balanced else EXIT_NO
+
+
+async def _find_divergence(path: Path, account: str, symbol: str | None) -> int:
+    async with open_services(load_config(path), sending=False) as services:
+        found = await divergence(services, account, symbol)
+    print(f"{found.mirror.code} in {found.mirror.asset.symbol}, {found.probes} blocks looked at")
+    if found.first is None:
+        print(f"books and chain agree: {_probe(found.cut_off)}")
+        if found.running != found.cut_off.books:
+            print(
+                f"the running balance is {found.running:,}, and the transfers add up to {found.cut_off.books:,}: "
+                "the row in `balances` was changed"
+            )
+            return EXIT_NO
+        return 0
+    if found.agreed is None:
+        print(f"they differ from the opening on: {_probe(found.first)}")
+    else:
+        print(f"they part at block {found.first.at.number:,}, 0x{found.first.at.hash.hex()}")
+        print(f"  before: {_probe(found.agreed)}")
+        print(f"  then:   {_probe(found.first)}")
+    print(f"  now:    {_probe(found.cut_off)}")
+    print("logs of that block:" if found.logs else "no log of that block is about our contracts or this token")
+    for log in found.logs:
+        print(f"  {_log(log)}")
+    print("journals around it:" if found.journals else "no journal around it moved the account")
+    for move, altered in found.journals:
+        mark = "; ITS ROWS ARE NOT THOSE IT WAS BOOKED WITH" if altered else ""
+        here = "► " if move.block_number == found.first.at.number else "  "
+        print(f"{here}block {move.block_number:,}: {move.net:+,} {move.kind}, {move.reason} ({move.source}){mark}")
+    return EXIT_NO
+
+
+def _probe(probe: Probe) -> str:
+    differs = f", differs by {probe.difference:+,}" if probe.difference else ""
+    return f"at block {probe.at.number:,} the books say {probe.books:,}, the chain {probe.chain:,}{differs}"
+
+
+def _log(found: BlockLog) -> str:
+    if not found.on_node:
+        state = "stored, but the node does not have it"
+    elif not found.stored:
+        state = "the node has it, we do not: it is not stored, or the books do not read it"
+    else:
+        state = "booked" if found.booked else "stored, but not booked"
+    log = found.event.log
+    return f"log {log.log_index} {found.event.source} of transaction 0x{log.tx_hash.hex()}: {state}"
 
 
 @app.command("report")

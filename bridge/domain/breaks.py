@@ -69,7 +69,7 @@ MENDED_BY: Mapping[BreakKind, str] = {
     BreakKind.DUPLICATE: "an adjustment, and the second payment asked back",
     BreakKind.TIMING: "it goes when the transaction is settled",
     BreakKind.ORPHANED_BY_REORG: "a reversing journal",
-    BreakKind.FEE_MISMATCH: "an adjustment by the difference to the receipt",
+    BreakKind.FEE_MISMATCH: "the fee of the receipt restored where it was changed",
     BreakKind.UNEXPECTED_IN: "it goes when the suspense account is empty: an adjustment says what came, and why",
     BreakKind.UNEXPECTED_OUT: "it goes when the suspense account is empty: an adjustment says what left, and why",
     BreakKind.UNEXPLAINED_BALANCE: "it goes when books and chain agree: an adjustment says what moved",
@@ -172,6 +172,19 @@ class LastLook:
     reconciliation_id: int
     at: BlockStamp
     found: bool  # whether it found the break again
+
+
+@dataclass(frozen=True, slots=True)
+class AccountMove:
+    """A journal that moved one account."""
+
+    block_number: int
+    kind: str
+    source: str
+    ref: str
+    reason: str
+    payload_hash: bytes  # as it was booked
+    net: int  # debits − credits, atoms
 
 
 def why_unresolvable(item: Break, look: LastLook | None) -> str | None:

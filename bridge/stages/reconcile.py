@@ -208,7 +208,8 @@ class Reconcile:
             journals_seen += len(booked)
             position = logs[-1].block.number if len(logs) >= self._logs_at_once else at.number
         differences += [
-            Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref})
+            # No journal is ever taken away: whether its reversal is booked, a person says.
+            Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True)
             for ref in await tx.audits.journals_without_log(at.chain, since + 1, at.number, DIFFERENCES_MAX)
         ]
         events_check = Check(
