@@ -87,6 +87,14 @@ def age_band(age: timedelta) -> str:
     return AGE_BANDS[bisect_right(AGES, age)]
 
 
+PPM = 1_000_000
+
+
+def share_ppm(part: int, whole: int) -> int:
+    """Millionths, rounded down, so that only all of it is all; of nothing, all of it."""
+    return PPM if whole == 0 else part * PPM // whole
+
+
 Evidence = Mapping[str, str | int | Sequence[str]]
 """What a person needs to see. Amounts and block hashes are strings; JSON numbers lose digits."""
 

@@ -215,3 +215,44 @@ async def test_status__breaks_by_age__each_in_its_band(books: Database):
     async with books.snapshot() as tx:
         status = await tx.status.read()
     assert status.break_ages == {"<1 h": 1, "<24 h": 1, "1–7 d": 2, "7–30 d": 1, ">30 d": 1}
+
+
+async def test_status__consistency__of_the_last_finished_run_rounded_down(books: Database):
+    """By count, by value of each asset, and how much could be judged."""
+    async with books.begin() as tx:
+        await tx.connection.execute("INSERT INTO assets VALUES ($1, 'anvil', '\\x70', 'USDX', 6)", USDX)
+    apart = Difference(BreakKind.UNEXPLAINED_BALANCE, "vault", {}, USDX, 1)
+    checks = [
+        Check(Level.BALANCE, "vault", AT, USDX, expected=2**200, actual=2**200 + 1, differences=(apart,)),
+        Check(Level.BALANCE, "claims", AT, USDX, expected=5, actual=5),
+        Check(Level.BALANCE, "distributor", AT, USDX, expected=7, actual=9, skipped="not booked yet"),
+    ]
+    await finish(books, *checks)
+    async with books.begin() as tx:
+        await tx.breaks.start()  # one that never finishes
+    async with books.snapshot() as tx:
+        told = (await tx.status.read()).consistency
+    [value] = told.values
+    assert (told.agreed, told.broken, told.skipped) == (1, 1, 1)
+    assert (told.agreed_ppm, told.coverage_ppm) == (500_000, 666_666)
+    assert (value.symbol, value.common, value.whole, value.ppm) == ("USDX", 2**200 + 5, 2**200 + 6, 999_999)
+
+
+async def test_status__time_to_detect_and_to_resolve__median_and_95th(books: Database):
+    async with books.begin() as tx:
+        await tx.connection.execute(
+            "INSERT INTO blocks (chain, number, hash, parent_hash, timestamp, status) "
+            "VALUES ('anvil', 7, $1, '', extract(epoch FROM now())::BIGINT - 40, 'finalized')",
+            AT.hash,
+        )
+    await finish(books, mismatch(*[Difference(BreakKind.TIMING, f"log {number}", {}) for number in range(20)]))
+    async with books.begin() as tx:
+        await tx.connection.execute(
+            "UPDATE breaks SET state = 'resolved', resolved_at = opened_at + break_id * INTERVAL '1 minute' "
+            "WHERE break_id < 20"
+        )
+    async with books.snapshot() as tx:
+        told = (await tx.status.read()).consistency
+    assert told.detect_s is not None
+    assert told.resolve_s == (600, 19 * 60)
+    assert all(40 <= seconds <= 45 for seconds in told.detect_s)
