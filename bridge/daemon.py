@@ -1,7 +1,7 @@
 """The composition root: the only place that knows both stages and adapters, and joins them.
 
     bridge.toml ─► database, chains, rules ─► a supervisor a chain ─► ingest · decide · pay · confirm · post · reconcile
-                                                                      notify (one for all chains)
+                                                                      seal · notify (one for all chains)
 
 Each stage runs in its own task and talks to the others through Postgres alone. A notice from the database wakes the
 idle ones; APScheduler does what is periodic.
@@ -59,6 +59,7 @@ from bridge.stages.post import Post
 from bridge.stages.prices import PriceSources
 from bridge.stages.publish import Publish
 from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.seal import Seal
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from bridge.store.migrations import check_schema
@@ -393,6 +394,7 @@ def _stages_of_all(
     run = _supervisor(services, "all", wake, poll_interval_ms=1000).run
     return [
         run("reconcile", lambda lease: reconciler(services, lease)),
+        run("seal", lambda lease: Seal(database=services.database, clock=SystemClock(), lease=lease)),
         run(
             "notify",
             lambda lease: Notify(database=services.database, subscribers=subscribers, clock=SystemClock(), lease=lease),

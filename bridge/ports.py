@@ -17,6 +17,7 @@ from bridge.domain.accumulators import Key, Source, State
 from bridge.domain.breaks import AccountMove, Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
+from bridge.domain.corrections import Approved, JournalKey
 from bridge.domain.decisions import Decision
 from bridge.domain.events import (
     Block,
@@ -31,7 +32,18 @@ from bridge.domain.events import (
     Value,
 )
 from bridge.domain.interventions import Intervention, InterventionKind
-from bridge.domain.ledger import Asset, Balance, Coverage, Decided, GasPaid, IntendedBatch, Intent, Journal, Unbooked
+from bridge.domain.ledger import (
+    Asset,
+    Balance,
+    Coverage,
+    Decided,
+    GasPaid,
+    IntendedBatch,
+    Intent,
+    Journal,
+    Transfer,
+    Unbooked,
+)
 from bridge.domain.payouts import (
     Action,
     Attempt,
@@ -53,6 +65,7 @@ from bridge.domain.prices import FeedAnswer, MarketAnswer
 from bridge.domain.records import RuleText, Stored
 from bridge.domain.reports import Facts
 from bridge.domain.rules import Rule, RuleStart
+from bridge.domain.seals import Sealed, Tip
 from bridge.domain.states import ActionState
 from bridge.domain.stories import JournalFact, Match, SignedAttempt, StoryFacts
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -628,7 +641,7 @@ class LedgerStore(Protocol):
         """Book `journals` in order; for each, False where it was booked before.
 
         Raises JournalConflict where (source, ref) was booked with another payload, RefusedError where a post or void
-        releases more than is pending or an asset is not registered.
+        releases more than is pending, an asset is not registered or what is reversed is not booked.
         """
 
     async def balances(self, chain: str, block_number: int, codes: Sequence[str] | None = None) -> list[Balance]:
@@ -639,6 +652,66 @@ class LedgerStore(Protocol):
 
     async def journals(self, source: str, refs: Sequence[str]) -> list[Journal]:
         """Those of `refs` that are booked, read back from their rows."""
+
+
+class CorrectionStore(Protocol):
+    """What people asked to be put right in the books, and who answered."""
+
+    async def ask(
+        self,
+        chain: str,
+        reason: str,
+        by: str,
+        *,
+        reverses: JournalKey | None = None,
+        transfer: Transfer | None = None,
+        break_id: int | None = None,
+    ) -> int:
+        """Write down what waits for another person; its number."""
+
+    async def approve(self, correction_id: int, by: str) -> Approved:
+        """Raises RefusedError where there is none, it is answered, or the one who asked is the one who approves."""
+
+    async def refuse(self, correction_id: int, reason: str, by: str) -> None:
+        """Raises RefusedError where there is none, or it is answered."""
+
+    async def approved(self, chain: str) -> list[Approved]:
+        """All that became journals, oldest first."""
+
+    async def waiting_reversal(self, reverses: JournalKey) -> int | None:
+        """The correction that asks for this reversal already."""
+
+    async def journal_key(self, asked: str) -> tuple[JournalKey, str] | None:
+        """(source, ref) and chain of the journal with this number, or called `SOURCE REF`."""
+
+    async def assets_named(self, name: str) -> list[Asset]:
+        """Those with this id or symbol."""
+
+    async def break_chain(self, break_id: int) -> str | None:
+        """The chain that a break is on; None where there is no such break."""
+
+
+class SealStore(Protocol):
+    """The hash chain over the journals."""
+
+    async def seal(self, limit: int) -> tuple[int, Tip]:
+        """Link the next journals, `limit` at most; how many these were, and where the chain ends now."""
+
+    async def tip(self) -> Tip: ...
+    async def last_sealing(self) -> Tip:
+        """Where the last run said that the chain ends."""
+
+    async def sealings(self, first: int, last: int) -> dict[int, bytes]:
+        """Heads that runs noted after `first` … `last` journals."""
+
+    def chain(self, first: int, last: int) -> AsyncGenerator[Sealed]:
+        """The journals at positions `first` … `last`, read anew from their rows; positions that are missing are not."""
+
+    async def waiting(self) -> int:
+        """Journals that are booked and not sealed yet."""
+
+    async def stranger(self) -> str | None:
+        """Something in the books that the chain does not have, nor ever will; None where there is nothing."""
 
 
 class AuditStore(Protocol):
@@ -771,6 +844,10 @@ class Transaction(Protocol):
     def bookings(self) -> BookingStore: ...
     @property
     def ledger(self) -> LedgerStore: ...
+    @property
+    def corrections(self) -> CorrectionStore: ...
+    @property
+    def seals(self) -> SealStore: ...
     @property
     def audits(self) -> AuditStore: ...
     @property

@@ -6,7 +6,19 @@ import sys
 import traceback
 
 # Each of these registers its commands.
-from bridge.cli import backtest, breaks, daemon, deployment, gate, payouts, reports, rules, simulation, verify  # noqa: F401
+from bridge.cli import (  # noqa: F401
+    backtest,
+    breaks,
+    daemon,
+    deployment,
+    gate,
+    ledger,
+    payouts,
+    reports,
+    rules,
+    simulation,
+    verify,
+)
 from bridge.cli.app import EXIT_FAULT, EXIT_MEND, EXIT_NO, EXIT_NOT_READY, app
 from bridge.domain.errors import BridgeError, ConfigError, RetryableError
 

@@ -3,13 +3,15 @@
     finalized log ──────► book_event        decision ──────► book_decision
     first run ──────────► book_opening      distribution ──► book_intent    (pending)
     finalized attempt ──► book_gas          batch ─────────► book_settlement or book_void, once
+    two people ─────────► an adjustment or a reversal (corrections.py)
 
 A journal is a set of transfers; each moves one amount of one asset from its credit account to its debit account, so the
 sum over all accounts is zero by construction. Accounts are codes:
 
     vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
-    expense:gas                                      what it cost
+    expense:…                                        what it cost: gas, or what a person calls it
+    external:…                                       the rest of the world, where a person names it
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
 How an outflow is explained: the token's Transfer log books what left against suspense:out, whoever caused it. Only a
@@ -80,11 +82,12 @@ class Journal:
 
     kind: str
     reason: str
-    source: str  # log:CHAIN, opening, decision, distribution, batch, attempt
+    source: str  # log:CHAIN, opening, decision, distribution, batch, attempt, adjustment, reversal
     ref: str  # what it books, unique within the source
     at: BlockStamp
     valid_at: int  # seconds: the time of block `at`
     transfers: tuple[Transfer, ...] = ()
+    reverses: tuple[str, str] | None = None  # (source, ref) of the journal that this one undoes
 
     @property
     def payload_hash(self) -> bytes:
@@ -100,6 +103,8 @@ class Journal:
         yield from (self.at.chain, str(self.at.number), self.at.hash, str(self.valid_at), str(len(self.transfers)))
         for transfer in self.transfers:
             yield from (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
+        # Only where there is one: what was hashed before journals could reverse keeps its hash.
+        yield from self.reverses or ()
 
 
 # ── What the books watch ────────────────────────────────────────────────────────────────────────────────────────────

@@ -53,7 +53,7 @@ from bridge.domain.ledger import (
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
-from bridge.stages.remake import check_facts, check_ranges, check_records
+from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
 
 INTERVAL_MS = 60_000
 DEADLINE_S = 86_400
@@ -246,6 +246,7 @@ class Reconcile:
             await check_ranges(tx, at),
             await check_records(tx, at),
             await check_facts(tx, at, books.watched.native.id, batches),
+            await check_corrections(tx, at),
         ]
 
     async def _suspense(

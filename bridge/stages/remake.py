@@ -4,6 +4,7 @@
     decision's artifact ──────────────► its hash, its columns, its rows           records
     decisions, distributions, gas,
     executed batches ─────────────────► journals, field by field, both ways       facts
+    approved corrections ─────────────► journals, field by field, both ways       corrections
 
 So an entry that was changed together with its balance is found too. What is not made again here: the decision itself
 from its logs, for that needs a node with the states of old blocks.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bridge.domain.breaks import Batches, BreakKind, Check, Difference, Level
+from bridge.domain.corrections import correction_key
 from bridge.domain.events import pack_logs
 from bridge.domain.ledger import (
     Decided,
@@ -30,6 +32,7 @@ from bridge.domain.ledger import (
 from bridge.domain.records import Record, carries_as_recorded, compare_with_record, follows
 from bridge.domain.units import AssetId, BlockStamp
 from bridge.ports import Transaction
+from bridge.stages.correct import remake
 
 PAGE = 200
 DIFFERENCES_MAX = 1_000
@@ -99,6 +102,20 @@ async def check_facts(tx: Transaction, at: BlockStamp, native: AssetId, batches:
     )
     differences += [_changed(f"journal {journal}", ["nothing that happened is behind it"]) for journal in unfounded]
     return _check("facts", at, count, differences)
+
+
+async def check_corrections(tx: Transaction, at: BlockStamp) -> Check:
+    """Each correction that two people stand for is booked as they said; the facts tell if there are others."""
+    differences: list[Difference] = []
+    approved = await tx.corrections.approved(at.chain)
+    for each in approved:
+        source, ref = correction_key(each.correction)
+        booked = await tx.ledger.journals(source, [ref])
+        if not booked:
+            differences.append(_missing(f"{source} {ref}"))
+        elif booked[0] != await remake(tx, each, booked[0].at, booked[0].valid_at):
+            differences.append(_changed(f"journal {source} {ref}", ["amounts, accounts or reason"]))
+    return _check("corrections", at, len(approved), differences)
 
 
 def _book(fact: Decided | Intent | GasPaid, native: AssetId) -> Journal:

@@ -223,6 +223,12 @@ JOURNALS_WITHOUT_FACT = """
          WHEN 'batch' THEN j.kind = 'settlement' AND NOT j.ref = ANY($3) OR j.kind = 'void' AND NOT EXISTS (
              SELECT FROM actions a WHERE a.kind = 'execute' AND a.state = 'void'
                 AND encode(a.distribution_id, 'hex') || ':' || (a.ordinal - 1) = j.ref)
+         WHEN 'adjustment' THEN NOT EXISTS (
+             SELECT FROM corrections c JOIN correction_answers a USING (correction_id)
+              WHERE a.answer = 'approved' AND c.chain = $1 AND c.correction_id::TEXT = j.ref)
+         WHEN 'reversal' THEN NOT EXISTS (
+             SELECT FROM corrections c JOIN correction_answers a USING (correction_id)
+              WHERE a.answer = 'approved' AND c.chain = $1 AND c.reverses_source || ' ' || c.reverses_ref = j.ref)
          ELSE FALSE END
      ORDER BY j.block_number, j.journal_id LIMIT $4
 """

@@ -25,6 +25,7 @@ from bridge.store.chains import Chains
 from bridge.store.claims import Claims
 from bridge.store.conditions import Conditions
 from bridge.store.confirmations import Confirmations
+from bridge.store.corrections import Corrections
 from bridge.store.dead_letters import DeadLetters
 from bridge.store.decisions import Decisions
 from bridge.store.events import Events
@@ -33,6 +34,7 @@ from bridge.store.ledger import Ledger
 from bridge.store.numeric import decode_numeric, encode_numeric
 from bridge.store.payouts import Payouts
 from bridge.store.reports import Reports
+from bridge.store.seals import Seals
 from bridge.store.status import StatusReader
 from bridge.store.stories import Stories
 
@@ -102,6 +104,14 @@ class Transaction:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.connection)
+
+    @cached_property
+    def corrections(self) -> Corrections:
+        return Corrections(self.connection)
+
+    @cached_property
+    def seals(self) -> Seals:
+        return Seals(self.connection)
 
     @cached_property
     def audits(self) -> Audits:

@@ -100,14 +100,22 @@ BALANCES_AT = """
      ORDER BY a.code, a.asset
 """
 
+REVERSED = """
+    -- Journals to be reversed, by the key that names them.
+    SELECT k.source, k.ref, k.journal_id
+      FROM unnest($1::TEXT[], $2::TEXT[]) AS wanted (source, ref) JOIN journal_keys k USING (source, ref)
+"""
+
 JOURNALS = """
     SELECT j.kind, j.reason, j.source, j.ref, j.chain, j.block_number, j.block_hash, j.valid_at,
+           undone.source AS reverses_source, undone.ref AS reverses_ref,
            t.seq, debit.code AS debit, credit.code AS credit, t.asset, t.amount, t.phase
       FROM journal_keys k
       JOIN journals j ON (j.chain, j.block_number, j.journal_id) = (k.chain, k.block_number, k.journal_id)
       LEFT JOIN transfers t ON (t.chain, t.block_number, t.journal_id) = (j.chain, j.block_number, j.journal_id)
       LEFT JOIN accounts debit ON debit.account_id = t.debit_account
       LEFT JOIN accounts credit ON credit.account_id = t.credit_account
+      LEFT JOIN journal_keys undone ON undone.journal_id = j.reverses_id
      WHERE k.source = $1 AND k.ref = ANY($2)
      ORDER BY j.chain, j.block_number, j.journal_id, t.seq
 """
@@ -140,7 +148,8 @@ class Ledger:
         """Book `journals` in order; for each, False where it was booked before.
 
         Raises JournalConflict where (source, ref) was booked with another payload, RefusedError where a post or void
-        releases more than is pending or an asset is not registered. The transaction is then lost, with all it held.
+        releases more than is pending, an asset is not registered or what is reversed is not booked. The
+        transaction is then lost, with all it held.
         """
         claimed = await self._claim(journals)
         fresh = [(journal_id, journal) for journal_id, journal in claimed if journal_id is not None]
@@ -237,17 +246,31 @@ class Ledger:
             for row in await self._connection.fetch(ACCOUNT_IDS, *_columns(some))
         }
 
+    async def _reversed(self, fresh: Sequence[tuple[int, Journal]]) -> dict[tuple[str, str], int]:
+        """Ids of the journals that `fresh` ones reverse."""
+        keys = [journal.reverses for _, journal in fresh if journal.reverses is not None]
+        if not keys:
+            return {}
+        rows = await self._connection.fetch(REVERSED, [key[0] for key in keys], [key[1] for key in keys])
+        found = {(row["source"], row["ref"]): row["journal_id"] for row in rows}
+        for key in keys:
+            if key not in found:
+                raise RefusedError(f"{' '.join(key)} cannot be reversed: it is not booked")
+        return found
+
     async def _copy(self, fresh: Sequence[tuple[int, Journal]], accounts: Mapping[Account, int]) -> None:
+        reversed_ids = await self._reversed(fresh)
         await self._connection.copy_records_to_table(
             "journals",
             columns=(
                 *("chain", "block_number", "journal_id", "block_hash", "kind", "reason"),
-                *("source", "ref", "payload_hash", "valid_at"),
+                *("source", "ref", "payload_hash", "valid_at", "reverses_id"),
             ),
             records=[
                 (
                     *(j.at.chain, j.at.number, journal_id, j.at.hash, j.kind, j.reason),
                     *(j.source, j.ref, j.payload_hash, j.valid_at),
+                    None if j.reverses is None else reversed_ids[j.reverses],
                 )
                 for journal_id, j in fresh
             ],
@@ -320,6 +343,7 @@ def _journal(rows: Sequence[asyncpg.Record]) -> Journal:
             for row in rows
             if row["seq"] is not None
         ),
+        reverses=None if head["reverses_source"] is None else (head["reverses_source"], head["reverses_ref"]),
     )
 
 

@@ -1,0 +1,100 @@
+"""The hash chain over the books: what a journal's digest is made of, and how digests are linked.
+
+digest = sha256(version ‖ each field of the journal and its transfers, its length before it)
+head   = sha256(version ‖ head before ‖ sequence ‖ digest)
+
+start ──► head 1 ──► head 2 ──► … ──► head n        n and head n together say all that was ever booked, in order
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+ENCODING_VERSION = 1
+"""Of the bytes under both hashes; raised when a column of a journal or a transfer is added."""
+
+START = bytes(32)
+"""The head before the first journal."""
+
+MISSING = b""
+"""Stands for the digest of a journal that is not there any more."""
+
+
+class JournalDigest:
+    """Fed with the columns of a journal, then with those of its transfers in the order of `seq`.
+
+    A journal has a fixed number of columns and so has each transfer, and their number is said last: no two journals
+    share an encoding.
+    """
+
+    def __init__(self, columns: Sequence[str | bytes]) -> None:
+        self._digest = hashlib.sha256(bytes([ENCODING_VERSION]) + _pack(columns))
+        self._transfers = 0
+
+    def add(self, columns: Sequence[str | bytes]) -> None:
+        """One transfer."""
+        self._digest.update(_pack(columns))
+        self._transfers += 1
+
+    def close(self) -> bytes:
+        self._digest.update(_pack([str(self._transfers)]))
+        return self._digest.digest()
+
+
+def _pack(columns: Iterable[str | bytes]) -> bytes:
+    raw = (column.encode() if isinstance(column, str) else column for column in columns)
+    return b"".join(len(each).to_bytes(4) + each for each in raw)
+
+
+def link(before: bytes, sequence: int, digest: bytes) -> bytes:
+    """The head after the journal at position `sequence` (1, 2, …)."""
+    assert len(before) == 32
+    return hashlib.sha256(bytes([ENCODING_VERSION]) + before + sequence.to_bytes(8) + digest).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One journal as the chain has it, beside what is in the books now."""
+
+    sequence: int
+    journal_id: int
+    name: str  # for people
+    digest: bytes  # of the rows as they are now; MISSING where there is no such journal
+    keyed: bool  # its key says the same
+    head: bytes  # as it was stored
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """How many journals are sealed, and the head after the last of them."""
+
+    count: int
+    head: bytes
+
+    def __str__(self) -> str:
+        return f"{self.count}:{self.head.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What came of reading the whole chain again."""
+
+    tip: Tip  # as far as it could be followed
+    waiting: int  # booked and not sealed yet
+    fault: str | None  # the first thing that is not as it was sealed
+
+
+def check_link(before: Tip, sealed: Sealed) -> str | None:
+    """What is wrong with the next journal of the chain; None where it is as it was sealed."""
+    position = before.count + 1
+    if sealed.sequence != position:
+        return f"position {position} of the chain is missing; the next is {sealed.name} at position {sealed.sequence}"
+    if sealed.digest == MISSING:
+        return f"{sealed.name}, at position {position}, is not in the books any more"
+    if sealed.head != link(before.head, position, sealed.digest):
+        return f"{sealed.name}, at position {position}, is not what was sealed there"
+    if not sealed.keyed:
+        return f"{sealed.name}, at position {position}, has another key than it was booked under"
+    return None

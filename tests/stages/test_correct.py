@@ -1,0 +1,225 @@
+"""Corrections: asked by one, approved by another, booked once; and what the reconciler and the report make of them."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from bridge.domain.errors import ConfigError, RefusedError
+from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED
+from bridge.stages.correct import approve, ask_adjustment, ask_reversal, refuse
+from bridge.stages.report import report
+from bridge.store.database import Database
+from tests.stages.books import (
+    ALICE,
+    CHAIN,
+    ETH,
+    OPERATOR,
+    PAYER,
+    USDX,
+    VAULT,
+    VAULT_CODE,
+    Chain,
+    bookkeeper,
+    fee,
+    run,
+    start,
+    transfer,
+)
+from tests.stages.test_reconcile import follow, found, reconcile, sql
+
+
+@pytest.fixture
+async def chain(database: Database) -> Chain:
+    """Books with one fee, at block 1."""
+    chain = await start(database, held={(OPERATOR, ETH): 1000, (VAULT, USDX): 5})
+    await chain.mine(*fee(1000))
+    await run(await bookkeeper(chain))
+    return chain
+
+
+async def balance(chain: Chain, code: str) -> int:
+    async with chain.database.snapshot() as tx:
+        return await tx.ledger.balance_at(CHAIN, code, USDX, chain.tip)
+
+
+async def gift(chain: Chain, *, amount: int = 7, by: str = "alice", reason: str = "a gift") -> int:
+    """Ask to take a donation out of suspense."""
+    return await ask_adjustment(chain.database, SUSPENSE_IN, UNALLOCATED, "USDX", amount, reason=reason, by=by)
+
+
+# ── Two people ──────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_adjust__donation__waits_then_explains_the_break(chain: Chain):
+    await follow(chain, [transfer(PAYER, VAULT, 7)])
+    assert found(await reconcile(chain)) == [("unexpected_in", SUSPENSE_IN, 7)]
+    number = await gift(chain)
+    assert found(await reconcile(chain)) == [("unexpected_in", SUSPENSE_IN, 7)]
+    booked = await approve(chain.database, number, by="bob")
+    assert (booked.at, booked.reason) == (chain.stamp(2), "a gift (asked by alice, approved by bob)")
+    result = await reconcile(chain)
+    assert (found(result), result.cleared, result.balanced) == ([], 1, True)
+    async with chain.database.snapshot() as tx:
+        [asked] = await tx.corrections.asked(everything=True)
+    assert (asked.correction.asked_by, asked.answer, asked.answered_by) == ("alice", "approved", "bob")
+
+
+async def test_adjust__rebase__books_equal_chain_and_the_report_shows_the_adjustment(chain: Chain):
+    chain.held[VAULT, USDX] += 2
+    await follow(chain, [])
+    assert found(await reconcile(chain)) == [("unexplained_balance", VAULT_CODE, 2)]
+    number = await ask_adjustment(
+        chain.database, VAULT_CODE, UNALLOCATED, USDX, 2, reason="rebase of block 2", by="alice", break_id=1
+    )
+    await approve(chain.database, number, by="bob")
+    assert (await reconcile(chain)).balanced
+    content = await report(chain.database)
+    [vault] = [row for row in content.roll_forward if row.account == VAULT_CODE]
+    assert (vault.adjustments.atoms, vault.closing.atoms) == (2, 1007)
+    assert vault.difference is not None
+    assert vault.difference.atoms == 0
+    [waterfall] = content.waterfalls
+    assert (waterfall.adjustments.atoms, waterfall.unallocated.atoms) == (2, 1007)
+
+
+async def test_approve__by_who_asked__refused_and_nothing_booked(chain: Chain):
+    number = await gift(chain)
+    with pytest.raises(RefusedError, match="another person"):
+        await approve(chain.database, number, by="alice")
+    assert await balance(chain, SUSPENSE_IN) == 0
+    await approve(chain.database, number, by="bob")
+    assert await balance(chain, SUSPENSE_IN) == 7
+
+
+async def test_approve__by_who_asked_behind_our_back__the_database_refuses(chain: Chain):
+    await gift(chain)
+    with pytest.raises(asyncpg.CheckViolationError, match="another person"):
+        await sql(
+            chain.database,
+            "INSERT INTO correction_answers (correction_id, answer, answered_by) VALUES (1, 'approved', 'alice')",
+            trusted=False,
+        )
+
+
+async def test_approve__two_at_once__booked_once(chain: Chain):
+    number = await gift(chain)
+    outcomes = await asyncio.gather(
+        *(approve(chain.database, number, by=by) for by in ("bob", "carol", "dave")), return_exceptions=True
+    )
+    assert sorted(isinstance(one, RefusedError) for one in outcomes) == [False, True, True]
+    assert await balance(chain, SUSPENSE_IN) == 7
+
+
+async def test_refuse__also_by_who_asked__cannot_be_approved_any_more(chain: Chain):
+    number = await gift(chain)
+    await refuse(chain.database, number, reason="a typing error", by="alice")
+    with pytest.raises(RefusedError, match="is refused by alice already"):
+        await approve(chain.database, number, by="bob")
+    with pytest.raises(RefusedError, match="no correction 9"):
+        await refuse(chain.database, 9, reason="x", by="bob")
+    async with chain.database.snapshot() as tx:
+        assert await tx.corrections.asked() == []
+
+
+@pytest.mark.parametrize("table", ["corrections", "correction_answers"])
+@pytest.mark.parametrize("change", ["UPDATE {} SET reason = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
+async def test_corrections__changed__refused(chain: Chain, table: str, change: str):
+    await approve(chain.database, await gift(chain), by="bob")
+    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+        await sql(chain.database, change.format(table), trusted=False)
+
+
+# ── Reversals ───────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_reverse__fee__undone_once_with_its_link(chain: Chain):
+    async with chain.database.snapshot() as tx:
+        [entry] = [one for one in await tx.corrections.newest(10) if one.kind == "vault.FeePaid"]
+    number = await ask_reversal(chain.database, str(entry.journal_id), reason="not ours", by="alice")
+    with pytest.raises(RefusedError, match=f"correction {number} asks for this"):
+        await ask_reversal(chain.database, f"{entry.source} {entry.ref}", reason="not ours", by="carol")
+    await approve(chain.database, number, by="bob")
+    assert (await balance(chain, UNALLOCATED), await balance(chain, SUSPENSE_IN)) == (0, -1000)
+    with pytest.raises(RefusedError, match="is reversed already"):
+        await ask_reversal(chain.database, str(entry.journal_id), reason="again", by="carol")
+    async with chain.database.snapshot() as tx:
+        reverses = await tx.connection.fetchval("SELECT reverses_id FROM journals WHERE source = 'reversal'")
+    assert reverses == entry.journal_id
+    # The chain still says that a fee was paid: the sum that is now missing is a break until it is explained.
+    assert found(await reconcile(chain)) == [("unexpected_in", SUSPENSE_IN, 1000)]
+    [waterfall] = (await report(chain.database)).waterfalls
+    assert (waterfall.earned.atoms, waterfall.adjustments.atoms) == (1000, -1000)
+
+
+async def test_reverse__the_reversal__as_before(chain: Chain):
+    async with chain.database.snapshot() as tx:
+        [entry] = [one for one in await tx.corrections.newest(10) if one.kind == "vault.FeePaid"]
+    await approve(chain.database, await ask_reversal(chain.database, str(entry.journal_id), reason="x", by="a"), by="b")
+    name = f"reversal {entry.source} {entry.ref}"
+    await approve(chain.database, await ask_reversal(chain.database, name, reason="it was ours", by="a"), by="b")
+    assert await balance(chain, SUSPENSE_IN) == 0
+    assert (await reconcile(chain)).balanced
+
+
+# ── What cannot be asked ────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"debit": "surplus"}, "not an account"),
+        ({"credit": f"vault:0x{ALICE.hex().upper()}"}, "not an account"),
+        ({"credit": SUSPENSE_IN}, "same account"),
+        ({"asset": "DAI"}, "no asset"),
+        ({"amount": 0}, "positive uint256"),
+        ({"amount": 2**256}, "positive uint256"),
+        ({"reason": " "}, "is empty"),
+        ({"break_id": 99}, "no break 99"),
+    ],
+)
+async def test_ask_adjustment__words_that_do_not_fit__mistake_to_mend(
+    chain: Chain, words: dict[str, object], said: str
+):
+    right = {"debit": SUSPENSE_IN, "credit": UNALLOCATED, "asset": "USDX", "amount": 7, "reason": "a gift"}
+    with pytest.raises(ConfigError, match=said):
+        await ask_adjustment(chain.database, **{**right, **words}, by="alice")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["0", "99999", "9" * 30, "test", "log:anvil none", ""])
+async def test_ask_reversal__unknown_journal__mistake_to_mend(chain: Chain, name: str):
+    with pytest.raises(ConfigError, match="no journal"):
+        await ask_reversal(chain.database, name, reason="x", by="alice")
+
+
+# ── Corrections that nobody stands for ──────────────────────────────────────────────────────────────────────────────
+FORGED = """
+    WITH f AS (INSERT INTO journals SELECT chain, block_number, 999, block_hash, $1, reason, $1, '99', payload_hash,
+                                           valid_at FROM journals WHERE source = 'opening')
+    INSERT INTO journal_keys SELECT $1, '99', payload_hash, 999, chain, block_number
+      FROM journal_keys WHERE source = 'opening'
+"""
+
+
+@pytest.mark.parametrize("kind", ["adjustment", "reversal"])
+async def test_reconcile__correction_that_nobody_approved__named(chain: Chain, kind: str):
+    await sql(chain.database, FORGED, kind, trusted=False)
+    assert found(await reconcile(chain)) == [("amount_mismatch", f"journal {kind} 99", None)]
+
+
+async def test_reconcile__approved_amount_changed_with_the_balances__named(chain: Chain):
+    await approve(chain.database, await gift(chain), by="bob")
+    await sql(chain.database, "UPDATE corrections SET amount = amount + 1")
+    assert ("amount_mismatch", "journal adjustment 1", None) in found(await reconcile(chain))
+
+
+async def test_reconcile__approved_but_taken_out_of_the_books__named(chain: Chain):
+    await approve(chain.database, await gift(chain), by="bob")
+    for table in ("transfers", "journals", "journal_keys"):
+        where = "journal_id = (SELECT journal_id FROM journal_keys WHERE source = 'adjustment')"
+        await sql(chain.database, f"DELETE FROM {table} WHERE {where}")
+    assert ("missing_in_ledger", "adjustment 1", None) in found(await reconcile(chain))
+
+
+async def test_adjust__suspense_out__books_stay_in_balance(chain: Chain):
+    """Any account may be part of it: the report's identities hold whatever two people agree on."""
+    for debit, credit in ((SUSPENSE_OUT, f"payable:0x{ALICE.hex()}"), (f"payable:0x{ALICE.hex()}", "external:fund")):
+        number = await ask_adjustment(chain.database, debit, credit, "USDX", 3, reason="x", by="alice")
+        await approve(chain.database, number, by="bob")
+    await reconcile(chain)
+    [waterfall] = (await report(chain.database)).waterfalls
+    assert (waterfall.earned.atoms, waterfall.in_flight.atoms) == (1000, 0)
