@@ -94,10 +94,12 @@ async def _show(path: Path, break_id: int, as_json: bool) -> int:
         found = await transaction.breaks.find(break_id)
         history = await transaction.breaks.history(break_id)
         look = await transaction.breaks.last_look(break_id)
+        asked = [one for one in await transaction.corrections.asked(everything=True) if one.break_id == break_id]
     now = datetime.now(UTC)
     if as_json:
         content = _json(found, now)
         content["history"] = [_change_json(change) for change in history]
+        content["corrections"] = [one.correction.correction_id for one in asked]
         content["mended_by"] = MENDED_BY[found.kind]
         content["unresolvable"] = None if found.state is BreakState.RESOLVED else why_unresolvable(found, look)
         _print_json(content)
@@ -113,6 +115,9 @@ async def _show(path: Path, break_id: int, as_json: bool) -> int:
     print(f"  first found at block {found.at.number:,}, 0x{found.at.hash.hex()}")
     for change in history:
         print(f"  {_change_line(change)}")
+    for one in asked:
+        answer = "waits for another person" if one.answer is None else f"{one.answer} by {one.answered_by}"
+        print(f"  correction {one.correction.correction_id}, asked for by {one.correction.asked_by}: {answer}")
     if found.state is not BreakState.RESOLVED:
         print(f"  {_outlook(found, look)}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
 from bridge.daemon import divergence, open_database, open_services, reconciler
+from bridge.domain.breaks import Outcome
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Verdict
 from bridge.runtime.config import load_config
@@ -32,13 +34,57 @@ def reconcile_books(
         ),
     ] = None,
     asset: Annotated[str | None, typer.Option(metavar="SYMBOL", help="Which token of the account.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="Instead, look again at the blocks from this time, in UTC, …"),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="… to before this one. Opens and closes no break.")
+    ] = None,
 ) -> None:
     """Hold the books against the chain at its finalized block, now; exits 1 when anything differs."""
-    if account is not None:
-        run(_find_divergence(config, account, asset))
-    elif asset is not None:
+    if asset is not None and account is None:
         raise ConfigError("says nothing by itself", where="--asset", mend="give --find-divergence ACCOUNT with it")
-    run(_reconcile(config))
+    if start is None and end is None:
+        run(_reconcile(config) if account is None else _find_divergence(config, account, asset))
+    if start is None or end is None or account is not None:
+        raise ConfigError("do not fit together", where="options", mend="give --from and --to, and nothing else")
+    first, last = _seconds(start, "--from"), _seconds(end, "--to")
+    if first >= last:
+        raise ConfigError(f"is not after {start}", where=f"--to {end}", mend="give a later time")
+    run(_examine(config, first, last))
+
+
+def _seconds(told: str, option: str) -> int:
+    try:
+        at = datetime.fromisoformat(told)
+    except ValueError:
+        mend = "write 2026-11-01, or 2026-11-01T12:00:00"
+        raise ConfigError("is not a time", where=f"{option} {told}", mend=mend) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
+async def _examine(path: Path, start: int, end: int) -> int:
+    async with open_services(load_config(path), sending=False) as services:
+        found = await reconciler(services).examine(start, end)
+    for period, checks in found:
+        last = period.last
+        print(f"blocks {period.first:,} to {last.number:,} of {last.chain}, 0x{last.hash.hex()}")
+        for check in checks:
+            asset = "" if check.asset is None else f" in {check.asset}"
+            says = "" if check.expected is None or check.actual is None else f", books {check.expected:,}"
+            says += f", chain {check.actual:,}" if says else ""
+            cause = "" if check.cause is None else f": {check.cause}"
+            print(f"  {check.outcome}: {check.level} of {check.subject}{asset}{says}{cause}")
+            for difference in check.differences:
+                amount = "" if difference.amount is None else f", {difference.amount:+,} atoms"
+                print(f"    {difference.kind} of {difference.subject}{amount}")
+    if not found:
+        print("no chain has a booked block of that time")
+        return EXIT_NO
+    agreed = all(check.outcome is not Outcome.BROKEN for _, checks in found for check in checks)
+    print("agreed" if agreed else "NOT agreed")
+    return 0 if agreed else EXIT_NO
 
 
 async def _reconcile(path: Path) -> int:

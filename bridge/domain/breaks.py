@@ -68,7 +68,7 @@ MENDED_BY: Mapping[BreakKind, str] = {
     BreakKind.AMOUNT_MISMATCH: "an adjustment that a person approves, or the true row restored",
     BreakKind.DUPLICATE: "an adjustment, and the second payment asked back",
     BreakKind.TIMING: "it goes when the transaction is settled",
-    BreakKind.ORPHANED_BY_REORG: "a reversing journal",
+    BreakKind.ORPHANED_BY_REORG: "a reversing journal, where it moved anything",
     BreakKind.FEE_MISMATCH: "the fee of the receipt restored where it was changed",
     BreakKind.UNEXPECTED_IN: "it goes when the suspense account is empty: an adjustment says what came, and why",
     BreakKind.UNEXPECTED_OUT: "it goes when the suspense account is empty: an adjustment says what left, and why",
