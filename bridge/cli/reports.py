@@ -100,7 +100,7 @@ async def _reconcile(path: Path) -> int:
     for broken in found.breaks:
         amount = "" if broken.amount is None else f", {broken.amount:+,} atoms"
         since = f"{broken.opened_at:%Y-%m-%d %H:%M:%S} UTC"
-        print(f"break {broken.break_id}: {broken.kind} of {broken.subject}{amount}, open since {since}")
+        print(f"break {broken.break_id}: {broken.kind} of {broken.subject}{amount}, {broken.state} since {since}")
         print(f"  {broken.evidence}")
     print("balanced" if found.balanced else "NOT balanced")
     return 0 if found.balanced else EXIT_NO
