@@ -287,6 +287,13 @@ async def _artifacts(url: str, rule: str) -> list[bytes]:
 # ── Reconcile and report ────────────────────────────────────────────────────────────────────────────────────────────
 def test_reconcile__balanced_until_somebody_gives_the_vault_something__then_a_break(kept: Kept, tmp_path: Path):
     assert kept.answer("reconcile").endswith("\nbalanced\n")
+    found = kept.answer("reconcile", "--find-divergence", "vault", "--asset", "USDX")
+    assert re.search(
+        r"^books and chain agree: at block [\d,]+ the books say ([\d,]+), the chain \1$", found, re.MULTILINE
+    )
+    again = kept.answer("reconcile", "--from", "2020-01-01", "--to", "2100-01-01")
+    assert re.search(r"^  agreed: balance of vault:0x\w+ in \S+, books ([\d,]+), chain \1$", again, re.MULTILINE)
+    assert again.endswith("\nagreed\n")
     said = kept.answer("report", "--out", tmp_path / "before")
     assert "no break is open" in said
     assert (tmp_path / "before/report.html").read_text().startswith("<!doctype html>")
