@@ -9,8 +9,11 @@ import typer
 
 from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
+from bridge.cli.node import parse_moment
 from bridge.daemon import open_database, open_services, reconciler
-from bridge.domain.reports import Verdict
+from bridge.domain.errors import ConfigError
+from bridge.domain.reports import Verdict, calendar_period
+from bridge.domain.windows import Window
 from bridge.runtime.config import load_config
 from bridge.stages.explain import explain, render_json
 from bridge.stages.report import report, write
@@ -44,17 +47,52 @@ async def _reconcile(path: Path) -> int:
 
 @app.command("report")
 def write_report(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where report.html and report.json go.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("report"),
+    period: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM", help="Only this month (or year, or day) of UTC.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Only from here on, in UTC.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="DATE", help="With --from: and before this.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Write the report as of the last reconciliation; exits 1 when it has an open break."""
+    """Write the report as of the last reconciliation, or over a period; exits 1 when it has an open break."""
+    asked = _period(period, since, until)
     check_writable("--out", out, out)
-    run(_report(config, out))
+    run(_report(config, out, asked))
 
 
-async def _report(path: Path, out: Path) -> int:
+def _period(name: str | None, since: str | None, until: str | None) -> Window | None:
+    """What the options mean together. Raises ConfigError where they make no period."""
+    if name is not None and (since, until) != (None, None):
+        raise ConfigError("names a period already", where="--period", mend="leave out --from and --to, or --period")
+    if name is not None:
+        try:
+            return calendar_period(name)
+        except ValueError as error:
+            raise ConfigError(
+                f"`{name}` {error}", where="--period", mend="--period 2026-11, 2026 or 2026-11-30"
+            ) from None
+    if since is None and until is None:
+        return None
+    if since is None or until is None:
+        missing = "--from" if since is None else "--to"
+        raise ConfigError("is missing", where=missing, mend="a period needs both --from DATE and --to DATE")
+    start, end = _second("--from", since), _second("--to", until)
+    if start >= end:
+        raise ConfigError(f"`{until}` is not after `{since}`", where="--to", mend="the period ends before --to")
+    return Window(start, end)
+
+
+def _second(option: str, text: str) -> int:
+    _, second = parse_moment(option, text)
+    if second is None or second < 0:
+        raise ConfigError(f"`{text}` is not a date since 1970", where=option, mend=f"{option} 2026-11-01 (UTC)")
+    return second
+
+
+async def _report(path: Path, out: Path, period: Window | None) -> int:
     async with open_database(load_config(path), connections_max=1) as database:
-        content = await report(database)
+        content = await report(database, period)
     page, data = await write(content, out)
     print(page)
     print(data)

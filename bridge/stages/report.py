@@ -13,14 +13,15 @@ import os
 from pathlib import Path
 
 from bridge.domain.reports import Report, assemble, to_json
+from bridge.domain.windows import Window
 from bridge.ports import Database
 from bridge.stages.report_html import render_html
 
 
-async def report(database: Database) -> Report:
-    """The report as of the last finished reconciliation, or of the last finalized blocks where there is none."""
+async def report(database: Database, period: Window | None = None) -> Report:
+    """The report over `period`; without one as of the last finished reconciliation, or of the last finalized blocks."""
     async with database.snapshot() as transaction:
-        facts = await transaction.reports.facts()
+        facts = await transaction.reports.facts(period)
     return assemble(facts)
 
 

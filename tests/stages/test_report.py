@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.domain.reports import Report, Verdict, assemble
+from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write
 from bridge.stages.report_html import render_html
 from bridge.store.database import Database
@@ -171,3 +172,43 @@ async def test_html__distribution__says_where_it_landed(small_report: Report):
     for distribution in small_report.distributions:
         assert hexed(distribution.distribution_id) in html
         assert all(hexed(tx) in html for tx in distribution.tx_hashes)
+
+
+# ── Periods ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_report__two_periods__opening_is_the_prior_closing_and_both_make_the_whole(database: Database):
+    await build_world(database)
+    first = await report(database, Window(T0 - 100, T0 + 160))
+    second = await report(database, Window(T0 + 160, T0 + 410))
+    closing = {(row.account, row.closing.asset): row.closing for row in first.roll_forward}
+    opening = {(row.account, row.opening.asset): row.opening for row in second.roll_forward}
+    assert closing[VAULT_CODE, first.waterfalls[0].asset].text == "1,757.5"
+    assert closing == {key: opening[key] for key in closing}
+    whole = await report(database)
+    assert [row.closing for row in second.roll_forward] == [row.closing for row in whole.roll_forward]
+    assert [row.difference for row in second.roll_forward] == [row.difference for row in whole.roll_forward]
+    assert second.verdict is Verdict.BREAKS
+
+
+async def test_report__empty_period__closes_as_it_opened_and_says_so_on_the_page(database: Database):
+    await build_world(database)
+    empty = await report(database, Window(T0 + 300, T0 + 330))
+    assert all(row.opening == row.closing for row in empty.roll_forward)
+    assert (empty.movements, empty.distributions, empty.gas) == ((), (), ())
+    text = Page(render_html(empty)).text
+    assert "From 2026-09-21 14:18:20 UTC to 2026-09-21 14:18:50 UTC, the end not included." in " ".join(text.split())
+
+
+async def test_report__period__same_bytes_when_the_chain_has_gone_on(database: Database):
+    await build_world(database)
+    period = Window(T0, T0 + 300)
+    before = await report(database, period)
+    async with database.begin() as transaction:
+        run = transaction.connection.execute
+        await run("UPDATE heads SET finalized_number = 41, finalized_timestamp = $1", T0 + 410)
+        await run("UPDATE cursors SET block_number = 41")
+        await run("INSERT INTO reconciliations (finished_at, verdict) VALUES (now(), 'balanced')")
+        await run(
+            "INSERT INTO reorgs (chain, ancestor_number, ancestor_hash, old_head, blocks_orphaned)"
+            " SELECT chain, 40, ancestor_hash, 41, 1 FROM reorgs"
+        )
+    assert render_json(await report(database, period)) == render_json(before)
