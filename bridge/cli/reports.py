@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,7 @@ from bridge.domain.reports import Verdict, calendar_period
 from bridge.domain.windows import Window
 from bridge.runtime.config import load_config
 from bridge.stages.explain import explain, render_json
-from bridge.stages.report import report, write
+from bridge.stages.report import FORMATS, check_parquet, report, write
 from bridge.stages.story_text import render
 
 
@@ -47,18 +49,34 @@ async def _reconcile(path: Path) -> int:
 
 @app.command("report")
 def write_report(
+    *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("report"),
     period: Annotated[
         str | None, typer.Option(metavar="YYYY-MM", help="Only this month (or year, or day) of UTC.")
     ] = None,
     since: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Only from here on, in UTC.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="DATE", help="With --from: and before this.")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="NAMES", help=f"Of {','.join(FORMATS)}; report.json is always written.")
+    ] = "html,json",
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Write the report as of the last reconciliation, or over a period; exits 1 when it has an open break."""
-    asked = _period(period, since, until)
+    asked, names = _period(period, since, until), _formats(formats)
     check_writable("--out", out, out)
-    run(_report(config, out, asked))
+    run(_report(config, out, asked, names))
+
+
+def _formats(text: str) -> frozenset[str]:
+    """Raises ConfigError for what is no format, or needs something that is not installed."""
+    names = frozenset(name.strip() for name in text.split(","))
+    unknown = sorted(names - set(FORMATS))
+    if unknown:
+        mend = f"name some of: {', '.join(FORMATS)}"
+        raise ConfigError(f"`{unknown[0]}` is no format", where="--format", mend=mend)
+    if "parquet" in names:
+        check_parquet()
+    return names
 
 
 def _period(name: str | None, since: str | None, until: str | None) -> Window | None:
@@ -90,12 +108,18 @@ def _second(option: str, text: str) -> int:
     return second
 
 
-async def _report(path: Path, out: Path, period: Window | None) -> int:
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def _report(path: Path, out: Path, period: Window | None, formats: frozenset[str]) -> int:
     async with open_database(load_config(path), connections_max=1) as database:
         content = await report(database, period)
-    page, data = await write(content, out)
-    print(page)
-    print(data)
+    paths = await write(content, out, formats, config_sha256=_sha256(path))
+    for folder, group in groupby(paths, key=lambda file: file.parent):
+        # Tables stand in folders of their own: one line for each.
+        for line in group if folder == out else [folder]:
+            print(line)
     print(content.sentence)
     return EXIT_NO if content.verdict is Verdict.BREAKS else 0
 

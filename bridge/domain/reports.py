@@ -833,6 +833,10 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
     return tuple(found)
 
 
+_OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Break, Gas)
+"""Rows whose amounts are of one asset: its id stands beside them in JSON, where an amount is atoms alone."""
+
+
 # ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def to_json(value: object) -> object:
     """Plain lists, dicts, strings and numbers; amounts are strings of atoms, bytes are 0x hex.
@@ -851,5 +855,9 @@ def to_json(value: object) -> object:
         case Mapping():
             return {str(key): to_json(item) for key, item in value.items()}
     if is_dataclass(value):
-        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+        found = {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+        if isinstance(value, _OF_ONE_ASSET):
+            amounts = (getattr(value, item.name) for item in fields(value))
+            found["asset"] = next((amount.asset.id for amount in amounts if isinstance(amount, Amount)), None)
+        return found
     raise TypeError(f"{type(value).__name__} has no form in JSON")

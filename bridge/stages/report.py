@@ -1,6 +1,6 @@
 """Say what the books say, beside what the chain says, at one cut-off.
 
-    one snapshot ──facts──► assemble ──► Report ──write──► report.json, report.html
+    one snapshot ──facts──► assemble ──► Report ──write──► report.json, report.html, csv/, parquet/, manifest.json
 
 The same rows give byte-identical files: no clock is read, everything is in a fixed order.
 """
@@ -8,14 +8,21 @@ The same rows give byte-identical files: no clock is read, everything is in a fi
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Report, assemble, to_json
 from bridge.domain.windows import Window
 from bridge.ports import Database
+from bridge.stages.report_files.manifest import MANIFEST, Entry, manifest_text
+from bridge.stages.report_files.tables import TABLES, Document, Table, csv_text, readme_text
 from bridge.stages.report_html import render_html
+
+FORMATS = ("html", "json", "csv", "parquet")
 
 
 async def report(database: Database, period: Window | None = None) -> Report:
@@ -30,25 +37,73 @@ def render_json(report: Report) -> str:
     return json.dumps(to_json(report), sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
-async def write(report: Report, directory: Path) -> tuple[Path, Path]:
-    """Write report.html and report.json into `directory`, made where it is missing; returns both paths, HTML first."""
-    page, data = await asyncio.to_thread(_write_both, report, directory)
-    return page, data
+async def write(
+    report: Report, directory: Path, formats: Collection[str] = ("html", "json"), *, config_sha256: str | None = None
+) -> tuple[Path, ...]:
+    """Write the files of FORMATS that are asked for into `directory`, made where it is missing, and manifest.json last.
+
+    report.json is always written: the others are checked against it. What an earlier report left there and this one
+    does not have is removed. Returns the paths. Raises ConfigError where Parquet is asked for without pyarrow.
+    """
+    return await asyncio.to_thread(_write_all, report, directory, frozenset(formats), config_sha256)
 
 
-def _write_both(report: Report, directory: Path) -> tuple[Path, Path]:
-    directory.mkdir(parents=True, exist_ok=True)
-    return (
-        _replace(directory / "report.html", render_html(report)),
-        _replace(directory / "report.json", render_json(report)),
-    )
+def _write_all(report: Report, directory: Path, formats: frozenset[str], config_sha256: str | None) -> tuple[Path, ...]:
+    assert formats <= set(FORMATS)
+    if "parquet" in formats:
+        check_parquet()
+    text = render_json(report)
+    document = json.loads(text)
+    planned: dict[str, tuple[Callable[[Path], object], int | None]] = {}  # path: how it is written, rows of a table
+    if "html" in formats:
+        planned["report.html"] = _text(render_html(report)), None
+    planned["report.json"] = _text(text), None
+    if formats & {"csv", "parquet"}:
+        planned["README.txt"] = _text(readme_text()), None
+    for table in TABLES:
+        rows = len(table.rows(document))
+        if "csv" in formats:
+            planned[f"csv/{table.name}.csv"] = _text(csv_text(table, document)), rows
+        if "parquet" in formats:
+            planned[f"parquet/{table.name}.parquet"] = _parquet(table, document), rows
+    # Without a manifest a folder that is half written is no report yet.
+    (directory / MANIFEST).unlink(missing_ok=True)
+    for name in _all_names() - planned.keys():
+        (directory / name).unlink(missing_ok=True)
+    paths = [_replace(directory / name, how) for name, (how, _) in planned.items()]
+    entries = [Entry.of(directory / name, directory, rows) for name, (_, rows) in planned.items()]
+    paths.append(_replace(directory / MANIFEST, _text(manifest_text(document, entries, config_sha256))))
+    return tuple(paths)
 
 
-def _replace(path: Path, text: str) -> Path:
+def check_parquet() -> None:
+    """Raises ConfigError where pyarrow is missing: before the work, not after it."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError("parquet needs pyarrow", where="--format", mend="install the extra: bridge[claims]")
+
+
+def _all_names() -> set[str]:
+    """Every file that any report has, but for the manifest."""
+    tables = {f"{kind}/{table.name}.{kind}" for kind in ("csv", "parquet") for table in TABLES}
+    return {"report.html", "report.json", "README.txt"} | tables
+
+
+def _text(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _parquet(table: Table, document: Document) -> Callable[[Path], object]:
+    from bridge.stages.report_files.parquet import write_parquet  # noqa: PLC0415 - an extra
+
+    return lambda path: write_parquet(table, document, path)
+
+
+def _replace(path: Path, write_to: Callable[[Path], object]) -> Path:
     """Whole or not at all: a reader never sees half a file, and a failed run leaves the last good one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        write_to(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

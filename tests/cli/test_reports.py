@@ -1,8 +1,8 @@
-"""Which period the options of `bridge report` name."""
+"""What the options of `bridge report` mean."""
 
 import pytest
 
-from bridge.cli.reports import _period
+from bridge.cli.reports import _formats, _period
 from bridge.domain.errors import ConfigError
 from bridge.domain.windows import Window
 
@@ -33,3 +33,16 @@ def test_period__options_that_make_none__named_with_the_mend(
 ):
     with pytest.raises(ConfigError, match=f"^{said}"):
         _period(name, since, until)
+
+
+def test_formats__some__as_a_set():
+    assert _formats("csv, html") == {"csv", "html"}
+
+
+def test_formats__unknown_or_none__named_with_those_there_are():
+    with pytest.raises(
+        ConfigError, match="--format: `pdf` is no format\n  mend: name some of: html, json, csv, parquet"
+    ):
+        _formats("html,pdf")
+    with pytest.raises(ConfigError, match="`` is no format"):
+        _formats("")

@@ -155,15 +155,20 @@ async def test_html__negative_remainder__chart_shows_it(database: Database):
 
 
 async def test_write__directory_missing__made_and_both_files_whole(small_report: Report, tmp_path: Path):
-    page, data = await write(small_report, tmp_path / "reports" / "today")
+    page, data, manifest = await write(small_report, tmp_path / "reports" / "today")
     assert page.read_text(encoding="utf-8") == render_html(small_report)
     assert data.read_text(encoding="utf-8") == render_json(small_report)
-    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in page.parent.iterdir()) == [
+        "manifest.json",
+        "report.html",
+        "report.json",
+    ]
+    assert manifest == page.with_name("manifest.json")
 
 
 async def test_write__again__replaces_the_last_one(small_report: Report, tmp_path: Path):
     (tmp_path / "report.html").write_text("old")
-    page, _ = await write(small_report, tmp_path)
+    page, *_ = await write(small_report, tmp_path)
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
