@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -116,10 +115,9 @@ async def _report(path: Path, out: Path, period: Window | None, formats: frozens
     async with open_database(load_config(path), connections_max=1) as database:
         content = await report(database, period)
     paths = await write(content, out, formats, config_sha256=_sha256(path))
-    for folder, group in groupby(paths, key=lambda file: file.parent):
-        # Tables stand in folders of their own: one line for each.
-        for line in group if folder == out else [folder]:
-            print(line)
+    # Tables stand in folders of their own: one line for each.
+    for line in dict.fromkeys(path if path.parent == out else path.parent for path in paths):
+        print(line)
     print(content.sentence)
     return EXIT_NO if content.verdict is Verdict.BREAKS else 0
 

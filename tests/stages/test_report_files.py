@@ -14,10 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from bridge.chains.fake.chain import FakeChain
+from bridge.chains.fake.reader import FakeReader
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import BalanceCheck, CheckCount, Flow, Report, assemble
+from bridge.domain.events import Block
+from bridge.domain.ledger import Asset
+from bridge.domain.reports import BalanceCheck, ChainScope, CheckCount, CutOff, Flow, Report, assemble
+from bridge.domain.units import Address, AssetId, format_address
 from bridge.domain.windows import Window
-from bridge.stages.report import FORMATS, report, write
+from bridge.stages.report import FORMATS, render_json, report, write
+from bridge.stages.report_files.chain import Asked, ask_chain
 from bridge.stages.report_files.folder import check_folder
 from bridge.stages.report_files.manifest import MANIFEST
 from bridge.stages.report_files.tables import TABLES, Kind, csv_text
@@ -278,3 +284,69 @@ def test_check__manifest_that_leads_out_of_the_folder__refused(folder: Path):
 def test_check__no_report__says_what_to_name(tmp_path: Path):
     with pytest.raises(ConfigError, match="bridge report --out"):
         check_folder(tmp_path)
+
+
+# ── Against the chain ───────────────────────────────────────────────────────────────────────────────────────────────
+OURS, TOKEN = Address(b"\x01" * 20), AssetId("fake:fake/erc20:0x" + "aa" * 20)
+
+
+@pytest.fixture
+def chain() -> FakeChain:
+    """Block 1 is the cut-off: our vault holds 80 then, and more later."""
+    chain = FakeChain()
+    chain.state["balance", OURS, TOKEN] = 80
+    chain.mine()
+    chain.state["balance", OURS, TOKEN] = 99
+    chain.mine()
+    return chain
+
+
+def told_by(chain: FakeChain, **changed: Any) -> dict[str, Any]:
+    """What a report says of it: two blocks, and one account."""
+    first, cut, _ = (each.block for each in chain.blocks)
+    asset, vault = Asset(TOKEN, "fake", None, "USDX", 6), f"vault:{format_address(OURS)}"
+    scope = ChainScope("fake", "fake", "fake:fake", first.hash, 0, _cut(cut), 1, 0, 0, _cut(first))
+    content = small(
+        chains=(scope,), assets=(asset,), gas=(), decided={}, breaks=(), balance_checks=(),
+        flows=(Flow(vault, "suspense:in", TOKEN, "log", False, 80),),
+    )  # fmt: skip
+    document: dict[str, Any] = json.loads(render_json(content))
+    for name, value in changed.items():
+        document["roll_forward"][0][name] = value
+    return document
+
+
+def _cut(block: Block) -> CutOff:
+    return CutOff(block.number, block.hash, block.timestamp)
+
+
+async def test_ask_chain__same_blocks_and_balances__no_problem(chain: FakeChain):
+    assert await ask_chain(told_by(chain), FakeReader(chain)) == Asked(2, 1, ())
+
+
+async def test_ask_chain__other_balance__named_with_both_figures(chain: FakeChain):
+    asked = await ask_chain(told_by(chain, closing="81", on_chain="80"), FakeReader(chain))
+    assert asked.problems == (f"vault:{format_address(OURS)} held 80 of {TOKEN} at block 1, closing is 81",)
+
+
+async def test_ask_chain__block_was_never_part_of_it__named_and_no_balance_asked(chain: FakeChain):
+    document = told_by(chain)
+    chain.fork(2)
+    chain.mine()
+    asked = await ask_chain(document, FakeReader(chain))
+    assert (asked.blocks, asked.balances) == (2, 0)
+    (problem,) = asked.problems
+    assert re.fullmatch("block 1 of fake: its hash is 0x[0-9a-f]{64}, by the report 0x[0-9a-f]{64}", problem)
+    document["chains"][0]["cut_off"]["number"] = 9
+    assert (await ask_chain(document, FakeReader(chain))).problems == ("block 9 of fake: fake has 2 blocks only",)
+
+
+async def test_ask_chain__another_chain__nothing_asked(chain: FakeChain):
+    document = told_by(chain)
+    document["chains"][0]["reference"] = "eip155:1"
+    assert await ask_chain(document, FakeReader(chain)) == Asked(0, 0, ())
+
+
+async def test_ask_chain__account_without_an_address__named(chain: FakeChain):
+    (problem,) = (await ask_chain(told_by(chain, account="vault:us"), FakeReader(chain))).problems
+    assert problem.startswith("vault:us or ")

@@ -48,6 +48,7 @@ def subject(document: Document) -> dict[str, Any]:
     """What a report is about and what it says of it: the part of the manifest that report.json says too."""
     return {
         "verdict": document["verdict"],
+        "sentence": document["sentence"],
         "period": document["period"],
         "chains": [
             {name: chain[name] for name in ("chain", "reference", "genesis_hash", "opening", "cut_off")}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +32,16 @@ class Kind(StrEnum):
     FLAG = "true or false"
 
 
+_FITS: Mapping[Kind, Callable[[object], bool]] = {
+    Kind.TEXT: lambda cell: isinstance(cell, str),
+    Kind.ATOMS: lambda cell: isinstance(cell, str) and re.fullmatch("-?(0|[1-9][0-9]*)", cell, re.ASCII) is not None,
+    Kind.INTEGER: lambda cell: type(cell) is int,
+    Kind.HEX: lambda cell: isinstance(cell, str) and re.fullmatch("0x([0-9a-f]{2})*", cell, re.ASCII) is not None,
+    Kind.TIME: lambda cell: type(cell) is int,
+    Kind.FLAG: lambda cell: isinstance(cell, bool),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     name: str
@@ -45,8 +56,11 @@ class Column:
             found = None if found is None else found[step]
         if isinstance(found, list):
             return " ".join(map(str, found))
-        if found is not None and not isinstance(found, str | int):
-            raise TypeError(f"{self.name} is {found!r}, which no table has")
+        if found is None and self.optional:
+            return None
+        if not _FITS[self.kind](found):
+            raise TypeError(f"{self.name} is {found!r}, not {self.kind.value}")
+        assert isinstance(found, str | int)
         return found
 
 
@@ -58,7 +72,7 @@ class Table:
     section: str = ""  # of the document, if not called as the table is
 
     def rows(self, document: Document) -> list[tuple[Cell, ...]]:
-        """In the order of the document. Raises KeyError or TypeError where it is not a report."""
+        """In the order of the document. Raises KeyError or TypeError where it is no report."""
         return [tuple(column.cell(entry) for column in self.columns) for entry in self._entries(document)]
 
     def _entries(self, document: Document) -> Iterable[Document]:
