@@ -325,8 +325,16 @@ async def test_ask_chain__same_blocks_and_balances__no_problem(chain: FakeChain)
 
 
 async def test_ask_chain__other_balance__named_with_both_figures(chain: FakeChain):
-    asked = await ask_chain(told_by(chain, closing="81", on_chain="80"), FakeReader(chain))
-    assert asked.problems == (f"vault:{format_address(OURS)} held 80 of {TOKEN} at block 1, closing is 81",)
+    held = f"vault:{format_address(OURS)} held 80 of {TOKEN} at block 1"
+    asked = await ask_chain(told_by(chain, closing="81"), FakeReader(chain))
+    assert asked.problems == (f"{held}, closing is 81",)
+    asked = await ask_chain(told_by(chain, closing="80", on_chain="81"), FakeReader(chain))
+    assert asked.problems == (f"{held}, on_chain is 81",)
+
+
+async def test_ask_chain__report_that_says_that_books_differ__as_on_the_chain(chain: FakeChain):
+    document = told_by(chain, closing="81", on_chain="80", difference="-1")
+    assert (await ask_chain(document, FakeReader(chain))).problems == ()
 
 
 async def test_ask_chain__block_was_never_part_of_it__named_and_no_balance_asked(chain: FakeChain):
