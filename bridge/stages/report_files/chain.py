@@ -1,6 +1,9 @@
 """A report's folder against the chain: the blocks that it names, and what its accounts held then.
 
-cut-off number ──node──► hash  = cut-off hash          account, asset at that hash ──node──► balance = on_chain, else closing
+    cut-off number ──node──► hash = cut-off hash
+    account, asset, cut-off hash ──node──► balance = on_chain, or closing where the report did not read it
+
+Any node that keeps the state of that block will do: nothing that the report says is needed to ask.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Whether a report agrees in itself: every sum is taken again from report.json, those of accounts from its movements.
 
-movements ──roll_forward──► received, sent, fees, adjustments ─┐
-roll_forward: opening + received − sent − fees + adjustments ──┴─► closing ──► pending, difference
+    movements ──roll_forward──► received, sent, fees, adjustments ─┐
+    roll_forward: opening + received − sent − fees + adjustments ──┴─► closing ──► pending, difference
+
+What a period opens with is taken from the report: only the one before it can tell.
 """
 
 from __future__ import annotations
