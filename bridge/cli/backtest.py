@@ -34,11 +34,11 @@ from bridge.domain.plans import Plan
 from bridge.domain.rules import Committed, market_places
 from bridge.domain.units import BlockStamp, format_amount
 from bridge.prices.http import HttpMarket
+from bridge.replay.backtest import backtest, block_from
+from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.rulefile import load_rule
-from bridge.stages.backtest import backtest, block_from
-from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress
 from bridge.stages.binding import BoundRule, bind_rules
 from bridge.stages.prices import PriceSources
 

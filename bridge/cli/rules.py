@@ -22,11 +22,11 @@ from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.interventions import told
 from bridge.domain.plans import Plan
+from bridge.replay.cases import CaseResult, run_folder
+from bridge.replay.reference import render_reference
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.rule_schema import render_schema
 from bridge.runtime.rulefile import load_rule
-from bridge.stages.cases import CaseResult, run_folder
-from bridge.stages.rule_reference import render_reference
 
 rules = typer.Typer(name="rules", help="Rule files: check, test and try them on history.", no_args_is_help=True)
 app.add_typer(rules)

@@ -15,11 +15,11 @@ from bridge.cli.node import Depth, Names, RpcUrls, open_node, parse_moment
 from bridge.cli.verify_report import verify_report
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError
+from bridge.replay.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import Config, load_config
 from bridge.stages.explain import find_decision
 from bridge.stages.prices import PriceSources
-from bridge.stages.verify import Answer, Claim, file_claim, stored_claim, verify
 
 
 @app.command("verify")

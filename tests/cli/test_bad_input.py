@@ -339,8 +339,8 @@ def test_rule__other_text_under_the_same_version__stops_the_daemon(place: Place)
     place.edit("rules/fee_window.yaml", "^ *minimum_total: .*$", "  minimum_total: 5")
     message = place.refused()
     assert "rule fee_window: version" in message
-    assert "version 1 was loaded before with another text" in message
-    assert "raise it to 2" in message
+    assert "version 2 was loaded before with another text" in message
+    assert "raise it to 3" in message
 
 
 # ── The key ─────────────────────────────────────────────────────────────────────────────────────────────────────────

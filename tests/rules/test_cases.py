@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bridge.domain.errors import ConfigError
+from bridge.replay.cases import run_case, run_folder
 from bridge.runtime.rulefile import load_rule
-from bridge.stages.cases import run_case, run_folder
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
 CASES = sorted(RULES.glob("*/cases/*.json"))

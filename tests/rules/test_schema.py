@@ -10,9 +10,9 @@ from jsonschema import Draft202012Validator
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.expressions import AGGREGATES, FUNCTIONS
+from bridge.replay.reference import WORDS, render_reference
 from bridge.runtime.rule_schema import CHOICES, ONE_OF, render_schema
 from bridge.runtime.rulefile import parse_rule
-from bridge.stages.rule_reference import WORDS, render_reference
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
 FILES = sorted(RULES.glob("*/rule.yaml"))

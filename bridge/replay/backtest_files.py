@@ -16,8 +16,8 @@ from typing import Any, TextIO
 
 from bridge.domain.decisions import Decision
 from bridge.domain.units import format_address
-from bridge.stages.backtest_html import render_html
-from bridge.stages.backtest_outcome import Epoch, Outcome, Word, summary
+from bridge.replay.backtest_html import render_html
+from bridge.replay.backtest_outcome import Epoch, Outcome, Word, summary
 
 EPOCH_COLUMNS = (
     *("window_start", "window_end", "block", "verdict", "surplus", "total", "recipients"),

@@ -14,9 +14,9 @@ from bridge.domain.artifacts import canonical
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, BlockAdded, pack_logs
 from bridge.ports import LogFilter
+from bridge.replay.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.runtime.clock import SystemClock
 from bridge.stages.prices import PriceSources
-from bridge.stages.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.store.database import Database
 from tests.stages.test_decide_prices import HOUR, PAID, RULE, START, Deciding
 

@@ -21,12 +21,12 @@ from bridge.domain.errors import ConfigError, StateUnavailable
 from bridge.domain.events import Block, BlockAdded
 from bridge.domain.ledger import Asset
 from bridge.ports import ChainReader, History
-from bridge.stages.backtest_files import Files
-from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
+from bridge.replay.backtest_files import Files
+from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
+from bridge.replay.replay import Follower, Replay
 from bridge.stages.binding import BoundRule, log_filters, versions_of
 from bridge.stages.headers import headers, last_before
 from bridge.stages.prices import PriceSources
-from bridge.stages.replay import Follower, Replay
 
 
 async def backtest(

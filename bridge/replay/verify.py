@@ -32,12 +32,12 @@ from bridge.domain.rules import Balance, Binding, Committed, Input, Read, RuleSt
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, History, LogFilter
+from bridge.replay.cases import compare
+from bridge.replay.replay import Follower, Replay, Step
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, log_filters
-from bridge.stages.cases import compare
 from bridge.stages.closing import conclude, read_input
 from bridge.stages.prices import PriceSources, markets_on_record
-from bridge.stages.replay import Follower, Replay, Step
 
 Records = Callable[[str, int], Awaitable[bytes | None]]
 

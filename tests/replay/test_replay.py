@@ -9,11 +9,11 @@ import pytest
 from bridge.domain.errors import ChainUnavailable, ConfigError
 from bridge.domain.rules import RuleStart
 from bridge.ports import PriceFeeds
+from bridge.replay.replay import Follower, Replay
+from bridge.replay.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.runtime.clock import SystemClock
 from bridge.stages.binding import BoundRule, log_filters, versions_of
 from bridge.stages.prices import PriceSources
-from bridge.stages.replay import Follower, Replay
-from bridge.stages.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from tests.stages.deciding import BUFFER, FEES, World

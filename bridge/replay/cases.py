@@ -49,9 +49,9 @@ from bridge.domain.readings import Reading
 from bridge.domain.rules import Balance, Binding, Read, Token
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
+from bridge.replay.replay import Memory
 from bridge.runtime.rulefile import load_rule
 from bridge.stages.binding import OURS
-from bridge.stages.replay import Memory
 
 BLOCK_SECONDS = 12
 FIRST_WINDOW = 1000  # so many windows after 1970, where they are counted from there

@@ -12,10 +12,10 @@ from bridge.domain.errors import ConfigError, StateUnavailable
 from bridge.domain.ledger import Asset
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader
+from bridge.replay.backtest import backtest, block_from
+from bridge.replay.backtest_html import render_html
+from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress, Tally
 from bridge.runtime.rulefile import parse_rule
-from bridge.stages.backtest import backtest, block_from
-from bridge.stages.backtest_html import render_html
-from bridge.stages.backtest_outcome import Contest, Outcome, Plot, Progress, Tally
 from bridge.stages.binding import BoundRule, bind_rules
 from tests.stages.deciding import ALICE, BOB, BUFFER, CONTRACTS, FEES, TOKENS
 from tests.stages.history import LivelyChain, ScriptedHistory, populate

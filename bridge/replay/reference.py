@@ -10,9 +10,9 @@ from typing import Any
 
 from bridge.domain import expressions, quantities, windows
 from bridge.domain.expressions import AGGREGATES, CONSTANTS, FUNCTIONS
+from bridge.replay import cases
 from bridge.runtime.rule_schema import TEXTS, rule_schema
 from bridge.runtime.rule_sections import SECONDS
-from bridge.stages import cases
 
 HEAD = """\
 # Rules

@@ -13,7 +13,7 @@ from bridge.domain.decisions import Verdict
 from bridge.domain.ledger import Asset
 from bridge.domain.reports import Amount
 from bridge.domain.units import AssetId, format_address
-from bridge.stages.backtest_outcome import RECIPIENTS_SHOWN, Epoch, Outcome, Tally
+from bridge.replay.backtest_outcome import RECIPIENTS_SHOWN, Epoch, Outcome, Tally
 from bridge.stages.report_html import CSS, environment, utc
 from bridge.stages.report_html.charts import bar, bar_chart, scale
 
