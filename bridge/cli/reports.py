@@ -62,6 +62,9 @@ def write_report(
 ) -> None:
     """Write the report as of the last reconciliation, or over a period; exits 1 when it has an open break."""
     asked, names = _period(period, since, until), _formats(formats)
+    if "camt053" in names and asked is None:
+        mend = "give --period, or --from and --to"
+        raise ConfigError("camt053 is a statement of a period", where="--format", mend=mend)
     check_writable("--out", out, out)
     run(_report(config, out, asked, names))
 

@@ -1,6 +1,7 @@
 """Say what the books say, beside what the chain says, at one cut-off.
 
-    one snapshot ──facts──► assemble ──► Report ──write──► report.json, report.html, csv/, parquet/, manifest.json
+    one snapshot ──facts──► assemble ──► Report ──write──► report.json ──► report.html, csv/, parquet/, camt053.xml
+                                                                └────────► manifest.json, last
 
 The same rows give byte-identical files: no clock is read, everything is in a fixed order.
 """
@@ -18,11 +19,12 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Report, assemble, to_json
 from bridge.domain.windows import Window
 from bridge.ports import Database
+from bridge.stages.report_files import camt053
 from bridge.stages.report_files.manifest import MANIFEST, Entry, manifest_text
 from bridge.stages.report_files.tables import TABLES, Document, Table, csv_text, readme_text
 from bridge.stages.report_html import render_html
 
-FORMATS = ("html", "json", "csv", "parquet")
+FORMATS = ("html", "json", "csv", "parquet", "camt053")
 
 
 async def report(database: Database, period: Window | None = None) -> Report:
@@ -42,7 +44,8 @@ async def write(
 ) -> tuple[Path, ...]:
     """Write the files of FORMATS that are asked for into `directory`, made where it is missing, and manifest.json last.
 
-    report.json is always written: the others are checked against it. What an earlier report left there and this one
+    report.json is always written: the others are checked against it. camt053 is about a period, and about nothing where
+    there is no account. What an earlier report left there and this one
     does not have is removed. Returns the paths. Raises ConfigError where Parquet is asked for without pyarrow.
     """
     return await asyncio.to_thread(_write_all, report, directory, frozenset(formats), config_sha256)
@@ -58,6 +61,8 @@ def _write_all(report: Report, directory: Path, formats: frozenset[str], config_
     if "html" in formats:
         planned["report.html"] = _text(render_html(report)), None
     planned["report.json"] = _text(text), None
+    if "camt053" in formats and report.period is not None and camt053.has_statements(document):
+        planned[camt053.NAME] = _text(camt053.camt_text(document)), None
     if formats & {"csv", "parquet"}:
         planned["README.txt"] = _text(readme_text()), None
     for table in TABLES:
@@ -85,7 +90,7 @@ def check_parquet() -> None:
 def _all_names() -> set[str]:
     """Every file that any report has, but for the manifest."""
     tables = {f"{kind}/{table.name}.{kind}" for kind in ("csv", "parquet") for table in TABLES}
-    return {"report.html", "report.json", "README.txt"} | tables
+    return {"report.html", "report.json", "README.txt", camt053.NAME} | tables
 
 
 def _text(text: str) -> Callable[[Path], object]:

@@ -1,8 +1,10 @@
 """What the options of `bridge report` mean."""
 
+from pathlib import Path
+
 import pytest
 
-from bridge.cli.reports import _formats, _period
+from bridge.cli.reports import _formats, _period, write_report
 from bridge.domain.errors import ConfigError
 from bridge.domain.windows import Window
 
@@ -41,8 +43,14 @@ def test_formats__some__as_a_set():
 
 def test_formats__unknown_or_none__named_with_those_there_are():
     with pytest.raises(
-        ConfigError, match="--format: `pdf` is no format\n  mend: name some of: html, json, csv, parquet"
+        ConfigError, match="--format: `pdf` is no format\n  mend: name some of: html, json, csv, parquet, camt053"
     ):
         _formats("html,pdf")
     with pytest.raises(ConfigError, match="`` is no format"):
         _formats("")
+
+
+def test_report__camt053_without_a_period__refused_before_anything_is_read():
+    with pytest.raises(ConfigError, match="camt053 is a statement of a period"):
+        write_report(formats="camt053", out=Path("nowhere"), period=None, since=None, until=None)
+    assert not Path("nowhere").exists()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.domain.errors import ConfigError
+from bridge.stages.report_files import camt053
 from bridge.stages.report_files.manifest import MANIFEST, Entry, entries_of, subject
 from bridge.stages.report_files.sums import disagreements
 from bridge.stages.report_files.tables import TABLES, Document, Table, csv_text
@@ -58,6 +59,7 @@ def check_folder(directory: Path) -> Checked:
             f"{MANIFEST}: {name} is not what report.json says" for name in about if manifest.get(name) != about[name]
         ]
         problems += _tables(directory, entries, document, notes)
+        problems += _statements(directory, document)
     except OSError:
         document = None  # it is named as missing already
     except _NO_REPORT as error:
@@ -123,6 +125,15 @@ def _tables(directory: Path, entries: Sequence[Entry], document: Document, notes
             yield from _csv(directory / entry.path, entry.path, table, document)
         else:
             yield from _parquet(directory / entry.path, entry.path, table, document, notes)
+
+
+def _statements(directory: Path, document: Document) -> Iterator[str]:
+    path = directory / camt053.NAME
+    try:
+        if path.is_file() and path.read_bytes() != camt053.camt_text(document).encode():
+            yield f"{camt053.NAME}: is not what report.json says"
+    except ConfigError as error:
+        yield f"{camt053.NAME}: cannot be of this report: {error.problem}"
 
 
 def _csv(path: Path, name: str, table: Table, document: Document) -> Iterator[str]:
