@@ -134,6 +134,7 @@ def test_camt__small_period__structure_accounts_and_exact_amounts():
     assert [entry.attrib for entry in exact[VAULT]] == [
         {"ref": "1", "debit": "distributor:0x02", "credit": VAULT, "amount": "70"}
     ]
+    assert [ref.text for ref in named(statements[2], "Ntry/NtryRef")] == ["1"]
     assert named(statements[0], "FrToDt/ToDtTm")[0].text == "2026-11-30T23:59:59Z"
 
 

@@ -274,7 +274,7 @@ TABLES = (
     ),
 )
 
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+_DANGEROUS = ("=", "+", "-", "@", "\t", "\n")
 """A spreadsheet takes text that begins so for a formula."""
 
 
@@ -296,8 +296,10 @@ def _written(column: Column, cell: Cell) -> str:
             return datetime.fromtimestamp(int(cell), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         case Kind.FLAG:
             return "true" if cell else "false"
-        case Kind.TEXT if str(cell).startswith(_DANGEROUS):
-            return f"'{cell}"
+        case Kind.TEXT:
+            # A lone carriage return would end the row for some readers, quoted or not.
+            text = str(cell).replace("\r\n", "\n").replace("\r", "\n")
+            return f"'{text}" if text.startswith(_DANGEROUS) else text
     return str(cell)
 
 
@@ -307,8 +309,8 @@ def readme_text(tables: Sequence[Table] = TABLES) -> str:
         "Tables of a surplus redistribution report, made of report.json",
         "",
         "csv/NAME.csv: UTF-8, comma, header, line feed. Empty: no value. Times like 2026-11-01T00:00:00Z.",
-        "  Text that a spreadsheet would take for a formula has an apostrophe before it. Import amounts as text:",
-        "  a spreadsheet that makes numbers of them keeps 15 digits.",
+        "  Lines within text end with line feeds; text that a spreadsheet would take for a formula has an apostrophe",
+        "  before it. Import amounts as text: a spreadsheet that makes numbers of them keeps 15 digits.",
         "parquet/NAME.parquet: the same columns. Whole numbers are int64, times timestamp[ms, UTC], truth values bool,",
         "  amounts and hex digits strings, for 256 bits fit no number.",
         "Amounts are whole atoms of their asset, with a minus sign where negative. Columns marked ? may be empty.",
