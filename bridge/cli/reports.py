@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
-from bridge.cli.node import parse_moment
+from bridge.cli.node import Names, open_node, parse_moment
 from bridge.daemon import open_database, open_services, reconciler
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Verdict, calendar_period
@@ -55,6 +56,9 @@ def write_report(
     ] = None,
     since: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Only from here on, in UTC.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="DATE", help="With --from: and before this.")] = None,
+    ask_chain: Annotated[
+        bool, typer.Option("--ask-chain", help="Ask nodes for balances that no reconciliation has read at the cut-off.")
+    ] = False,
     formats: Annotated[
         str, typer.Option("--format", metavar="NAMES", help=f"Of {','.join(FORMATS)}; report.json is always written.")
     ] = "html,json",
@@ -66,7 +70,7 @@ def write_report(
         mend = "give --period, or --from and --to"
         raise ConfigError("camt053 is a statement of a period", where="--format", mend=mend)
     check_writable("--out", out, out)
-    run(_report(config, out, asked, names))
+    run(_report(config, out, asked, names, ask_chain=ask_chain))
 
 
 def _formats(text: str) -> frozenset[str]:
@@ -114,9 +118,14 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-async def _report(path: Path, out: Path, period: Window | None, formats: frozenset[str]) -> int:
-    async with open_database(load_config(path), connections_max=1) as database:
-        content = await report(database, period)
+async def _report(path: Path, out: Path, period: Window | None, formats: frozenset[str], *, ask_chain: bool) -> int:
+    config = load_config(path)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(config, connections_max=1))
+        asked = config.chains if ask_chain else ()
+        nodes = {name: await stack.enter_async_context(open_node(Names(config, name))) for name in asked}
+        chains = {name: node.reader for name, node in nodes.items()}
+        content = await report(database, period, chains=chains)
     paths = await write(content, out, formats, config_sha256=_sha256(path))
     # Tables stand in folders of their own: one line for each.
     for line in dict.fromkeys(path if path.parent == out else path.parent for path in paths):

@@ -504,6 +504,12 @@ def roll_forward(
     )
 
 
+def unread(facts: Facts) -> tuple[tuple[str, AssetId], ...]:
+    """Watched accounts and assets of the roll-forward of which no check says what the chain held at the cut-off."""
+    rows = roll_forward(facts.flows, facts.balance_checks, {asset.id: asset for asset in facts.assets}, facts.earlier)
+    return tuple((row.account, row.closing.asset.id) for row in rows if row.on_chain is None)
+
+
 def _roll(
     account: str, asset: Asset, flows: Sequence[Flow], earlier: Sequence[Flow], on_chain: int | None
 ) -> RollForward:

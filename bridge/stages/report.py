@@ -9,16 +9,18 @@ The same rows give byte-identical files: no clock is read, everything is in a fi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import Report, assemble, to_json
+from bridge.domain.reports import BalanceCheck, Facts, Report, assemble, to_json, unread
+from bridge.domain.units import Address, BlockStamp
 from bridge.domain.windows import Window
-from bridge.ports import Database
+from bridge.ports import ChainReader, Database
 from bridge.stages.report_files import camt053
 from bridge.stages.report_files.manifest import MANIFEST, Entry, manifest_text
 from bridge.stages.report_files.tables import TABLES, Document, Table, csv_text, readme_text
@@ -27,11 +29,32 @@ from bridge.stages.report_html import render_html
 FORMATS = ("html", "json", "csv", "parquet", "camt053")
 
 
-async def report(database: Database, period: Window | None = None) -> Report:
-    """The report over `period`; without one as of the last finished reconciliation, or of the last finalized blocks."""
+async def report(
+    database: Database, period: Window | None = None, *, chains: Mapping[str, ChainReader] | None = None
+) -> Report:
+    """The report over `period`; without one as of the last finished reconciliation, or of the last finalized blocks.
+
+    With `chains`, by name, they are asked for the balances at the cut-off that no reconciliation has read there. Then
+    it raises StateUnavailable where no endpoint has the state of that block any more.
+    """
     async with database.snapshot() as transaction:
         facts = await transaction.reports.facts(period)
-    return assemble(facts)
+    return assemble(await _read_balances(facts, chains) if chains else facts)
+
+
+async def _read_balances(facts: Facts, chains: Mapping[str, ChainReader]) -> Facts:
+    found = []
+    for scope in facts.chains:
+        chain = chains.get(scope.chain)
+        if chain is None or scope.cut_off is None:
+            continue
+        at = BlockStamp(scope.chain, scope.cut_off.number, scope.cut_off.hash)
+        for code, asset in unread(facts):
+            if asset.startswith(f"{scope.reference}/"):
+                address = Address(bytes.fromhex(code.rpartition(":")[2].removeprefix("0x")))
+                found.append(BalanceCheck(code, asset, await chain.balance(address, asset, at)))
+    # Of two of one account the later one counts: those that were skipped have no balance.
+    return dataclasses.replace(facts, balance_checks=(*facts.balance_checks, *found))
 
 
 def render_json(report: Report) -> str:

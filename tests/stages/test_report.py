@@ -8,12 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from bridge.chains.fake.chain import FakeChain
+from bridge.chains.fake.reader import FakeReader
 from bridge.domain.reports import Report, Verdict, assemble
+from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write
 from bridge.stages.report_html import render_html
 from bridge.store.database import Database
-from tests.stages.world import DISTRIBUTOR_CODE, OPERATOR_CODE, T0, USDX, VAULT_CODE, build_world, hexed
+from tests.stages.world import (
+    CHAIN,
+    DISTRIBUTOR,
+    DISTRIBUTOR_CODE,
+    ETH,
+    FEE,
+    OPERATOR,
+    OPERATOR_CODE,
+    T0,
+    USDX,
+    VAULT,
+    VAULT_CODE,
+    WEI,
+    block_hash,
+    build_world,
+    hexed,
+)
 
 
 @pytest.fixture
@@ -217,3 +236,40 @@ async def test_report__period__same_bytes_when_the_chain_has_gone_on(database: D
             " SELECT chain, 40, ancestor_hash, 41, 1 FROM reorgs"
         )
     assert render_json(await report(database, period)) == render_json(before)
+
+
+class Teller(FakeReader):
+    """Says what each account held at one block, and is asked for nothing else."""
+
+    def __init__(self, held: dict[tuple[bytes, str], int]) -> None:
+        super().__init__(FakeChain())
+        self.held = held
+        self.asked: list[tuple[bytes, str, BlockStamp]] = []
+
+    async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
+        self.asked.append((account, asset, at))
+        return self.held[account, asset]
+
+
+async def test_report__of_a_period_with_a_chain__asks_for_what_no_run_has_read_there(database: Database):
+    await build_world(database)
+    period = Window(T0, T0 + 300)
+    teller = Teller({(VAULT, USDX): 758_100_000, (DISTRIBUTOR, USDX): 399_400_001, (OPERATOR, ETH): 10 * WEI - 3 * FEE})
+    silent = await report(database, period)
+    assert {row.on_chain for row in silent.roll_forward} == {None}
+    asked = await report(database, period, chains={CHAIN: teller})
+    assert {at for *_, at in teller.asked} == {BlockStamp(CHAIN, 29, block_hash(29))}
+    assert {row.account: row.difference and row.difference.atoms for row in asked.roll_forward} == {
+        VAULT_CODE: 0,
+        DISTRIBUTOR_CODE: 1,
+        OPERATOR_CODE: 0,
+    }
+    assert asked.verdict is Verdict.BREAKS
+
+
+async def test_report__with_a_chain__what_was_skipped_is_asked_for_and_what_was_read_is_not(database: Database):
+    await build_world(database)
+    teller = Teller({(VAULT, ETH): 0})
+    asked = await report(database, chains={CHAIN: teller})
+    assert [account for account, *_ in teller.asked] == [VAULT]
+    assert all(row.difference is not None and row.difference.atoms == 0 for row in asked.roll_forward)
