@@ -309,10 +309,10 @@ def test_reconcile__balanced_until_somebody_gives_the_vault_something__then_a_br
 
 def test_report__of_a_period_in_every_format__verified_by_a_node_alone(kept: Kept, tmp_path: Path):
     out = tmp_path / "period"
-    options = ("--from", "2000-01-01", "--to", "2200-01-01", "--ask-chain", "--format", "html,csv,parquet")
+    options = ("--from", "2000-01-01", "--to", "2200-01-01", "--ask-chain", "--format", "html,csv,parquet,camt053")
     said = kept.bridge("report", *options, "--out", out)
     assert said.returncode in (0, 1)  # others give the vault something
-    names = ("report.html", "report.json", "README.txt", "csv", "parquet", "manifest.json")
+    names = ("report.html", "report.json", "camt053.xml", "README.txt", "csv", "parquet", "manifest.json")
     assert said.stdout.splitlines()[:-1] == [str(out / name) for name in names]
     assert "its figures may still grow" in (out / "report.html").read_text()
     rows = json.loads((out / "report.json").read_text())["roll_forward"]
