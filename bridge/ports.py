@@ -793,8 +793,11 @@ class DeadLetterStore(Protocol):
 
 
 class ReportStore(Protocol):
-    async def facts(self) -> Facts:
-        """Everything that a report is assembled from; call it inside a snapshot."""
+    async def facts(self, period: Window | None = None) -> Facts:
+        """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`.
+
+        Call it inside a snapshot.
+        """
 
 
 class StoryStore(Protocol):

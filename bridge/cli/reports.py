@@ -1,8 +1,9 @@
-"""bridge reconcile, bridge report, bridge explain."""
+"""bridge report, bridge explain."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import hashlib
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,165 +11,100 @@ import typer
 
 from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
-from bridge.daemon import divergence, open_database, open_services, reconciler
-from bridge.domain.breaks import Outcome
+from bridge.cli.node import Names, open_node, parse_moment
+from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import Verdict
+from bridge.domain.reports import Verdict, calendar_period
+from bridge.domain.windows import Window
 from bridge.runtime.config import load_config
-from bridge.stages.divergence import BlockLog, Probe
 from bridge.stages.explain import explain, render_json
-from bridge.stages.report import report, write
+from bridge.stages.report import FORMATS, check_parquet, report, write
 from bridge.stages.story_text import render
-
-
-@app.command("reconcile")
-def reconcile_books(
-    config: ConfigPath = DEFAULT_CONFIG,
-    account: Annotated[
-        str | None,
-        typer.Option(
-            "--find-divergence",
-            metavar="ACCOUNT",
-            help="Instead, find the block where the books of this account (vault, or a code, or an address) part from "
-            "the chain. The node must have old states.",
-        ),
-    ] = None,
-    asset: Annotated[str | None, typer.Option(metavar="SYMBOL", help="Which token of the account.")] = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="TIME", help="Instead, look again at the blocks from this time, in UTC, …"),
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="… to before this one. Opens and closes no break.")
-    ] = None,
-) -> None:
-    """Hold the books against the chain at its finalized block, now; exits 1 when anything differs."""
-    if asset is not None and account is None:
-        raise ConfigError("says nothing by itself", where="--asset", mend="give --find-divergence ACCOUNT with it")
-    if start is None and end is None:
-        run(_reconcile(config) if account is None else _find_divergence(config, account, asset))
-    if start is None or end is None or account is not None:
-        raise ConfigError("do not fit together", where="options", mend="give --from and --to, and nothing else")
-    first, last = _seconds(start, "--from"), _seconds(end, "--to")
-    if first >= last:
-        raise ConfigError(f"is not after {start}", where=f"--to {end}", mend="give a later time")
-    run(_examine(config, first, last))
-
-
-def _seconds(told: str, option: str) -> int:
-    try:
-        at = datetime.fromisoformat(told)
-    except ValueError:
-        mend = "write 2026-11-01, or 2026-11-01T12:00:00"
-        raise ConfigError("is not a time", where=f"{option} {told}", mend=mend) from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
-
-
-async def _examine(path: Path, start: int, end: int) -> int:
-    async with open_services(load_config(path), sending=False) as services:
-        found = await reconciler(services).examine(start, end)
-    for period, checks in found:
-        last = period.last
-        print(f"blocks {period.first:,} to {last.number:,} of {last.chain}, 0x{last.hash.hex()}")
-        for check in checks:
-            asset = "" if check.asset is None else f" in {check.asset}"
-            says = "" if check.expected is None or check.actual is None else f", books {check.expected:,}"
-            says += f", chain {check.actual:,}" if says else ""
-            cause = "" if check.cause is None else f": {check.cause}"
-            print(f"  {check.outcome}: {check.level} of {check.subject}{asset}{says}{cause}")
-            for difference in check.differences:
-                amount = "" if difference.amount is None else f", {difference.amount:+,} atoms"
-                print(f"    {difference.kind} of {difference.subject}{amount}")
-    if not found:
-        print("no chain has a booked block of that time")
-        return EXIT_NO
-    agreed = all(check.outcome is not Outcome.BROKEN for _, checks in found for check in checks)
-    print("agreed" if agreed else "NOT agreed")
-    return 0 if agreed else EXIT_NO
-
-
-async def _reconcile(path: Path) -> int:
-    async with open_services(load_config(path), sending=False) as services:
-        found = await reconciler(services).run()
-    for stamp in found.at:
-        print(f"at block {stamp.number:,} of {stamp.chain}, 0x{stamp.hash.hex()}")
-    for level, outcomes in found.counts().items():
-        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
-        print(f"  {level:<13} {counts or 'nothing to check'}")
-    for check in found.skipped:
-        print(f"skipped: {check.level} of {check.subject}: {check.skipped}")
-    for broken in found.breaks:
-        amount = "" if broken.amount is None else f", {broken.amount:+,} atoms"
-        since = f"{broken.opened_at:%Y-%m-%d %H:%M:%S} UTC"
-        print(f"break {broken.break_id}: {broken.kind} of {broken.subject}{amount}, {broken.state} since {since}")
-        print(f"  {broken.evidence}")
-    print("balanced" if found.balanced else "NOT balanced")
-    return 0 if found.balanced else EXIT_NO
-
-
-async def _find_divergence(path: Path, account: str, symbol: str | None) -> int:
-    async with open_services(load_config(path), sending=False) as services:
-        found = await divergence(services, account, symbol)
-    print(f"{found.mirror.code} in {found.mirror.asset.symbol}, {found.probes} blocks looked at")
-    if found.first is None:
-        print(f"books and chain agree: {_probe(found.cut_off)}")
-        if found.running != found.cut_off.books:
-            print(
-                f"the running balance is {found.running:,}, and the transfers add up to {found.cut_off.books:,}: "
-                "the row in `balances` was changed"
-            )
-            return EXIT_NO
-        return 0
-    if found.agreed is None:
-        print(f"they differ from the opening on: {_probe(found.first)}")
-    else:
-        print(f"they part at block {found.first.at.number:,}, 0x{found.first.at.hash.hex()}")
-        print(f"  before: {_probe(found.agreed)}")
-        print(f"  then:   {_probe(found.first)}")
-    print(f"  now:    {_probe(found.cut_off)}")
-    print("logs of that block:" if found.logs else "no log of that block is about our contracts or this token")
-    for log in found.logs:
-        print(f"  {_log(log)}")
-    print("journals around it:" if found.journals else "no journal around it moved the account")
-    for move, altered in found.journals:
-        mark = "; ITS ROWS ARE NOT THOSE IT WAS BOOKED WITH" if altered else ""
-        here = "► " if move.block_number == found.first.at.number else "  "
-        print(f"{here}block {move.block_number:,}: {move.net:+,} {move.kind}, {move.reason} ({move.source}){mark}")
-    return EXIT_NO
-
-
-def _probe(probe: Probe) -> str:
-    differs = f", differs by {probe.difference:+,}" if probe.difference else ""
-    return f"at block {probe.at.number:,} the books say {probe.books:,}, the chain {probe.chain:,}{differs}"
-
-
-def _log(found: BlockLog) -> str:
-    if not found.on_node:
-        state = "stored, but the node does not have it"
-    elif not found.stored:
-        state = "the node has it, we do not: it is not stored, or the books do not read it"
-    else:
-        state = "booked" if found.booked else "stored, but not booked"
-    log = found.event.log
-    return f"log {log.log_index} {found.event.source} of transaction 0x{log.tx_hash.hex()}: {state}"
 
 
 @app.command("report")
 def write_report(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where report.html and report.json go.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("report"),
+    period: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM", help="Only this month (or year, or day) of UTC.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Only from here on, in UTC.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="DATE", help="With --from: and before this.")] = None,
+    ask_chain: Annotated[
+        bool, typer.Option("--ask-chain", help="Ask nodes for balances that no reconciliation has read at the cut-off.")
+    ] = False,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="NAMES", help=f"Of {','.join(FORMATS)}; report.json is always written.")
+    ] = "html,json",
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Write the report as of the last reconciliation; exits 1 when it has an open break."""
+    """Write the report as of the last reconciliation, or over a period; exits 1 when it has an open break."""
+    asked, names = _period(period, since, until), _formats(formats)
+    if "camt053" in names and asked is None:
+        mend = "give --period, or --from and --to"
+        raise ConfigError("camt053 is a statement of a period", where="--format", mend=mend)
     check_writable("--out", out, out)
-    run(_report(config, out))
+    run(_report(config, out, asked, names, ask_chain=ask_chain))
 
 
-async def _report(path: Path, out: Path) -> int:
-    async with open_database(load_config(path), connections_max=1) as database:
-        content = await report(database)
-    page, data = await write(content, out)
-    print(page)
-    print(data)
+def _formats(text: str) -> frozenset[str]:
+    """Raises ConfigError for what is no format, or needs something that is not installed."""
+    names = frozenset(name.strip() for name in text.split(","))
+    unknown = sorted(names - set(FORMATS))
+    if unknown:
+        mend = f"name some of: {', '.join(FORMATS)}"
+        raise ConfigError(f"`{unknown[0]}` is no format", where="--format", mend=mend)
+    if "parquet" in names:
+        check_parquet()
+    return names
+
+
+def _period(name: str | None, since: str | None, until: str | None) -> Window | None:
+    """What the options mean together. Raises ConfigError where they make no period."""
+    if name is not None and (since, until) != (None, None):
+        raise ConfigError("names a period already", where="--period", mend="leave out --from and --to, or --period")
+    if name is not None:
+        try:
+            return calendar_period(name)
+        except ValueError as error:
+            raise ConfigError(
+                f"`{name}` {error}", where="--period", mend="--period 2026-11, 2026 or 2026-11-30"
+            ) from None
+    if since is None and until is None:
+        return None
+    if since is None or until is None:
+        missing = "--from" if since is None else "--to"
+        raise ConfigError("is missing", where=missing, mend="a period needs both --from DATE and --to DATE")
+    start, end = _second("--from", since), _second("--to", until)
+    if start >= end:
+        raise ConfigError(f"`{until}` is not after `{since}`", where="--to", mend="the period ends before --to")
+    return Window(start, end)
+
+
+def _second(option: str, text: str) -> int:
+    _, second = parse_moment(option, text)
+    if second is None or second < 0:
+        raise ConfigError(f"`{text}` is not a date since 1970", where=option, mend=f"{option} 2026-11-01 (UTC)")
+    return second
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def _report(path: Path, out: Path, period: Window | None, formats: frozenset[str], *, ask_chain: bool) -> int:
+    config = load_config(path)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(config, connections_max=1))
+        asked = config.chains if ask_chain else ()
+        nodes = {name: await stack.enter_async_context(open_node(Names(config, name))) for name in asked}
+        chains = {name: node.reader for name, node in nodes.items()}
+        content = await report(database, period, chains=chains)
+    paths = await write(content, out, formats, config_sha256=_sha256(path))
+    # Tables stand in folders of their own: one line for each.
+    for line in dict.fromkeys(path if path.parent == out else path.parent for path in paths):
+        print(line)
     print(content.sentence)
     return EXIT_NO if content.verdict is Verdict.BREAKS else 0
 

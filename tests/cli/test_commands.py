@@ -314,6 +314,30 @@ def test_reconcile__balanced_until_somebody_gives_the_vault_something__then_a_br
     assert "unexpected_in" in (tmp_path / "after/report.html").read_text()
 
 
+def test_report__of_a_period_in_every_format__verified_by_a_node_alone(kept: Kept, tmp_path: Path):
+    out = tmp_path / "period"
+    options = ("--from", "2000-01-01", "--to", "2200-01-01", "--ask-chain", "--format", "html,csv,parquet,camt053")
+    said = kept.bridge("report", *options, "--out", out)
+    assert said.returncode in (0, 1)  # others give the vault something
+    names = ("report.html", "report.json", "camt053.xml", "README.txt", "csv", "parquet", "manifest.json")
+    assert said.stdout.splitlines()[:-1] == [str(out / name) for name in names]
+    assert "its figures may still grow" in (out / "report.html").read_text()
+    rows = json.loads((out / "report.json").read_text())["roll_forward"]
+    assert [row["difference"] for row in rows] == ["0"] * len(rows) != []
+
+    verified = bridge("verify", out, "--rpc", kept.facts["rpc_url"])
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.endswith("\nwhole, and as on the chain\n")
+    assert re.search(r"^  chain +1 blocks and \d+ balances asked for$", verified.stdout, re.MULTILINE)
+
+    document = json.loads((out / "report.json").read_text())
+    document["chains"][0]["cut_off"]["hash"] = "0x" + "00" * 32
+    (out / "report.json").write_text(json.dumps(document))
+    forged = bridge("verify", out, "--rpc", kept.facts["rpc_url"])
+    assert forged.returncode == 1
+    assert re.search(r"^NOT as on the chain: block [\d,]+ of anvil: its hash is 0x", forged.stdout, re.MULTILINE)
+
+
 def _donate(facts: dict[str, Any]) -> int:
     """A payer sends the vault tokens as one sends them to anybody; the number of the block, which is final."""
     payer = Wallet.derive(SEED, "payer", 0)
