@@ -17,8 +17,9 @@ CREATE TABLE break_history (
 );
 CREATE INDEX break_history_of ON break_history (break_id, entry_id);
 
--- Written by the database, so that a change by hand leaves its line too. A person's name and words are settings of the
--- transaction: they end with it, and no later change can be taken for theirs.
+-- Written by the database, so that a change by hand leaves its line too, and with the owner's rights: the daemon's role
+-- has none to write a line of its own. A person's name and words are settings of the transaction: they end with it, and no
+-- later change can be taken for theirs.
 CREATE FUNCTION record_break() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     person CONSTANT TEXT := NULLIF(current_setting('bridge.person', TRUE), '');
@@ -37,12 +38,16 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION record_break() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
+END $$;
 CREATE TRIGGER breaks_recorded AFTER INSERT OR UPDATE OF state, assignee ON breaks
     FOR EACH ROW EXECUTE FUNCTION record_break();
 
 CREATE FUNCTION refuse_new_history() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'what was done about a break is never changed: % of %', TG_OP, TG_TABLE_NAME
+    RAISE EXCEPTION '% is append-only: what was done about a break is never changed (%)', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
 END $$;
 CREATE TRIGGER break_history_append_only BEFORE UPDATE OR DELETE ON break_history
