@@ -26,6 +26,7 @@ from bridge.chains.evm.aggregator import Aggregators
 from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.follow import Finality
+from bridge.chains.evm.history import EvmHistory
 from bridge.chains.evm.payer import EvmPayer
 from bridge.chains.evm.reader import EvmReader
 from bridge.chains.evm.rpc import EvmRpc
@@ -50,6 +51,7 @@ from bridge.stages import binding, post
 from bridge.stages.binding import BoundRule
 from bridge.stages.confirm import Confirm
 from bridge.stages.decide import Decide
+from bridge.stages.divergence import Divergence, Search, find_mirror
 from bridge.stages.ingest import Ingest
 from bridge.stages.notify import Notify, Subscriber
 from bridge.stages.pay import Pay
@@ -77,6 +79,7 @@ class ChainServices:
     name: str
     section: ChainSection
     reader: EvmReader
+    history: EvmHistory
     payer: EvmPayer | None  # None where nothing is sent: commands that only read need no key
     rules: tuple[BoundRule, ...]
     watched: Watched
@@ -133,8 +136,17 @@ async def open_account(config: Config, name: str, signer: KeystoreSigner) -> Asy
 
 
 def _reader(name: str, section: ChainSection, rpc: EvmRpc) -> EvmReader:
-    finality = Finality(tag=section.finality.tag, depth=section.finality.depth)
-    return EvmReader(name, rpc, chain_id=section.chain_id, finality=finality, poll_interval_ms=section.poll_interval_ms)
+    return EvmReader(
+        name,
+        rpc,
+        chain_id=section.chain_id,
+        finality=_finality(section),
+        poll_interval_ms=section.poll_interval_ms,
+    )
+
+
+def _finality(section: ChainSection) -> Finality:
+    return Finality(tag=section.finality.tag, depth=section.finality.depth)
 
 
 def _open_markets(config: Config, stack: AsyncExitStack) -> dict[str, HttpMarket]:
@@ -192,6 +204,7 @@ async def _open_chain(
         name=name,
         section=section,
         reader=reader,
+        history=EvmHistory(rpc, finality=_finality(section)),
         payer=None if signer is None else _payer(name, section, rpc, signer),
         rules=rules,
         watched=watched,
@@ -358,6 +371,21 @@ def reconciler(services: Services, lease: Lease | None = None) -> Reconcile:
         lease=lease,
         interval_ms=services.config.reconcile_interval_s * 1000,
     )
+
+
+async def divergence(services: Services, account: str, symbol: str | None) -> Divergence:
+    """Where the books of `account` part from its chain. Raises ConfigError where `account` and `symbol` name no one."""
+    mirror = find_mirror([chain.watched for chain in services.chains], account, symbol)
+    [chain] = [chain for chain in services.chains if mirror in chain.watched.mirrors]
+    search = Search(
+        database=services.database,
+        chain=chain.reader,
+        history=chain.history,
+        watched=chain.watched,
+        mirror=mirror,
+        start_block=chain.section.start_block,
+    )
+    return await search.run()
 
 
 def _stages_of_all(

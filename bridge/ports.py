@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
-from bridge.domain.breaks import Break, Check, Reconciliation, Spent, Waiting
+from bridge.domain.breaks import AccountMove, Break, Check, Reconciliation, Spent, Waiting
 from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.corrections import Approved, JournalKey
@@ -647,6 +647,9 @@ class LedgerStore(Protocol):
     async def balances(self, chain: str, block_number: int, codes: Sequence[str] | None = None) -> list[Balance]:
         """Accounts through `block_number`, by code and asset; all of the chain's assets where `codes` is None."""
 
+    async def balance_at(self, chain: str, code: str, asset: AssetId, block_number: int) -> int:
+        """Debits minus credits posted through `block_number`; 0 for an account that was never used."""
+
     async def journals(self, source: str, refs: Sequence[str]) -> list[Journal]:
         """Those of `refs` that are booked, read back from their rows."""
 
@@ -737,6 +740,14 @@ class AuditStore(Protocol):
     async def unmatched(self, chain: str, code: str, asset: AssetId, through: int, limit: int) -> list[str]:
         """Journals, with signed amounts, of the blocks in which the account `code` did not net to zero."""
 
+    async def moves(self, chain: str, account: tuple[str, AssetId], through: int) -> list[tuple[int, int]]:
+        """What `account` (code, asset) gained in each block in which it was booked: (block, debits − credits)."""
+
+    async def account_moves(
+        self, chain: str, account: tuple[str, AssetId], first: int, last: int, limit: int
+    ) -> list[AccountMove]:
+        """The journals that moved the account in blocks `first` to `last`, in order."""
+
     async def spent(self, chain: str, operator: Address, through: int, allowance_s: int) -> Spent | None:
         """None where the operator never sent anything for us."""
 
@@ -782,8 +793,11 @@ class DeadLetterStore(Protocol):
 
 
 class ReportStore(Protocol):
-    async def facts(self) -> Facts:
-        """Everything that a report is assembled from; call it inside a snapshot."""
+    async def facts(self, period: Window | None = None) -> Facts:
+        """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`.
+
+        Call it inside a snapshot.
+        """
 
 
 class StoryStore(Protocol):

@@ -86,7 +86,7 @@ BEGIN
         rights := CASE
             WHEN own.relkind = 'S' THEN 'USAGE'
             WHEN own.relispartition THEN NULL
-            WHEN own.relkind = 'v' OR own.relname = 'schema_migrations' THEN 'SELECT'
+            WHEN own.relkind = 'v' OR own.relname IN ('schema_migrations', 'break_history') THEN 'SELECT'
             WHEN own.relname = ANY(append_only) THEN 'SELECT, INSERT'
             ELSE 'SELECT, INSERT, UPDATE, DELETE'
         END;

@@ -22,7 +22,7 @@ from bridge.runtime.config import load_config
 from bridge.runtime.logs import configure_logs
 from bridge.store.database import Database
 from bridge.store.migrations import grant_application, migrate
-from bridge.store.status import Status, Waiting
+from bridge.store.status import Consistency, Status, Waiting
 
 PLAIN_WIDTH = 160
 """Columns where nobody's terminal says how many there are."""
@@ -99,6 +99,15 @@ async def _status(path: Path, as_json: bool) -> int:
         for rule in content["rules"]:
             # Strings of atoms, as in all our JSON: readers of JSON round large integers.
             rule |= {"surplus": str(rule["surplus"]), "allocated": str(rule["allocated"])}
+        content["consistency"] |= {
+            "agreed_ppm": status.consistency.agreed_ppm,
+            "coverage_ppm": status.consistency.coverage_ppm,
+            "values": [
+                dataclasses.asdict(value)
+                | {"common": str(value.common), "whole": str(value.whole), "common_ppm": value.ppm}
+                for value in status.consistency.values
+            ],
+        }
         print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
         return 0
     console = Console(highlight=False)
@@ -163,11 +172,31 @@ def _print_counts(console: Console, status: Status) -> None:
     console.print(f"actions         {_counts(status.actions)}")
     console.print(f"payouts         {_counts(status.payouts)}")
     console.print(f"open breaks     {_counts(status.breaks)}")
+    if status.break_ages:
+        console.print(f"  by age        {_counts(status.break_ages)}")
     if status.reconciled is not None:
         verdict, finished_at = status.reconciled
         console.print(f"reconciled      {verdict}, {finished_at:%Y-%m-%d %H:%M:%S} UTC")
+        _print_consistency(console, status.consistency)
     for cursor in status.cursors:
         console.print(f"cursor          {cursor.stage} {cursor.scope}: block {cursor.block_number:,}")
+
+
+def _print_consistency(console: Console, told: Consistency) -> None:
+    judged = told.agreed + told.broken
+    values = ", ".join(f"{_percent(value.ppm)} of {value.symbol}" for value in told.values)
+    console.print(f"consistency     {told.agreed:,} of {judged:,} checks agree ({_percent(told.agreed_ppm)}); {values}")
+    console.print(
+        f"coverage        {judged:,} of {judged + told.skipped:,} checks judged ({_percent(told.coverage_ppm)})"
+    )
+    for name, times in (("detected in", told.detect_s), ("resolved in", told.resolve_s)):
+        if times is not None:
+            console.print(f"{name}     p50 {times[0]:,} s, p95 {times[1]:,} s")
+
+
+def _percent(ppm: int) -> str:
+    """Four digits are all that millionths have; 100 % is all of it."""
+    return f"{ppm // 10_000}.{ppm % 10_000:04} %" if ppm % 10_000 else f"{ppm // 10_000} %"
 
 
 def _print_waiting(console: Console, status: Status) -> None:

@@ -14,6 +14,7 @@ from bridge.cli import (  # noqa: F401
     gate,
     ledger,
     payouts,
+    reconciliation,
     reports,
     rules,
     simulation,

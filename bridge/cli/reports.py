@@ -1,7 +1,9 @@
-"""bridge reconcile, bridge report, bridge explain."""
+"""bridge report, bridge explain."""
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -9,55 +11,100 @@ import typer
 
 from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
-from bridge.daemon import open_database, open_services, reconciler
-from bridge.domain.reports import Verdict
+from bridge.cli.node import Names, open_node, parse_moment
+from bridge.daemon import open_database
+from bridge.domain.errors import ConfigError
+from bridge.domain.reports import Verdict, calendar_period
+from bridge.domain.windows import Window
 from bridge.runtime.config import load_config
 from bridge.stages.explain import explain, render_json
-from bridge.stages.report import report, write
+from bridge.stages.report import FORMATS, check_parquet, report, write
 from bridge.stages.story_text import render
-
-
-@app.command("reconcile")
-def reconcile_books(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Hold the books against the chain at its finalized block, now; exits 1 when anything differs."""
-    run(_reconcile(config))
-
-
-async def _reconcile(path: Path) -> int:
-    async with open_services(load_config(path), sending=False) as services:
-        found = await reconciler(services).run()
-    for stamp in found.at:
-        print(f"at block {stamp.number:,} of {stamp.chain}, 0x{stamp.hash.hex()}")
-    for level, outcomes in found.counts().items():
-        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
-        print(f"  {level:<13} {counts or 'nothing to check'}")
-    for check in found.skipped:
-        print(f"skipped: {check.level} of {check.subject}: {check.skipped}")
-    for broken in found.breaks:
-        amount = "" if broken.amount is None else f", {broken.amount:+,} atoms"
-        since = f"{broken.opened_at:%Y-%m-%d %H:%M:%S} UTC"
-        print(f"break {broken.break_id}: {broken.kind} of {broken.subject}{amount}, open since {since}")
-        print(f"  {broken.evidence}")
-    print("balanced" if found.balanced else "NOT balanced")
-    return 0 if found.balanced else EXIT_NO
 
 
 @app.command("report")
 def write_report(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where report.html and report.json go.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("report"),
+    period: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM", help="Only this month (or year, or day) of UTC.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Only from here on, in UTC.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="DATE", help="With --from: and before this.")] = None,
+    ask_chain: Annotated[
+        bool, typer.Option("--ask-chain", help="Ask nodes for balances that no reconciliation has read at the cut-off.")
+    ] = False,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="NAMES", help=f"Of {','.join(FORMATS)}; report.json is always written.")
+    ] = "html,json",
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Write the report as of the last reconciliation; exits 1 when it has an open break."""
+    """Write the report as of the last reconciliation, or over a period; exits 1 when it has an open break."""
+    asked, names = _period(period, since, until), _formats(formats)
+    if "camt053" in names and asked is None:
+        mend = "give --period, or --from and --to"
+        raise ConfigError("camt053 is a statement of a period", where="--format", mend=mend)
     check_writable("--out", out, out)
-    run(_report(config, out))
+    run(_report(config, out, asked, names, ask_chain=ask_chain))
 
 
-async def _report(path: Path, out: Path) -> int:
-    async with open_database(load_config(path), connections_max=1) as database:
-        content = await report(database)
-    page, data = await write(content, out)
-    print(page)
-    print(data)
+def _formats(text: str) -> frozenset[str]:
+    """Raises ConfigError for what is no format, or needs something that is not installed."""
+    names = frozenset(name.strip() for name in text.split(","))
+    unknown = sorted(names - set(FORMATS))
+    if unknown:
+        mend = f"name some of: {', '.join(FORMATS)}"
+        raise ConfigError(f"`{unknown[0]}` is no format", where="--format", mend=mend)
+    if "parquet" in names:
+        check_parquet()
+    return names
+
+
+def _period(name: str | None, since: str | None, until: str | None) -> Window | None:
+    """What the options mean together. Raises ConfigError where they make no period."""
+    if name is not None and (since, until) != (None, None):
+        raise ConfigError("names a period already", where="--period", mend="leave out --from and --to, or --period")
+    if name is not None:
+        try:
+            return calendar_period(name)
+        except ValueError as error:
+            raise ConfigError(
+                f"`{name}` {error}", where="--period", mend="--period 2026-11, 2026 or 2026-11-30"
+            ) from None
+    if since is None and until is None:
+        return None
+    if since is None or until is None:
+        missing = "--from" if since is None else "--to"
+        raise ConfigError("is missing", where=missing, mend="a period needs both --from DATE and --to DATE")
+    start, end = _second("--from", since), _second("--to", until)
+    if start >= end:
+        raise ConfigError(f"`{until}` is not after `{since}`", where="--to", mend="the period ends before --to")
+    return Window(start, end)
+
+
+def _second(option: str, text: str) -> int:
+    _, second = parse_moment(option, text)
+    if second is None or second < 0:
+        raise ConfigError(f"`{text}` is not a date since 1970", where=option, mend=f"{option} 2026-11-01 (UTC)")
+    return second
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def _report(path: Path, out: Path, period: Window | None, formats: frozenset[str], *, ask_chain: bool) -> int:
+    config = load_config(path)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(config, connections_max=1))
+        asked = config.chains if ask_chain else ()
+        nodes = {name: await stack.enter_async_context(open_node(Names(config, name))) for name in asked}
+        chains = {name: node.reader for name, node in nodes.items()}
+        content = await report(database, period, chains=chains)
+    paths = await write(content, out, formats, config_sha256=_sha256(path))
+    # Tables stand in folders of their own: one line for each.
+    for line in dict.fromkeys(path if path.parent == out else path.parent for path in paths):
+        print(line)
     print(content.sentence)
     return EXIT_NO if content.verdict is Verdict.BREAKS else 0
 

@@ -12,6 +12,7 @@ import typer
 from bridge.chains.evm.aggregator import Aggregators
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, app, run
 from bridge.cli.node import Depth, Names, RpcUrls, open_node, parse_moment
+from bridge.cli.verify_report import verify_report
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError
 from bridge.replay.verify import Answer, Claim, file_claim, stored_claim, verify
@@ -25,7 +26,10 @@ from bridge.stages.prices import PriceSources
 def verify_decision(
     *,
     asked: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A decision, distribution or transaction: hex, or its start.")
+        str | None,
+        typer.Argument(
+            metavar="[ID|DIR]", help="A decision, distribution or transaction (hex, or its start); a report's folder."
+        ),
     ] = None,
     rpc: RpcUrls = None,
     artifact: Annotated[
@@ -43,13 +47,25 @@ def verify_decision(
     ] = None,
     depth: Depth = None,
 ) -> None:
-    """Make a decision again from a node alone: exits 0 where all bytes are equal, 1 where they differ."""
+    """Make a decision again from a node alone, or check a report's folder: exits 0 where all is equal, 1 where not."""
+    if asked is not None and Path(asked).is_dir():
+        _only_for_decisions(
+            {"--artifact": artifact, "--rule": rule, "--since": since, "--trust-carried": trust_carried}
+        )
+        run(verify_report(Path(asked), rpc or (), _config(config, needed=False)))
+        return
     if (asked is None) == (artifact is None):
         raise ConfigError("give either an ID or --artifact", where="ID", mend="bridge verify ID --rpc URL")
     if artifact is not None and rule is None:
         raise ConfigError("is missing", where="--rule", mend="give the text that the record names by its sha256")
     loaded = _config(config, needed=artifact is None)
     run(_verify(asked, artifact, rule, since, trust=trust_carried, names=Names(loaded, None, rpc or (), depth=depth)))
+
+
+def _only_for_decisions(options: dict[str, object]) -> None:
+    for option, value in options.items():
+        if value:
+            raise ConfigError("is about a decision, but this is a folder", where=option, mend="leave it out")
 
 
 def _config(path: Path | None, *, needed: bool) -> Config | None:

@@ -7,9 +7,11 @@ There is no tolerance: one atom is a break.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bridge.domain.events import Log
@@ -60,6 +62,39 @@ CLEARS_ITSELF = frozenset({
 """Kinds that are resolved when the same check is made again and no longer finds them. The others need a person: that a
 wrong entry vanished explains nothing."""
 
+MENDED_BY: Mapping[BreakKind, str] = {
+    BreakKind.MISSING_ON_CHAIN: "it goes when the batch lands, or when its step is cancelled and planned again",
+    BreakKind.MISSING_IN_LEDGER: "it goes when the log is booked, or the missing blocks are read",
+    BreakKind.AMOUNT_MISMATCH: "an adjustment that a person approves, or the true row restored",
+    BreakKind.DUPLICATE: "an adjustment, and the second payment asked back",
+    BreakKind.TIMING: "it goes when the transaction is settled",
+    BreakKind.ORPHANED_BY_REORG: "a reversing journal, where it moved anything",
+    BreakKind.FEE_MISMATCH: "the fee of the receipt restored where it was changed",
+    BreakKind.UNEXPECTED_IN: "it goes when the suspense account is empty: an adjustment says what came, and why",
+    BreakKind.UNEXPECTED_OUT: "it goes when the suspense account is empty: an adjustment says what left, and why",
+    BreakKind.UNEXPLAINED_BALANCE: "it goes when books and chain agree: an adjustment says what moved",
+    BreakKind.PROVIDER_DISAGREEMENT: "it goes when the nodes agree again with what is stored",
+}
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+AGES = (HOUR, DAY, 7 * DAY, 30 * DAY)
+"""Where one band of ages ends and the next begins."""
+AGE_BANDS = ("<1 h", "<24 h", "1–7 d", "7–30 d", ">30 d")
+
+
+def age_band(age: timedelta) -> str:
+    """The band that `age` is in; what is as old as a bound is beyond it."""
+    return AGE_BANDS[bisect_right(AGES, age)]
+
+
+PPM = 1_000_000
+
+
+def share_ppm(part: int, whole: int) -> int:
+    """Millionths, rounded down, so that only all of it is all; of nothing, all of it."""
+    return PPM if whole == 0 else part * PPM // whole
+
+
 Evidence = Mapping[str, str | int | Sequence[str]]
 """What a person needs to see. Amounts and block hashes are strings; JSON numbers lose digits."""
 
@@ -73,7 +108,7 @@ class Difference:
     evidence: Evidence
     asset: AssetId | None = None
     amount: int | None = None  # chain minus books
-    lasting: bool = False  # a fact that no entry can undo: not opened again after a person resolved it
+    lasting: bool = False  # a fact that no entry can undo: not opened again after a person resolved the very same
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +152,64 @@ class Break:
     evidence: str  # canonical JSON
     at: BlockStamp  # where it was first found
     opened_at: datetime
+    lasting: bool = False  # as in Difference
+    assignee: str | None = None  # who takes care of it
+    resolved_at: datetime | None = None
+    resolution: str | None = None
+
+    def age(self, now: datetime) -> timedelta:
+        """How long it was open, or has been by `now`."""
+        return max((self.resolved_at or now) - self.opened_at, timedelta(0))
+
+
+@dataclass(frozen=True, slots=True)
+class BreakChange:
+    """One line of a break's history."""
+
+    at: datetime
+    by: str  # a person, `reconciliation N`, `check N`, or a role of the database
+    came_from: BreakState | None  # None where it was opened
+    state: BreakState
+    words: str | None  # why, or who takes care of it now
+
+
+@dataclass(frozen=True, slots=True)
+class LastLook:
+    """The newest finished run that made the check which found a break, and could judge it."""
+
+    reconciliation_id: int
+    at: BlockStamp
+    found: bool  # whether it found the break again
+
+
+@dataclass(frozen=True, slots=True)
+class AccountMove:
+    """A journal that moved one account."""
+
+    block_number: int
+    kind: str
+    source: str
+    ref: str
+    reason: str
+    payload_hash: bytes  # as it was booked
+    net: int  # debits − credits, atoms
+
+
+def why_unresolvable(item: Break, look: LastLook | None) -> str | None:
+    """Why a person may not resolve it; None where it is theirs to do.
+
+    lasting                     the chain says it for ever: whether it is settled, only a person knows
+    still found, or not looked  its evidence stands: a run would open it again, and until then the books would lie
+    not found any more          nothing is left of it but the question what it was, which a person answers
+    """
+    if item.lasting or (look is not None and not look.found):
+        return None
+    if look is None:
+        return "no run has looked at it since; `bridge reconcile` does"
+    return (
+        f"reconciliation {look.reconciliation_id} still found it at block {look.at.number:,} of {look.at.chain}. "
+        f"{MENDED_BY[item.kind].capitalize()}. `bridge reconcile` looks again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +224,9 @@ class Reconciliation:
 
     @property
     def balanced(self) -> bool:
-        return not self.breaks and not any(check.outcome is Outcome.BROKEN for check in self.checks)
+        # A lasting difference without a break is one that a person has resolved.
+        found = (difference for check in self.checks for difference in check.differences)
+        return not self.breaks and all(difference.lasting for difference in found)
 
     @property
     def skipped(self) -> tuple[Check, ...]:
@@ -284,7 +379,7 @@ class Batches:
 
     def judge(self, at: BlockStamp, intended: Mapping[tuple[bytes, int], IntendedBatch]) -> Check:
         """`intended` has each of the executed batches that we know."""
-        differences = [self._difference(BreakKind.DUPLICATE, batch, batch.moved) for batch in self.duplicates]
+        differences = self._duplicates()
         for key, batch in self.executed.items():
             planned = intended.get(key)
             if planned is None:
@@ -305,7 +400,28 @@ class Batches:
             differences=tuple(differences),
         )
 
+    def _duplicates(self) -> list[Difference]:
+        """One of each batch, with all its logs beyond the first: once more is another fact."""
+        again: defaultdict[tuple[bytes, int], list[Executed]] = defaultdict(list)
+        for batch in self.duplicates:
+            again[batch.distribution_id, batch.index].append(batch)
+        return [
+            Difference(
+                BreakKind.DUPLICATE,
+                _subject(batches[0]),
+                {"logs": [batch.ref for batch in batches], "moved": str(sum(batch.moved for batch in batches))},
+                batches[0].token,
+                sum(batch.moved for batch in batches),
+                lasting=True,
+            )
+            for batches in again.values()
+        ]
+
     @staticmethod
     def _difference(kind: BreakKind, batch: Executed, amount: int) -> Difference:
-        subject = f"batch {batch.distribution_id.hex()}:{batch.index}"
-        return Difference(kind, subject, {"log": batch.ref, "moved": str(batch.moved)}, batch.token, amount)
+        evidence = {"log": batch.ref, "moved": str(batch.moved)}
+        return Difference(kind, _subject(batch), evidence, batch.token, amount, lasting=True)
+
+
+def _subject(batch: Executed) -> str:
+    return f"batch {batch.distribution_id.hex()}:{batch.index}"

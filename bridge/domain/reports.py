@@ -1,19 +1,26 @@
 """What finance, operations and auditors read: books against chain at a named finalized block.
 
-    facts (rows of one snapshot) ──assemble──► Report ──► HTML, JSON
+    facts (rows of one snapshot) ──assemble──► Report ──► HTML, JSON, tables
 
-A report holds no clock: its time is the time of its cut-off blocks, so the same rows give the same bytes.
+A report holds no clock: its time is the time of its cut-off blocks, so the same rows give the same bytes. It is about
+all that happened up to the cut-off, or about a period, which begins where the period before it ended:
+
+    ───────────●═══════════════════════●──────────►  blocks
+            opening     movements   cut-off
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from bridge.domain.ledger import CARRIED, GAS, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
 from bridge.domain.units import AssetId, format_amount
+from bridge.domain.windows import Window
 
 
 class Verdict(StrEnum):
@@ -41,6 +48,25 @@ class Amount:
         return f"{self.text} {self.asset.symbol}"
 
 
+def calendar_period(text: str) -> Window:
+    """`2026`, `2026-11` or `2026-11-30`: a year, month or day of UTC. Raises ValueError."""
+    found = _PERIOD.fullmatch(text)
+    if found is None or not "1970" <= found[1] < "9999":
+        raise ValueError("is not a year, month or day since 1970")
+    year, month, day = (None if part is None else int(part) for part in found.groups())
+    first = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
+    if month is None:
+        last = first.replace(year=first.year + 1)
+    elif day is None:
+        last = (first + timedelta(days=31)).replace(day=1)
+    else:
+        last = first + timedelta(days=1)
+    return Window(int(first.timestamp()), int(last.timestamp()))
+
+
+_PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class CutOff:
     """The finalized block up to which a chain's books are reported, inclusive."""
@@ -60,13 +86,15 @@ class ChainScope:
     start_block: int
     cut_off: CutOff | None  # None until a block is final
     posted_through: int | None  # the ledger's cursor; None before its first commit
-    reorgs: int
+    reorgs: int  # of the period, where there is one; so are the next
     blocks_orphaned: int
+    opening: CutOff | None = None  # where the period before ended; None where the books begin within the period
+    ended: bool = True  # a block at or after the period's end is final; True without a period
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """The last finished run."""
+    """The last finished run; of a period: the first one that looked at all of it."""
 
     reconciliation_id: int
     finished_at: int  # seconds; ages of breaks are counted up to here
@@ -75,7 +103,7 @@ class Reconciliation:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The sum of all posted transfers of one kind between two accounts, up to the cut-off.
+    """The sum of all posted transfers of one kind between two accounts, up to the cut-off; of a period: within it.
 
     Accounts of single recipients are summed: `payable`, `owed_on_chain`, `external`; every other code is whole.
     """
@@ -90,7 +118,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class BalanceCheck:
-    """What the chain said of one account at the cut-off, in the last reconciliation."""
+    """What the chain said of one account at the cut-off, in the last reconciliation; of a period: in any one."""
 
     subject: str
     asset: AssetId
@@ -203,7 +231,9 @@ class Facts:
     breaks: tuple[BreakFact, ...]
     gas: tuple[GasFact, ...]
     attention: tuple[Attention, ...]
-    decided: Mapping[AssetId, int]  # Σ decisions.total up to the cut-off: what the ledger must show as allocated
+    decided: Mapping[AssetId, int]  # Σ decisions.total, like flows: what the ledger must show as allocated
+    period: Window | None = None  # None: everything up to the cut-off
+    earlier: tuple[Flow, ...] = ()  # what was posted before the period
 
 
 # ── Report: what is printed ─────────────────────────────────────────────────────────────────────────────────────────
@@ -231,11 +261,11 @@ class Waterfall:
     """Where an asset's surplus came from and where it is.
 
     opening + earned + adjustments = allocated + carried + unallocated
-                                     └─ = paid + credited + claimable + in_flight
+                         promised + └─ = paid + credited + claimable + in_flight
     """
 
     asset: Asset
-    opening: Amount  # held when the books were opened
+    opening: Amount  # held when the books were opened; of a period: carried and unallocated at its start
     earned: Amount
     adjustments: Amount  # signed
     allocated: Amount
@@ -246,17 +276,31 @@ class Waterfall:
     carried: Amount  # too small to pay yet, or more than a guardrail lets through
     unallocated: Amount
     decided: Amount  # the same as allocated, counted from the decisions instead of the ledger
+    promised: Amount  # allocated before the period and in flight at its start; zero without a period
 
     def __post_init__(self) -> None:
         sources = self.opening.atoms + self.earned.atoms + self.adjustments.atoms
         assert sources == self.allocated.atoms + self.carried.atoms + self.unallocated.atoms, "the waterfall leaks"
         landed = self.paid.atoms + self.credited.atoms + self.claimable.atoms + self.in_flight.atoms
-        assert self.allocated.atoms == landed, "what was allocated is not what was paid, kept for others or in flight"
+        assert self.promised.atoms + self.allocated.atoms == landed, (
+            "what was allocated is not what was paid, kept for others or in flight"
+        )
 
     @property
     def undecided(self) -> Amount:
         """Allocated in the ledger minus decided: not zero where a decision is not booked, or booked otherwise."""
         return Amount(self.allocated.atoms - self.decided.atoms, self.asset)
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A flow as it is printed: the roll-forward is made of those that touch a watched account."""
+
+    debit: str
+    credit: str
+    source: str
+    reverses: bool
+    amount: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +408,8 @@ class Report:
     rules: tuple[RuleVersion, ...]
     attention: tuple[Attention, ...]
     limitations: tuple[str, ...]
+    period: Window | None
+    movements: tuple[Movement, ...]
 
     @property
     def open_breaks(self) -> tuple[Break, ...]:
@@ -379,15 +425,16 @@ PAYABLE, OWED, CLAIMABLE = "payable", "owed_on_chain", "claimable"
 def assemble(facts: Facts) -> Report:
     """The report over one snapshot. Raises AssertionError where the books do not add up in themselves."""
     assets = {asset.id: asset for asset in facts.assets}
-    rows = roll_forward(facts.flows, facts.balance_checks, assets)
+    rows = roll_forward(facts.flows, facts.balance_checks, assets, facts.earlier)
     breaks = _breaks(facts, assets)
-    verdict = judge(facts.reconciliation, breaks, rows)
+    verdict = judge(facts.reconciliation, breaks, rows, facts.period)
+    posted = (*facts.earlier, *facts.flows)
     accounts = tuple(sorted({row.account for row in rows}))
     completeness = tuple(_completeness(chain, facts.spans) for chain in facts.chains)
     stamps = [chain.cut_off.timestamp for chain in facts.chains if chain.cut_off]
     return Report(
         verdict=verdict,
-        sentence=_sentence(verdict, breaks, rows),
+        sentence=_sentence(verdict, breaks, rows, facts.period),
         generated_at=max(stamps, default=None),
         reconciliation=facts.reconciliation,
         chains=facts.chains,
@@ -395,26 +442,40 @@ def assemble(facts: Facts) -> Report:
         accounts=accounts,
         contracts=tuple(account for account in accounts if account.startswith(CUSTODY)),
         roll_forward=rows,
-        waterfalls=waterfalls(facts.flows, facts.decided, assets),
+        waterfalls=waterfalls(facts.flows, facts.decided, assets, facts.earlier),
         distributions=tuple(_distribution(fact, assets) for fact in facts.distributions),
         breaks=breaks,
-        pending=_pending(facts.flows, rows),
+        pending=_pending(posted, rows),
         gas=_gas(facts, assets),
         checks=facts.checks,
-        suspense=_suspense(facts.flows, assets),
+        suspense=_suspense(posted, assets),
         completeness=completeness,
         rules=facts.rules,
         attention=facts.attention,
         limitations=_limitations(facts, rows, completeness),
+        period=facts.period,
+        movements=tuple(
+            Movement(flow.debit, flow.credit, flow.source, flow.reverses, Amount(flow.atoms, label(flow.asset, assets)))
+            for flow in facts.flows
+        ),
     )
 
 
-def judge(reconciliation: Reconciliation | None, breaks: Sequence[Break], rows: Sequence[RollForward]) -> Verdict:
-    """Balanced only where the last reconciliation says so and nothing that the report itself shows contradicts it."""
+def judge(
+    reconciliation: Reconciliation | None,
+    breaks: Sequence[Break],
+    rows: Sequence[RollForward],
+    period: Window | None = None,
+) -> Verdict:
+    """Balanced only where the last reconciliation says so and nothing that the report itself shows contradicts it.
+
+    A period's run has its verdict from the day it was made; what it found is in `breaks`, and may be resolved since.
+    """
     if reconciliation is None:
         return Verdict.UNRECONCILED
     differs = any(row.difference is not None and row.difference.atoms for row in rows)
-    if reconciliation.verdict != "balanced" or differs or any(item.open for item in breaks):
+    denied = period is None and reconciliation.verdict != "balanced"
+    if denied or differs or any(item.open for item in breaks):
         return Verdict.BREAKS
     return Verdict.BALANCED
 
@@ -425,23 +486,41 @@ def is_adjustment(flow: Flow) -> bool:
 
 
 def roll_forward(
-    flows: Sequence[Flow], checks: Sequence[BalanceCheck], assets: Mapping[AssetId, Asset]
+    flows: Sequence[Flow],
+    checks: Sequence[BalanceCheck],
+    assets: Mapping[AssetId, Asset],
+    earlier: Sequence[Flow] = (),
 ) -> tuple[RollForward, ...]:
-    """One row for each watched account and asset that was ever moved or checked, by account then asset."""
-    moved = {(code, flow.asset) for flow in flows for code in (flow.debit, flow.credit) if code.startswith(WATCHED)}
+    """One row for each watched account and asset that was ever moved or checked, by account then asset.
+
+    What came of `earlier` flows is the opening. Books that are opened within a period open with what was held then.
+    """
+    posted = (*earlier, *flows)
+    moved = {(code, flow.asset) for flow in posted for code in (flow.debit, flow.credit) if code.startswith(WATCHED)}
     actual = {(check.subject, check.asset): check.actual for check in checks if check.subject.startswith(WATCHED)}
     return tuple(
-        _roll(account, label(asset, assets), flows, actual.get((account, asset)))
+        _roll(account, label(asset, assets), flows, earlier, actual.get((account, asset)))
         for account, asset in sorted(moved | set(actual))
     )
 
 
-def _roll(account: str, asset: Asset, flows: Sequence[Flow], on_chain: int | None) -> RollForward:
+def unread(facts: Facts) -> tuple[tuple[str, AssetId], ...]:
+    """Watched accounts and assets of the roll-forward of which no check says what the chain held at the cut-off."""
+    rows = roll_forward(facts.flows, facts.balance_checks, {asset.id: asset for asset in facts.assets}, facts.earlier)
+    return tuple((row.account, row.closing.asset.id) for row in rows if row.on_chain is None)
+
+
+def _roll(
+    account: str, asset: Asset, flows: Sequence[Flow], earlier: Sequence[Flow], on_chain: int | None
+) -> RollForward:
     columns: defaultdict[str, int] = defaultdict(int)
+    # A watched account mirrors the chain: what it holds is debits − credits.
+    held = -_balances(flow for flow in earlier if flow.asset == asset.id)[account]
+    columns["opening"] = columns["closing"] = held
     for flow in flows:
         if flow.asset != asset.id or account not in (flow.debit, flow.credit):
             continue
-        debit = flow.debit == account  # a watched account mirrors the chain: debits are what it receives
+        debit = flow.debit == account  # what it receives
         signed = flow.atoms if debit else -flow.atoms
         if flow.source == "opening":
             columns["opening"] += signed
@@ -464,25 +543,33 @@ def _roll(account: str, asset: Asset, flows: Sequence[Flow], on_chain: int | Non
 
 
 def waterfalls(
-    flows: Sequence[Flow], decided: Mapping[AssetId, int], assets: Mapping[AssetId, Asset]
+    flows: Sequence[Flow],
+    decided: Mapping[AssetId, int],
+    assets: Mapping[AssetId, Asset],
+    earlier: Sequence[Flow] = (),
 ) -> tuple[Waterfall, ...]:
     """One waterfall for each asset in which surplus was found, allocated or held when the books were opened.
 
     Sums over flows and balances of accounts are taken apart from each other; the Waterfall asserts that they meet.
     """
     # The operator's coin for gas is opened like any balance, but it is nobody's surplus.
-    own = [flow for flow in flows if not (flow.source == "opening" and flow.debit.startswith("operator:"))]
-    touched = {flow.asset for flow in own if {_place(flow.debit), _place(flow.credit)} != {"outside"}}
-    return tuple(_waterfall(assets[asset], own, decided.get(asset, 0)) for asset in sorted(touched))
+    own, before = (
+        [flow for flow in some if not (flow.source == "opening" and flow.debit.startswith("operator:"))]
+        for some in (flows, earlier)
+    )
+    touched = {flow.asset for flow in (*before, *own) if {_place(flow.debit), _place(flow.credit)} != {"outside"}}
+    return tuple(_waterfall(assets[asset], own, before, decided.get(asset, 0)) for asset in sorted(touched))
 
 
-def _waterfall(asset: Asset, flows: Sequence[Flow], decided: int) -> Waterfall:
+def _waterfall(asset: Asset, flows: Sequence[Flow], earlier: Sequence[Flow], decided: int) -> Waterfall:
     own = [flow for flow in flows if flow.asset == asset.id]
-    sums: defaultdict[str, int] = defaultdict(int)
+    before = [flow for flow in earlier if flow.asset == asset.id]
+    start = _balances(before)
+    sums: defaultdict[str, int] = defaultdict(int, opening=start[UNALLOCATED] + start[CARRIED] + start[OPENING])
     for flow in own:
         for name, sign in _steps(flow):
             sums[name] += sign * flow.atoms
-    balance = _balances(own)
+    balance = _balances((*before, *own))
     named = {
         name: Amount(sums[name], asset)
         for name in ("opening", "earned", "adjustments", "allocated", "paid", "credited", "claimable")
@@ -495,6 +582,7 @@ def _waterfall(asset: Asset, flows: Sequence[Flow], decided: int) -> Waterfall:
         # Decisions take what the opening held from surplus:unallocated too: only both together are what is left.
         unallocated=Amount(balance[UNALLOCATED] + balance[OPENING], asset),
         decided=Amount(decided, asset),
+        promised=Amount(start[PAYABLE], asset),
     )
 
 
@@ -658,14 +746,14 @@ def _breaks(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Break, ...]:
 
 
 def _completeness(chain: ChainScope, spans: Sequence[FinalizedSpan]) -> Completeness:
-    """Gaps between start_block and the cut-off that no finalized range covers.
+    """Gaps between start_block, or the period's first block, and the cut-off that no finalized range covers.
 
     start_block            gap                 cut_off
     ─────●═════════════════○○○○═════════════════●──────
     """
     own = sorted((span for span in spans if span.chain == chain.chain), key=lambda span: span.first_block)
     gaps = []
-    expected = chain.start_block
+    expected = chain.start_block if chain.opening is None else max(chain.start_block, chain.opening.number + 1)
     for span in own:
         if span.first_block > expected:
             gaps.append((expected, span.first_block - 1))
@@ -681,8 +769,15 @@ def _completeness(chain: ChainScope, spans: Sequence[FinalizedSpan]) -> Complete
     )
 
 
-def _sentence(verdict: Verdict, breaks: Sequence[Break], rows: Sequence[RollForward]) -> str:
+def _sentence(verdict: Verdict, breaks: Sequence[Break], rows: Sequence[RollForward], period: Window | None) -> str:
     checked = [row for row in rows if row.on_chain is not None]
+    if period is not None and verdict is Verdict.UNRECONCILED:
+        return "This period has not been reconciled to its end: no statement can be made about books and chain."
+    if period is not None and verdict is Verdict.BALANCED:
+        return (
+            f"This period was reconciled to its end and no break of it is open; {len(checked):,} of "
+            f"{count_of(len(rows), 'watched balance')} read at the cut-off itself, equal to the last unit."
+        )
     if verdict is Verdict.UNRECONCILED:
         return "Nothing has been reconciled yet: no statement can be made about books and chain."
     if verdict is Verdict.BALANCED:
@@ -721,9 +816,15 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
         if chain.cut_off and (chain.posted_through is None or chain.posted_through < chain.cut_off.number):
             upto = "nothing" if chain.posted_through is None else f"block {chain.posted_through}"
             found.append(f"{chain.chain}: the ledger is booked through {upto}, the cut-off is {chain.cut_off.number}.")
+    found += [
+        f"{chain.chain}: no block at or after the end of the period is final yet; its figures may still grow."
+        for chain in facts.chains
+        if not chain.ended
+    ]
     unread = [row for row in rows if row.on_chain is None]
     if unread:
-        found.append(f"{count_of(len(unread), 'watched balance')} had no on-chain reading in the last reconciliation.")
+        where = "in the last reconciliation" if facts.period is None else "at the block that ends the period"
+        found.append(f"{count_of(len(unread), 'watched balance')} had no on-chain reading {where}.")
     skipped = sum(check.count for check in facts.checks if check.outcome == "skipped")
     if skipped:
         found.append(f"{count_of(skipped, 'check')} skipped, with the causes listed under “Checks”.")
@@ -731,7 +832,15 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
     found.append(
         "States of distributions, and breaks, are as they stood when the report was read; books end at the cut-off."
     )
+    if facts.period is not None:
+        found.append(
+            "Of distributions only those decided within the period are listed; what waits for a person is today's."
+        )
     return tuple(found)
+
+
+_OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Break, Gas)
+"""Rows whose amounts are of one asset: its id stands beside them in JSON, where an amount is atoms alone."""
 
 
 # ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -752,5 +861,9 @@ def to_json(value: object) -> object:
         case Mapping():
             return {str(key): to_json(item) for key, item in value.items()}
     if is_dataclass(value):
-        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+        found = {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+        if isinstance(value, _OF_ONE_ASSET):
+            amounts = (getattr(value, item.name) for item in fields(value))
+            found["asset"] = next((amount.asset.id for amount in amounts if isinstance(amount, Amount)), None)
+        return found
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -150,11 +150,6 @@ def by_shares(total: int, shares: Sequence[tuple[Address, int]]) -> dict[Address
     return pro_rata(total, merged(shares))
 
 
-def equal(total: int, recipients: Sequence[Address]) -> dict[Address, int]:
-    """`total` in equal parts; who is named twice still gets one part."""
-    return pro_rata(total, dict.fromkeys(recipients, 1))
-
-
 # ── Several splits ──────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class Leg:

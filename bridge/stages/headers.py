@@ -6,10 +6,12 @@ All of them lie below a finalized head, so what is found never changes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block
+from bridge.domain.units import BlockStamp
 from bridge.domain.windows import Blocks, boundary_block
 from bridge.ports import ChainReader
 
@@ -35,6 +37,29 @@ async def last_before(chain: ChainReader, end: int, low: Block, high: Block) -> 
             low = block
     assert low.timestamp < end <= high.timestamp
     return low
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Blocks first … last, at least one."""
+
+    first: int
+    last: BlockStamp
+
+
+async def find_period(chain: ChainReader, start: int, end: int, low: int, high: int) -> Period | None:
+    """The blocks after block `low`, up to `high`, with `start` ≤ time < `end`, in seconds; None where there is none."""
+    bounds = await headers(chain, [low, high])
+
+    async def last_earlier(time: int) -> Block:
+        if bounds[0].timestamp >= time:
+            return bounds[0]
+        return bounds[1] if bounds[1].timestamp < time else await last_before(chain, time, *bounds)
+
+    before, last = await last_earlier(start), await last_earlier(end)
+    if last.number <= before.number:
+        return None
+    return Period(before.number + 1, BlockStamp(chain.name, last.number, last.hash))
 
 
 async def boundary_after(chain: ChainReader, trigger: Blocks, after: int, head: int) -> Block | None:

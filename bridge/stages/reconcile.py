@@ -52,6 +52,7 @@ from bridge.domain.ledger import (
 )
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
+from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
 
@@ -147,6 +148,40 @@ class Reconcile:
         async with self._database.begin(self._lease) as tx:
             return await tx.breaks.finish(reconciliation_id, checks)
 
+    async def examine(self, start: int, end: int) -> list[tuple[Period, list[Check]]]:
+        """The blocks of each chain with `start` ≤ time < `end`, in seconds, again: their events, and the balances after
+        the last of them. Writes nothing: what is found may be corrected by now, and the last blocks say what is open.
+
+        A chain that is not booked there is left out. Raises as `run` does.
+        """
+        async with self._database.snapshot() as tx:
+            cursors = await self._cursors(tx)
+        found = []
+        for books in self._books_in(cursors):
+            opening = max(books.start_block - 1, 0)
+            period = await find_period(books.chain, start, end, opening, cursors[books.chain.name].number)
+            if period is not None:
+                found.append((period, await self._examine(books, period)))
+        return found
+
+    async def _examine(self, books: Books, period: Period) -> list[Check]:
+        at, since = period.last, period.first - 1
+        async with self._database.snapshot() as tx:
+            balances = {(b.code, b.asset): b for b in await tx.ledger.balances(at.chain, at.number)}
+            view = _View(
+                at=at,
+                checks=(
+                    *await self._events(tx, books, at, since, Batches()),
+                    *await self._completeness(tx, books, at, since),
+                    *await self._suspense(tx, books, at, balances),
+                ),
+                balances=balances,
+                spent=await tx.audits.spent(at.chain, books.watched.operator, at.number, self._allowance_s),
+                unbooked=await tx.bookings.unbooked_count(at.chain, at.number),
+                headers=tuple(await tx.audits.sample(at.chain, since + 1, at.number, HEADERS_MAX)),
+            )
+        return [*view.checks, *await self._ask(books, view)]
+
     async def _cursors(self, tx: Transaction) -> dict[str, BlockStamp]:
         """How far each chain is booked; a chain whose ledger is not open yet is left out."""
         found = {each.chain.name: await tx.chains.cursor("post", each.chain.name) for each in self._books}
@@ -208,7 +243,8 @@ class Reconcile:
             journals_seen += len(booked)
             position = logs[-1].block.number if len(logs) >= self._logs_at_once else at.number
         differences += [
-            Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref})
+            # No journal is ever taken away: whether its reversal is booked, a person says.
+            Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True)
             for ref in await tx.audits.journals_without_log(at.chain, since + 1, at.number, DIFFERENCES_MAX)
         ]
         events_check = Check(

@@ -138,8 +138,9 @@ async def _compare(
 ) -> list[Difference]:
     """`optional`: where its intent is not booked yet, a settlement cannot be."""
     booked = {journal.ref: journal for journal in await tx.ledger.journals(source, [each.ref for each in expected])}
+    kind = BreakKind.FEE_MISMATCH if source == "attempt" else BreakKind.AMOUNT_MISMATCH
     return [
-        _changed(f"journal {source} {journal.ref}", ["amounts, accounts, place or time"])
+        _changed(f"journal {source} {journal.ref}", ["amounts, accounts, place or time"], kind)
         if journal.ref in booked
         else _missing(f"{source} {journal.ref}")
         for journal in expected
@@ -151,8 +152,8 @@ def _missing(subject: str) -> Difference:
     return Difference(BreakKind.MISSING_IN_LEDGER, subject, {"journal": "none"})
 
 
-def _changed(subject: str, what: Iterable[str]) -> Difference:
-    return Difference(BreakKind.AMOUNT_MISMATCH, subject, {"changed": list(what)})
+def _changed(subject: str, what: Iterable[str], kind: BreakKind = BreakKind.AMOUNT_MISMATCH) -> Difference:
+    return Difference(kind, subject, {"changed": list(what)})
 
 
 def _check(subject: str, at: BlockStamp, count: int, differences: Sequence[Difference]) -> Check:

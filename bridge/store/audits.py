@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from bridge.domain.breaks import Spent, Waiting
+from bridge.domain.breaks import AccountMove, Spent, Waiting
 from bridge.domain.events import Block
 from bridge.domain.ledger import Due, IntendedBatch
 from bridge.domain.payouts import Leg
@@ -120,6 +120,26 @@ UNMATCHED = """
       FROM moves m JOIN odd USING (block_number)
       JOIN journals j ON (j.chain, j.block_number, j.journal_id) = ($1, m.block_number, m.journal_id)
      ORDER BY m.block_number, m.journal_id LIMIT $5
+"""
+
+MOVES = """
+    -- FULL, of one account.
+    SELECT t.block_number, sum(CASE t.debit_account WHEN a.account_id THEN t.amount ELSE -t.amount END) AS net
+      FROM accounts a
+      JOIN transfers t ON a.account_id IN (t.debit_account, t.credit_account)
+     WHERE a.code = $2 AND a.asset = $3 AND t.chain = $1 AND t.block_number <= $4 AND t.phase IN ('posted', 'post')
+     GROUP BY 1 ORDER BY 1
+"""
+
+ACCOUNT_MOVES = """
+    SELECT j.block_number, j.kind, j.source, j.ref, j.reason, j.payload_hash,
+           sum(CASE t.debit_account WHEN a.account_id THEN t.amount ELSE -t.amount END) AS net
+      FROM accounts a
+      JOIN transfers t ON a.account_id IN (t.debit_account, t.credit_account)
+      JOIN journals j ON (j.chain, j.block_number, j.journal_id) = (t.chain, t.block_number, t.journal_id)
+     WHERE a.code = $2 AND a.asset = $3 AND t.chain = $1 AND t.block_number BETWEEN $4 AND $5
+       AND t.phase IN ('posted', 'post')
+     GROUP BY j.chain, j.block_number, j.journal_id ORDER BY j.block_number, j.journal_id LIMIT $6
 """
 
 SETTLED = """
@@ -268,6 +288,18 @@ class Audits:
     async def unmatched(self, chain: str, code: str, asset: AssetId, through: int, limit: int) -> list[str]:
         """Journals, with signed amounts, of the blocks in which the account `code` did not net to zero."""
         return [row[0] for row in await self._connection.fetch(UNMATCHED, chain, code, asset, through, limit)]
+
+    async def moves(self, chain: str, account: tuple[str, AssetId], through: int) -> list[tuple[int, int]]:
+        """What `account` (code, asset) gained in each block in which it was booked: (block, debits − credits)."""
+        rows = await self._connection.fetch(MOVES, chain, *account, through)
+        return [(row["block_number"], int(row["net"])) for row in rows]
+
+    async def account_moves(
+        self, chain: str, account: tuple[str, AssetId], first: int, last: int, limit: int
+    ) -> list[AccountMove]:
+        """The journals that moved the account in blocks `first` to `last`, in order."""
+        rows = await self._connection.fetch(ACCOUNT_MOVES, chain, *account, first, last, limit)
+        return [AccountMove(**row) for row in rows]
 
     async def spent(self, chain: str, operator: Address, through: int, allowance_s: int) -> Spent | None:
         """None where the operator never sent anything for us."""

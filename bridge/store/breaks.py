@@ -1,17 +1,31 @@
-"""Tables: reconciliations, checks and breaks."""
+"""Tables: reconciliations, checks, breaks and break_history, which the database writes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from bridge.domain.breaks import CLEARS_ITSELF, Break, BreakKind, Check, Difference, Level, Reconciliation
+from bridge.domain.breaks import (
+    CLEARS_ITSELF,
+    Break,
+    BreakChange,
+    BreakKind,
+    Check,
+    Difference,
+    LastLook,
+    Level,
+    Reconciliation,
+    why_unresolvable,
+)
 from bridge.domain.errors import RefusedError
-from bridge.domain.states import BreakState
+from bridge.domain.interventions import told
+from bridge.domain.states import BREAK_ARROWS, BreakState
 from bridge.domain.units import AssetId, BlockStamp
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from bridge.store.connection import Connection
 
 START = "INSERT INTO reconciliations DEFAULT VALUES RETURNING reconciliation_id"
@@ -32,18 +46,20 @@ ADD_CHECKS = """
 # Found again, a break is the same row: it keeps where and when it was first found, and what was evidence then stays.
 OPEN_BREAKS = """
     INSERT INTO breaks AS known (last_seen, kind, chain, level, check_subject, subject, asset, amount, evidence,
-                                 block_number, block_hash)
-    SELECT $1, kind, chain, level, check_subject, subject, asset, amount, evidence::JSONB, block_number, block_hash
+                                 block_number, block_hash, lasting)
+    SELECT $1, kind, chain, level, check_subject, subject, asset, amount, evidence::JSONB, block_number, block_hash,
+           lasting
       FROM unnest($2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::NUMERIC[], $9::TEXT[],
                   $10::BIGINT[], $11::BYTEA[], $12::BOOLEAN[])
            AS found (kind, chain, level, check_subject, subject, asset, amount, evidence, block_number, block_hash,
                      lasting)
      WHERE NOT (lasting AND EXISTS (
                SELECT FROM breaks b WHERE b.state = 'resolved' AND b.cleared_by IS NULL
-                                      AND (b.kind, b.chain, b.subject) = (found.kind, found.chain, found.subject)))
+                                      AND (b.kind, b.chain, b.subject) = (found.kind, found.chain, found.subject)
+                                      AND b.evidence @> found.evidence::JSONB))
     ON CONFLICT (kind, chain, subject, COALESCE(asset, '')) WHERE state <> 'resolved' DO UPDATE
        SET last_seen = excluded.last_seen, amount = excluded.amount, evidence = known.evidence || excluded.evidence,
-           level = excluded.level, check_subject = excluded.check_subject
+           level = excluded.level, check_subject = excluded.check_subject, lasting = excluded.lasting
 """
 
 CLEAR = """
@@ -58,9 +74,28 @@ CLEAR = """
     RETURNING b.break_id
 """
 
-UNRESOLVED = """
-    SELECT break_id, kind, chain, level, subject, asset, amount, state, evidence, block_number, block_hash, opened_at
-      FROM breaks WHERE state <> 'resolved' ORDER BY break_id
+_BREAKS = """
+    SELECT break_id, kind, chain, level, subject, asset, amount, state, evidence, block_number, block_hash, opened_at,
+           lasting, assignee, resolved_at, resolution
+      FROM breaks
+"""
+IN_STATES = f"{_BREAKS} WHERE state = ANY($1) ORDER BY break_id"
+ONE = f"{_BREAKS} WHERE break_id = $1"
+LOCKED = f"{ONE} FOR UPDATE"
+
+HISTORY = """
+    SELECT changed_at AS at, changed_by AS by, from_state, to_state, words
+      FROM break_history WHERE break_id = $1 ORDER BY entry_id
+"""
+
+LAST_LOOK = """
+    SELECT k.reconciliation_id, k.chain, k.block_number, k.block_hash,
+           COALESCE(b.last_seen >= k.reconciliation_id, FALSE) AS found
+      FROM breaks b
+      JOIN checks k ON (k.chain, k.level, k.subject) = (b.chain, b.level, b.check_subject)
+                   AND (k.asset IS NULL OR k.asset = b.asset) AND k.outcome <> 'skipped'
+      JOIN reconciliations r ON r.reconciliation_id = k.reconciliation_id AND r.finished_at IS NOT NULL
+     WHERE b.break_id = $1 ORDER BY k.reconciliation_id DESC LIMIT 1
 """
 
 UNSEEN_OUTFLOW = """
@@ -69,11 +104,17 @@ UNSEEN_OUTFLOW = """
      ORDER BY break_id LIMIT 1
 """
 
-EXPLAIN = """
-    UPDATE breaks SET state = 'explained', resolution = $2 WHERE break_id = $1 AND state IN ('open', 'assigned')
-    RETURNING break_id
+# Who changes it and with which words, for the database to write into the history; both end with the transaction.
+NAME_PERSON = "SELECT set_config('bridge.person', $1, TRUE), set_config('bridge.words', $2, TRUE)"
+ASSIGN = "UPDATE breaks SET state = 'assigned', assignee = $2 WHERE break_id = $1"
+EXPLAIN = (
+    "UPDATE breaks SET state = 'explained', resolution = concat_ws('; ', resolution, $2::TEXT) WHERE break_id = $1"
+)
+RESOLVE = """
+    UPDATE breaks SET state = 'resolved', resolved_at = clock_timestamp(),
+                      resolution = concat_ws('; ', resolution, $2::TEXT)
+     WHERE break_id = $1
 """
-STATE = "SELECT state FROM breaks WHERE break_id = $1"
 
 NOTIFY = "SELECT pg_notify('bridge', 'reconciliations')"
 
@@ -109,33 +150,76 @@ class Breaks:
         await self._connection.execute(NOTIFY)
         return result
 
-    async def explain(self, break_id: int, explanation: str) -> None:
-        """A person takes it up. Raises RefusedError where there is no such break, or it is not open any more."""
-        if await self._connection.fetchval(EXPLAIN, break_id, explanation) is None:
-            state = await self._connection.fetchval(STATE, break_id)
-            raise RefusedError(
-                f"there is no break {break_id}" if state is None else f"break {break_id} is {state} already"
-            )
+    async def assign(self, break_id: int, *, to: str, by: str) -> None:
+        """`to` takes care of it from now on; it may be handed on. Raises RefusedError as `find` does, and where it is
+        explained or resolved."""
+        item = await self._lock(break_id)
+        if item.state is not BreakState.ASSIGNED:
+            _check_arrow(item, BreakState.ASSIGNED)
+        await self._change(by, to, ASSIGN, break_id, to)
+
+    async def explain(self, break_id: int, *, reason: str, by: str) -> None:
+        """Say what it was. Raises RefusedError as `find` does, and where it is explained or resolved already."""
+        _check_arrow(await self._lock(break_id), BreakState.EXPLAINED)
+        await self._change(by, reason, EXPLAIN, break_id, told("explained", by, reason))
+
+    async def resolve(self, break_id: int, *, reason: str, by: str) -> None:
+        """It is settled. Raises RefusedError as `find` does, where it is resolved already, and where its evidence
+        stands."""
+        item = await self._lock(break_id)
+        _check_arrow(item, BreakState.RESOLVED)
+        refused = why_unresolvable(item, await self.last_look(break_id))
+        if refused is not None:
+            raise RefusedError(f"break {break_id} cannot be resolved: {refused}")
+        await self._change(by, reason, RESOLVE, break_id, told("resolved", by, reason))
+
+    async def _lock(self, break_id: int) -> Break:
+        return self._known(break_id, await self._connection.fetchrow(LOCKED, break_id))
+
+    async def _change(self, by: str, words: str, statement: str, *arguments: object) -> None:
+        await self._connection.execute(NAME_PERSON, by, words)
+        await self._connection.execute(statement, *arguments)
+        await self._connection.execute(NAME_PERSON, "", "")
         await self._connection.execute(NOTIFY)
 
     async def unresolved(self) -> list[Break]:
         """Every break that is not resolved, oldest first."""
+        return await self.in_states([state for state in BreakState if state is not BreakState.RESOLVED])
+
+    async def in_states(self, states: Collection[BreakState]) -> list[Break]:
+        """Those in one of `states`, oldest first."""
+        return [_break(row) for row in await self._connection.fetch(IN_STATES, [str(state) for state in states])]
+
+    async def find(self, break_id: int) -> Break:
+        """Raises RefusedError where there is no such break."""
+        return self._known(break_id, await self._connection.fetchrow(ONE, break_id))
+
+    @staticmethod
+    def _known(break_id: int, row: asyncpg.Record | None) -> Break:
+        if row is None:
+            raise RefusedError(f"there is no break {break_id}")
+        return _break(row)
+
+    async def history(self, break_id: int) -> list[BreakChange]:
+        """From its opening on."""
         return [
-            Break(
-                break_id=row["break_id"],
-                kind=BreakKind(row["kind"]),
-                chain=row["chain"],
-                level=Level(row["level"]),
-                subject=row["subject"],
-                asset=None if row["asset"] is None else AssetId(row["asset"]),
-                amount=row["amount"],
-                state=BreakState(row["state"]),
-                evidence=row["evidence"],
-                at=BlockStamp(row["chain"], row["block_number"], row["block_hash"]),
-                opened_at=row["opened_at"],
+            BreakChange(
+                row["at"],
+                row["by"],
+                None if row["from_state"] is None else BreakState(row["from_state"]),
+                BreakState(row["to_state"]),
+                row["words"],
             )
-            for row in await self._connection.fetch(UNRESOLVED)
+            for row in await self._connection.fetch(HISTORY, break_id)
         ]
+
+    async def last_look(self, break_id: int) -> LastLook | None:
+        """None where no finished run made its check."""
+        row = await self._connection.fetchrow(LAST_LOOK, break_id)
+        if row is None:
+            return None
+        at = BlockStamp(row["chain"], row["block_number"], row["block_hash"])
+        return LastLook(row["reconciliation_id"], at, row["found"])
 
     async def _add_checks(self, reconciliation_id: int, checks: Sequence[Check]) -> None:
         await self._connection.execute(
@@ -173,3 +257,28 @@ class Breaks:
             [check.at.hash for check, _ in found.values()],
             [item.lasting for _, item in found.values()],
         )
+
+
+def _break(row: asyncpg.Record) -> Break:
+    return Break(
+        break_id=row["break_id"],
+        kind=BreakKind(row["kind"]),
+        chain=row["chain"],
+        level=Level(row["level"]),
+        subject=row["subject"],
+        asset=None if row["asset"] is None else AssetId(row["asset"]),
+        amount=row["amount"],
+        state=BreakState(row["state"]),
+        evidence=row["evidence"],
+        at=BlockStamp(row["chain"], row["block_number"], row["block_hash"]),
+        opened_at=row["opened_at"],
+        lasting=row["lasting"],
+        assignee=row["assignee"],
+        resolved_at=row["resolved_at"],
+        resolution=row["resolution"],
+    )
+
+
+def _check_arrow(item: Break, target: BreakState) -> None:
+    if target not in BREAK_ARROWS[item.state]:
+        raise RefusedError(f"break {item.break_id} is {item.state} already")

@@ -1,11 +1,13 @@
 """What a report is made of: read-only queries over the whole schema, all within one snapshot.
 
 Everything that is booked is cut off at a finalized block of each chain: that of the last finished reconciliation where
-there is one, else the last finalized block. So a report compares books and chain at the same block hash.
+there is one, else the last finalized block. So a report compares books and chain at the same block hash. A period is
+cut off at the last block before its end, and begins after the last block before its start, whatever was reconciled.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from bridge.domain.reports import (
     RuleVersion,
 )
 from bridge.domain.units import AssetId
+from bridge.domain.windows import Window
 
 if TYPE_CHECKING:
     import asyncpg
@@ -64,6 +67,51 @@ CHAINS = """
      ORDER BY c.chain
 """
 
+# Of the blocks before a moment the last that is stored: no watched log lies between it and the moment. What changes as
+# the chain goes on (the cursor, reorganisations) is told as far as it concerns the period: it reads the same next year.
+CHAINS_OF_PERIOD = """
+    SELECT c.chain, c.kind, c.reference, c.genesis_hash, c.start_block,
+           cut.number, cut.hash, cut.timestamp,
+           before.number AS opening_number, before.hash AS opening_hash, before.timestamp AS opening_timestamp,
+           COALESCE(h.finalized_timestamp >= $2, FALSE) AS ended,
+           LEAST((SELECT block_number FROM cursors WHERE stage = 'post' AND scope = c.chain), cut.number)
+               AS posted_through,
+           past.reorgs, past.blocks_orphaned
+      FROM chains c
+      LEFT JOIN heads h USING (chain)
+      LEFT JOIN LATERAL (
+          SELECT number, hash, timestamp FROM blocks b
+           WHERE b.chain = c.chain AND b.timestamp < $2 AND b.number <= h.finalized_number AND b.status <> 'orphaned'
+           ORDER BY b.number DESC LIMIT 1
+      ) AS cut ON TRUE
+      LEFT JOIN LATERAL (
+          SELECT number, hash, timestamp FROM blocks b
+           WHERE b.chain = c.chain AND b.timestamp < $1 AND b.number <= h.finalized_number AND b.status <> 'orphaned'
+           ORDER BY b.number DESC LIMIT 1
+      ) AS before ON TRUE
+      LEFT JOIN LATERAL (
+          SELECT count(*) AS reorgs, COALESCE(sum(r.blocks_orphaned), 0)::BIGINT AS blocks_orphaned FROM reorgs r
+           WHERE r.chain = c.chain AND r.ancestor_number < cut.number
+             AND r.ancestor_number >= COALESCE(before.number, r.ancestor_number)
+      ) AS past ON TRUE
+     ORDER BY c.chain
+"""
+
+# The first run that looked at each of these chains ($1) up to its block ($2) or further.
+RECONCILIATION_OF_PERIOD = """
+    SELECT r.reconciliation_id, extract(epoch FROM r.finished_at)::BIGINT AS finished_at, r.verdict
+      FROM reconciliations r
+     WHERE r.finished_at IS NOT NULL AND NOT EXISTS (
+               SELECT FROM unnest($1::TEXT[], $2::BIGINT[]) AS cut (chain, number)
+                WHERE NOT EXISTS (SELECT FROM checks k WHERE k.reconciliation_id = r.reconciliation_id
+                                                         AND k.chain = cut.chain AND k.block_number >= cut.number))
+     ORDER BY r.reconciliation_id LIMIT 1
+"""
+
+REACHED = """
+    SELECT chain, max(block_number) AS number FROM checks WHERE reconciliation_id = $1 GROUP BY chain
+"""
+
 ASSETS = "SELECT asset AS id, chain, symbol, decimals, address FROM assets ORDER BY asset"
 
 # Recipients are summed: a report of a million recipients is as long as one of ten.
@@ -79,7 +127,7 @@ FLOWS = """
       JOIN journals j USING (chain, block_number, journal_id)
       JOIN codes debit ON debit.account_id = t.debit_account
       JOIN codes credit ON credit.account_id = t.credit_account
-     WHERE t.chain = $1 AND t.block_number <= $2 AND t.phase IN ('posted', 'post')
+     WHERE t.chain = $1 AND t.block_number <= $2 AND t.block_number > $3 AND t.phase IN ('posted', 'post')
      GROUP BY 1, 2, 3, 4, 5
      ORDER BY 1, 2, 3, 4, 5
 """
@@ -88,6 +136,13 @@ BALANCE_CHECKS = """
     SELECT DISTINCT ON (subject, asset) subject, asset, actual
       FROM checks WHERE reconciliation_id = $1 AND level = 'balance' AND asset IS NOT NULL
      ORDER BY subject, asset, block_number DESC, check_id DESC
+"""
+
+# Any run's that read exactly the cut-off block; runs agree, for the block has one hash.
+BALANCE_CHECKS_OF_PERIOD = """
+    SELECT DISTINCT ON (subject, asset) subject, asset, actual
+      FROM checks WHERE chain = $1 AND block_number = $2 AND level = 'balance' AND asset IS NOT NULL
+     ORDER BY subject, asset, actual IS NULL, check_id
 """
 
 # Causes that name amounts or blocks would make one row each: only skipped and broken checks say theirs.
@@ -103,7 +158,9 @@ SPANS = """
     WITH marked AS (
         SELECT *, (first_block, read_by, verified_by) IS DISTINCT FROM
                   (lag(last_block) OVER w + 1, lag(read_by) OVER w, lag(verified_by) OVER w) AS starts
-          FROM finalized_ranges WINDOW w AS (PARTITION BY chain ORDER BY first_block)
+          FROM finalized_ranges
+         WHERE chain = $1 AND first_block <= $2 AND last_block > $3
+        WINDOW w AS (PARTITION BY chain ORDER BY first_block)
     ), numbered AS (
         SELECT *, count(*) FILTER (WHERE starts) OVER (PARTITION BY chain ORDER BY first_block) AS run FROM marked
     )
@@ -112,6 +169,8 @@ SPANS = """
       FROM numbered GROUP BY chain, run, read_by, verified_by ORDER BY chain, first_block
 """
 
+# Without spans (chain, last block, the one before the first): every version, with all its decisions. With them only
+# versions that decided within them.
 RULES = """
     SELECT r.rule, r.version, r.content_hash,
            count(*) FILTER (WHERE d.verdict = 'pay') AS pay,
@@ -120,11 +179,14 @@ RULES = """
            count(*) FILTER (WHERE d.verdict = 'hold') AS hold
       FROM rules r
       LEFT JOIN decisions d ON (d.rule, d.version) = (r.rule, r.version)
+     WHERE $1::TEXT[] IS NULL
+        OR EXISTS (SELECT FROM unnest($1, $2::BIGINT[], $3::BIGINT[]) AS span (chain, last, before)
+                    WHERE d.chain = span.chain AND d.block_number <= span.last AND d.block_number > span.before)
      GROUP BY r.rule, r.version, r.content_hash
      ORDER BY r.rule, r.version
 """
 
-# Distributions of decisions up to the cut-off, oldest window first.
+# Distributions of decisions up to the cut-off, or within the period, oldest window first.
 DISTRIBUTIONS = """
     SELECT d.distribution_id, d.decision_id, d.chain, d.rule, e.version, d.asset, e.window_start, e.window_end,
            d.total, d.recipients, d.batches, s.state,
@@ -139,12 +201,13 @@ DISTRIBUTIONS = """
       FROM distributions d
       JOIN decisions e USING (decision_id)
       JOIN distribution_states s USING (distribution_id)
-     WHERE d.chain = $1 AND e.block_number <= $2
+     WHERE d.chain = $1 AND e.block_number <= $2 AND e.block_number > $3
      ORDER BY e.window_end, d.rule, d.distribution_id
 """
 
 DECIDED = """
-    SELECT asset, sum(total) AS total FROM decisions WHERE chain = $1 AND block_number <= $2 AND verdict = 'pay'
+    SELECT asset, sum(total) AS total FROM decisions
+     WHERE chain = $1 AND block_number <= $2 AND block_number > $3 AND verdict = 'pay'
      GROUP BY asset
 """
 
@@ -154,10 +217,19 @@ BREAKS = """
       FROM breaks ORDER BY break_id
 """
 
+# Those that a run over the period could see (first seen by block $2 of chain $1) and that stood after it began ($3).
+BREAKS_OF_PERIOD = """
+    SELECT break_id, kind, b.chain, subject, asset, amount, state, extract(epoch FROM opened_at)::BIGINT AS opened_at,
+           extract(epoch FROM resolved_at)::BIGINT AS resolved_at, resolution, block_number, block_hash, evidence
+      FROM breaks b JOIN unnest($1::TEXT[], $2::BIGINT[]) AS seen (chain, number) USING (chain)
+     WHERE b.block_number <= seen.number AND (resolved_at IS NULL OR extract(epoch FROM resolved_at) >= $3)
+     ORDER BY break_id
+"""
+
 GAS = """
     SELECT chain, count(*) AS transactions, count(*) FILTER (WHERE NOT succeeded) AS reverted,
            COALESCE(sum(gas_used), 0)::BIGINT AS gas_used, COALESCE(sum(fee_paid), 0) AS fees
-      FROM attempts WHERE final AND chain = $1 AND block_number <= $2
+      FROM attempts WHERE final AND chain = $1 AND block_number <= $2 AND block_number > $3
      GROUP BY chain
 """
 
@@ -173,6 +245,10 @@ ATTENTION = """
      ORDER BY kind, subject, reason
 """
 
+_BEFORE_ALL = -2
+"""A block number below that of every journal: books that cover block 0 are opened before it."""
+_NO_LIMIT = 2**62
+
 
 class Reports:
     """Reads; never writes. Open it from `Database.snapshot()`, or its parts may be of different moments."""
@@ -180,35 +256,90 @@ class Reports:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def facts(self) -> Facts:
-        """Everything that a report is assembled from."""
+    async def facts(self, period: Window | None = None) -> Facts:
+        """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`."""
         fetch = self._connection.fetch
-        run = await self._connection.fetchrow(RECONCILIATION)
-        run_id = run and run["reconciliation_id"]
-        chains = [_chain(row) for row in await fetch(CHAINS, run_id)]
-        cut_offs = [(chain.chain, chain.cut_off.number) for chain in chains if chain.cut_off]
+        chains, run = await (self._all() if period is None else self._within(period))
+        run_id: int | None = run["reconciliation_id"] if run else None
+        spans = [_span(chain) for chain in chains if chain.cut_off]
+        limits = [None] * 3 if period is None else [list(column) for column in zip(*spans, strict=True)] or [[], [], []]
+        read = spans if period is not None else [(chain.chain, _NO_LIMIT, _BEFORE_ALL) for chain in chains]
+        earlier = [(chain.chain, chain.opening.number, _BEFORE_ALL) for chain in chains if chain.opening]
         decided: defaultdict[AssetId, int] = defaultdict(int)
-        for row in await self._each(DECIDED, cut_offs):
+        for row in await self._each(DECIDED, spans):
             decided[row["asset"]] += row["total"]
         return Facts(
             chains=tuple(chains),
             assets=tuple(Asset(**row) for row in await fetch(ASSETS)),
             reconciliation=Reconciliation(**run) if run else None,
-            flows=tuple(Flow(**row) for row in await self._each(FLOWS, cut_offs)),
-            balance_checks=tuple(BalanceCheck(**row) for row in await fetch(BALANCE_CHECKS, run_id)),
+            flows=tuple(Flow(**row) for row in await self._each(FLOWS, spans)),
+            balance_checks=tuple(BalanceCheck(**row) for row in await self._balance_checks(chains, run_id, period)),
             checks=tuple(CheckCount(**row) for row in await fetch(CHECKS, run_id)),
-            spans=tuple(FinalizedSpan(**row) for row in await fetch(SPANS)),
-            rules=tuple(RuleVersion(**row) for row in await fetch(RULES)),
-            distributions=tuple(_distribution(row) for row in await self._each(DISTRIBUTIONS, cut_offs)),
-            breaks=tuple(BreakFact(**row) for row in await fetch(BREAKS)),
-            gas=tuple(GasFact(**row) for row in await self._each(GAS, cut_offs)),
+            spans=tuple(FinalizedSpan(**row) for row in await self._each(SPANS, read)),
+            rules=tuple(RuleVersion(**row) for row in await fetch(RULES, *limits)),
+            distributions=tuple(_distribution(row) for row in await self._each(DISTRIBUTIONS, spans)),
+            breaks=tuple(BreakFact(**row) for row in await self._breaks(chains, run_id, period)),
+            gas=tuple(GasFact(**row) for row in await self._each(GAS, spans)),
             attention=tuple(Attention(**row) for row in await fetch(ATTENTION)),
             decided=dict(decided),
+            period=period,
+            earlier=tuple(Flow(**row) for row in await self._each(FLOWS, earlier)),
         )
 
-    async def _each(self, query: str, cut_offs: list[tuple[str, int]]) -> list[asyncpg.Record]:
-        """The rows of `query`(chain, last block), chain after chain."""
-        return [row for cut_off in cut_offs for row in await self._connection.fetch(query, *cut_off)]
+    async def _all(self) -> tuple[list[ChainScope], asyncpg.Record | None]:
+        run = await self._connection.fetchrow(RECONCILIATION)
+        rows = await self._connection.fetch(CHAINS, run and run["reconciliation_id"])
+        return [_chain(row) for row in rows], run
+
+    async def _within(self, period: Window) -> tuple[list[ChainScope], asyncpg.Record | None]:
+        rows = await self._connection.fetch(CHAINS_OF_PERIOD, period.start, period.end)
+        chains = [
+            dataclasses.replace(
+                _chain(row),
+                opening=None if row["opening_number"] is None else CutOff(*_stamp(row, "opening_")),
+                ended=row["ended"],
+            )
+            for row in rows
+        ]
+        cut_offs = {chain.chain: chain.cut_off.number for chain in chains if chain.cut_off}
+        if not cut_offs:
+            return chains, None
+        run = await self._connection.fetchrow(RECONCILIATION_OF_PERIOD, list(cut_offs), list(cut_offs.values()))
+        return chains, run
+
+    async def _balance_checks(
+        self, chains: list[ChainScope], run_id: int | None, period: Window | None
+    ) -> list[asyncpg.Record]:
+        if period is None:
+            return await self._connection.fetch(BALANCE_CHECKS, run_id)
+        return [
+            row
+            for chain in chains
+            if chain.cut_off
+            for row in await self._connection.fetch(BALANCE_CHECKS_OF_PERIOD, chain.chain, chain.cut_off.number)
+        ]
+
+    async def _breaks(
+        self, chains: list[ChainScope], run_id: int | None, period: Window | None
+    ) -> list[asyncpg.Record]:
+        if period is None:
+            return await self._connection.fetch(BREAKS)
+        seen = {chain.chain: chain.cut_off.number for chain in chains if chain.cut_off}
+        seen |= {row["chain"]: row["number"] for row in await self._connection.fetch(REACHED, run_id)}
+        return await self._connection.fetch(BREAKS_OF_PERIOD, list(seen), list(seen.values()), period.start)
+
+    async def _each(self, query: str, spans: list[tuple[str, int, int]]) -> list[asyncpg.Record]:
+        """The rows of `query`(chain, last block, the block before the first), chain after chain."""
+        return [row for span in spans for row in await self._connection.fetch(query, *span)]
+
+
+def _span(chain: ChainScope) -> tuple[str, int, int]:
+    assert chain.cut_off is not None
+    return chain.chain, chain.cut_off.number, _BEFORE_ALL if chain.opening is None else chain.opening.number
+
+
+def _stamp(row: asyncpg.Record, prefix: str) -> tuple[int, bytes, int]:
+    return row[f"{prefix}number"], row[f"{prefix}hash"], row[f"{prefix}timestamp"]
 
 
 def _chain(row: asyncpg.Record) -> ChainScope:

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from bridge.domain.breaks import AGE_BANDS, AGES, share_ppm
+
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
+
+_BOUNDS = [int(bound.total_seconds()) for bound in AGES]
 
 CHAINS = """
     SELECT c.chain, c.reference, c.start_block, h.head_number, h.head_timestamp, h.finalized_number,
@@ -63,9 +67,34 @@ WAITING = """
      LIMIT 100
 """
 BREAKS = "SELECT kind, count(*) AS breaks FROM breaks WHERE state <> 'resolved' GROUP BY kind ORDER BY kind"
+BREAK_AGES = """
+    SELECT width_bucket(extract(epoch FROM now() - opened_at), $1::NUMERIC[]) AS band, count(*) AS breaks
+      FROM breaks WHERE state <> 'resolved' GROUP BY 1 ORDER BY 1
+"""
 LAST_RECONCILIATION = """
-    SELECT verdict, finished_at FROM reconciliations WHERE finished_at IS NOT NULL
+    SELECT reconciliation_id, verdict, finished_at FROM reconciliations WHERE finished_at IS NOT NULL
      ORDER BY reconciliation_id DESC LIMIT 1
+"""
+
+CHECKS = """
+    SELECT count(*) FILTER (WHERE outcome = 'agreed') AS agreed, count(*) FILTER (WHERE outcome = 'broken') AS broken,
+           count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+      FROM checks WHERE reconciliation_id = $1
+"""
+# Of balances that books and chain both name, what they have in common, and the larger of the two.
+VALUES = """
+    SELECT k.chain, k.asset, COALESCE(a.symbol, k.asset) AS symbol,
+           sum(greatest(least(expected, actual), 0)) AS common, sum(greatest(expected, actual)) AS whole
+      FROM checks k LEFT JOIN assets a USING (asset)
+     WHERE k.reconciliation_id = $1 AND k.level = 'balance' AND k.outcome <> 'skipped'
+     GROUP BY k.chain, k.asset, a.symbol ORDER BY k.chain, k.asset
+"""
+# From the block in which it was first found, and from then to its end. A chain's clock is not ours: never less than 0.
+BREAK_TIMES = """
+    SELECT percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY greatest(detect, 0)) AS detect,
+           percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY resolve) AS resolve
+      FROM (SELECT extract(epoch FROM opened_at)::BIGINT - block_time(chain, block_number) AS detect,
+                   extract(epoch FROM resolved_at - opened_at)::BIGINT AS resolve FROM breaks) AS times
 """
 
 
@@ -131,6 +160,43 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far the balances of one asset are the same in the books and on the chain. Atoms."""
+
+    chain: str
+    asset: str
+    symbol: str
+    common: int
+    whole: int
+
+    @property
+    def ppm(self) -> int:
+        return share_ppm(self.common, self.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """What the last finished reconciliation judged, and how long breaks take."""
+
+    agreed: int
+    broken: int
+    skipped: int
+    values: tuple[Agreement, ...]
+    detect_s: tuple[int, int] | None  # p50 and p95 of all breaks, seconds from the block to the break
+    resolve_s: tuple[int, int] | None  # p50 and p95 of those that are resolved
+
+    @property
+    def agreed_ppm(self) -> int:
+        """Of the checks that could be judged."""
+        return share_ppm(self.agreed, self.agreed + self.broken)
+
+    @property
+    def coverage_ppm(self) -> int:
+        """Checks that could be judged, of all."""
+        return share_ppm(self.agreed + self.broken, self.agreed + self.broken + self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     chains: tuple[ChainStatus, ...]
     cursors: tuple[CursorStatus, ...]
@@ -140,8 +206,10 @@ class Status:
     actions: dict[str, int]  # by state
     payouts: dict[str, int]  # by outcome
     waiting: tuple[Waiting, ...]
-    breaks: dict[str, int]  # open ones by kind
+    breaks: dict[str, int]  # unresolved ones by kind
+    break_ages: dict[str, int]  # unresolved ones by band of age
     reconciled: tuple[str, datetime] | None  # verdict and time of the last reconciliation
+    consistency: Consistency
 
 
 class StatusReader:
@@ -161,5 +229,17 @@ class StatusReader:
             payouts=dict([tuple(row) for row in await fetch(PAYOUTS)]),
             waiting=tuple([Waiting(**row) for row in await fetch(WAITING)]),
             breaks=dict([tuple(row) for row in await fetch(BREAKS)]),
+            break_ages={AGE_BANDS[row["band"]]: row["breaks"] for row in await fetch(BREAK_AGES, _BOUNDS)},
             reconciled=None if last is None else (last["verdict"], last["finished_at"]),
+            consistency=await self._consistency(None if last is None else last["reconciliation_id"]),
+        )
+
+    async def _consistency(self, reconciliation_id: int | None) -> Consistency:
+        fetch = self._connection.fetch
+        [checks], [times] = await fetch(CHECKS, reconciliation_id), await fetch(BREAK_TIMES)
+        return Consistency(
+            **checks,
+            values=tuple([Agreement(**row) for row in await fetch(VALUES, reconciliation_id)]),
+            detect_s=None if times["detect"] is None else tuple(times["detect"]),
+            resolve_s=None if times["resolve"] is None else tuple(times["resolve"]),
         )

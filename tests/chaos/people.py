@@ -96,10 +96,14 @@ class People:
         for each in await transaction.breaks.unresolved():
             outflow = (each.kind, each.level, each.state) == (BreakKind.UNEXPECTED_OUT, Level.NONCE, BreakState.OPEN)
             if outflow and each.subject in spent and not spent[each.subject].has_event:
-                await transaction.breaks.explain(each.break_id, "looked up: it moved nothing of ours")
+                await transaction.breaks.explain(
+                    each.break_id, reason="looked up: it moved nothing of ours", by="somebody"
+                )
             elif outflow and not each.subject.startswith(gas_code(OPERATOR)):
                 # Only the configured operator's account is looked at again, so this does not clear by itself.
-                await transaction.breaks.explain(each.break_id, "looked up: it is ours, of the key that was used then")
+                await transaction.breaks.explain(
+                    each.break_id, reason="looked up: it is ours, of the key that was used then", by="somebody"
+                )
 
     async def _open_steps(self) -> list[_Step]:
         async with self._database.snapshot() as transaction:

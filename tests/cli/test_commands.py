@@ -287,6 +287,13 @@ async def _artifacts(url: str, rule: str) -> list[bytes]:
 # ── Reconcile and report ────────────────────────────────────────────────────────────────────────────────────────────
 def test_reconcile__balanced_until_somebody_gives_the_vault_something__then_a_break(kept: Kept, tmp_path: Path):
     assert kept.answer("reconcile").endswith("\nbalanced\n")
+    found = kept.answer("reconcile", "--find-divergence", "vault", "--asset", "USDX")
+    assert re.search(
+        r"^books and chain agree: at block [\d,]+ the books say ([\d,]+), the chain \1$", found, re.MULTILINE
+    )
+    again = kept.answer("reconcile", "--from", "2020-01-01", "--to", "2100-01-01")
+    assert re.search(r"^  agreed: balance of vault:0x\w+ in \S+, books ([\d,]+), chain \1$", again, re.MULTILINE)
+    assert again.endswith("\nagreed\n")
     said = kept.answer("report", "--out", tmp_path / "before")
     assert "no break is open" in said
     assert (tmp_path / "before/report.html").read_text().startswith("<!doctype html>")
@@ -305,6 +312,30 @@ def test_reconcile__balanced_until_somebody_gives_the_vault_something__then_a_br
     report = json.loads((tmp_path / "after/report.json").read_text())
     assert report["verdict"] == "breaks"
     assert "unexpected_in" in (tmp_path / "after/report.html").read_text()
+
+
+def test_report__of_a_period_in_every_format__verified_by_a_node_alone(kept: Kept, tmp_path: Path):
+    out = tmp_path / "period"
+    options = ("--from", "2000-01-01", "--to", "2200-01-01", "--ask-chain", "--format", "html,csv,parquet,camt053")
+    said = kept.bridge("report", *options, "--out", out)
+    assert said.returncode in (0, 1)  # others give the vault something
+    names = ("report.html", "report.json", "camt053.xml", "README.txt", "csv", "parquet", "manifest.json")
+    assert said.stdout.splitlines()[:-1] == [str(out / name) for name in names]
+    assert "its figures may still grow" in (out / "report.html").read_text()
+    rows = json.loads((out / "report.json").read_text())["roll_forward"]
+    assert [row["difference"] for row in rows] == ["0"] * len(rows) != []
+
+    verified = bridge("verify", out, "--rpc", kept.facts["rpc_url"])
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.endswith("\nwhole, and as on the chain\n")
+    assert re.search(r"^  chain +1 blocks and \d+ balances asked for$", verified.stdout, re.MULTILINE)
+
+    document = json.loads((out / "report.json").read_text())
+    document["chains"][0]["cut_off"]["hash"] = "0x" + "00" * 32
+    (out / "report.json").write_text(json.dumps(document))
+    forged = bridge("verify", out, "--rpc", kept.facts["rpc_url"])
+    assert forged.returncode == 1
+    assert re.search(r"^NOT as on the chain: block [\d,]+ of anvil: its hash is 0x", forged.stdout, re.MULTILINE)
 
 
 def _donate(facts: dict[str, Any]) -> int:

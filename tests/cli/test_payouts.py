@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.domain.breaks import BreakKind, Check, Difference, Level
+from bridge.domain.units import BlockStamp
 from bridge.store.database import Database
 from tests.cli.program import bridge
 from tests.stages.sending import SendingWorld
@@ -158,7 +160,51 @@ async def test_breaks__unexpected_out__stops_payouts_until_explained(place: Plac
     assert "unexpected_outflow" not in (await place.program("status")).stdout
     [(resolution,)] = await place.world.rows("SELECT resolution FROM breaks")
     assert resolution == f"explained by {getpass.getuser()}: the treasury moved it"
+    refused = await place.program("breaks", "resolve", "1", "--reason", "done")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "bridge: break 1 cannot be resolved: no run has looked at it since; `bridge reconcile` does\n",
+    )
     again = await place.program("breaks", "explain", "1", "--reason", "twice")
     assert (again.returncode, again.stderr) == (1, "bridge: break 1 is explained already\n")
     unknown = await place.program("breaks", "explain", "77", "--reason", "x")
     assert (unknown.returncode, unknown.stderr) == (1, "bridge: there is no break 77\n")
+
+
+async def test_breaks__assigned_shown_and_resolved__with_ages_and_history(place: Place):
+    person = getpass.getuser()
+    found = Difference(BreakKind.AMOUNT_MISMATCH, "log 1", {"journals": ["a", "b"], "held": "7"}, amount=2**70)
+    at = BlockStamp("fake", 3, b"\x03" * 32)
+    for differences in ((found,), ()):
+        async with place.world.database.begin() as transaction:
+            check = Check(Level.EVENT, "logs", at, differences=differences)
+            await transaction.breaks.finish(await transaction.breaks.start(), [check])
+    async with place.world.database.begin() as transaction:
+        await transaction.connection.execute("UPDATE breaks SET opened_at = now() - INTERVAL '8 days'")
+    assigned = await place.program("breaks", "assign", "1", "--to", "ann")
+    assert (assigned.returncode, assigned.stdout) == (0, "break 1: assigned to ann\n")
+    listed = (await place.program("breaks", "list")).stdout
+    assert f"break 1: amount_mismatch of log 1, {2**70:+,} atoms on fake, assigned to ann since " in listed
+    assert listed.endswith("\n1 by age: 1 7–30 d\n")
+    shown = (await place.program("breaks", "show", "1")).stdout
+    assert "  held: 7\n  journals:\n    a\n    b\n" in shown
+    assert f"  assigned by {person}: to ann\n" in shown
+    assert shown.endswith("  a person may resolve it: bridge breaks resolve 1 --reason TEXT\n")
+    resolved = await place.program("breaks", "resolve", "1", "--reason", "restored")
+    assert (resolved.returncode, resolved.stdout) == (0, "break 1: resolved\n")
+    told = json.loads((await place.program("breaks", "show", "1", "--json")).stdout)
+    assert (told["amount"], told["age"], told["resolution"]) == (
+        str(2**70),
+        "7–30 d",
+        f"resolved by {person}: restored",
+    )
+    assert [(one["to"], one["by"]) for one in told["history"]] == [
+        ("open", "reconciliation 1"),
+        ("assigned", person),
+        ("resolved", person),
+    ]
+
+
+async def test_breaks__nobody_named__says_what_is_wrong(place: Place):
+    empty = await place.program("breaks", "assign", "1", "--to", " ")
+    assert (empty.returncode, empty.stderr) == (2, "bridge: --to: is empty\n  mend: name who takes care of it\n")

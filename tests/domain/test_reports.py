@@ -1,5 +1,7 @@
 """Assembling: sums that must meet, the verdict, ages and limitations."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,15 +18,18 @@ from bridge.domain.reports import (
     Flow,
     GasFact,
     Reconciliation,
+    Report,
     Verdict,
     Waterfall,
     assemble,
+    calendar_period,
     count_of,
     roll_forward,
     to_json,
     waterfalls,
 )
 from bridge.domain.units import Address, AssetId
+from bridge.domain.windows import Window
 
 USDX = Asset(AssetId("eip155:1/erc20:0xaa"), "main", Address(b"\xaa" * 20), "USDX", 6)
 ETH = Asset(AssetId("eip155:1/slip44:60"), "main", None, "ETH", 18)
@@ -224,7 +229,7 @@ def test_reports__any_flows__every_statement_adds_up(flows: list[Flow]):
 def test_waterfall__does_not_add_up__refused():
     zero, one = Amount(0, USDX), Amount(1, USDX)
     with pytest.raises(AssertionError, match="leaks"):
-        Waterfall(USDX, zero, one, zero, zero, zero, zero, zero, zero, zero, zero, zero)
+        Waterfall(USDX, zero, one, *[zero] * 10)
 
 
 def test_to_json__amounts__strings_of_atoms():
@@ -239,3 +244,90 @@ def test_to_json__float__refused():
 
 def test_count_of__one_and_more__agrees():
     assert [count_of(1, "batch"), count_of(2, "batch"), count_of(0, "break")] == ["1 batch", "2 batches", "0 breaks"]
+
+
+# ── Periods ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("text", "first", "end"),
+    [
+        ("2026-11", "2026-11-01", "2026-12-01"),
+        ("2026-12", "2026-12-01", "2027-01-01"),
+        ("2028-02", "2028-02-01", "2028-03-01"),
+        ("2026", "2026-01-01", "2027-01-01"),
+        ("2026-11-30", "2026-11-30", "2026-12-01"),
+    ],
+)
+def test_calendar_period__text__from_midnight_to_midnight_of_utc(text: str, first: str, end: str):
+    start, stop = (int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) for day in (first, end))
+    assert calendar_period(text) == Window(start, stop)
+
+
+@pytest.mark.parametrize("text", ["2026-13", "2026-1", "11-2026", "2026-02-30", "", "0000", "9999", "9999-12"])
+def test_calendar_period__no_such_period__refused(text: str):
+    with pytest.raises(ValueError, match=r"\w"):
+        calendar_period(text)
+
+
+def over(flows: tuple[Flow, ...], earlier: tuple[Flow, ...], **changed: object) -> Report:
+    values = {"period": Window(1, 2), "flows": flows, "earlier": earlier, "decided": {}, "balance_checks": ()}
+    return assemble(facts(**{**values, **changed}))
+
+
+def test_assemble__two_periods__the_second_opens_with_what_the_first_closed_with():
+    first, second = over(FLOWS[:6], ()), over(FLOWS[6:], FLOWS[:6])
+    closing = {(row.account, row.closing.asset): row.closing for row in first.roll_forward}
+    opening = {(row.account, row.opening.asset): row.opening for row in second.roll_forward}
+    assert closing == {key: opening[key] for key in closing}
+    assert {row.account: row.closing.atoms for row in second.roll_forward} == {
+        VAULT: 80,
+        DISTRIBUTOR: 10,
+        OPERATOR: 993,
+    }
+    (fall,), (before,) = second.waterfalls, first.waterfalls
+    assert fall.opening.atoms == before.carried.atoms + before.unallocated.atoms == 60
+    assert fall.promised == before.in_flight == Amount(90, USDX)
+    assert (fall.earned.atoms, fall.allocated.atoms, fall.paid.atoms, fall.in_flight.atoms) == (0, 0, 60, 20)
+
+
+@given(st.lists(any_flow, max_size=12), st.integers(0, 12))
+def test_assemble__cut_anywhere__periods_follow_each_other_and_end_where_the_whole_ends(flows: list[Flow], cut: int):
+    earlier, later = tuple(flows[:cut]), tuple(flows[cut:])
+    parts, whole = over(later, earlier), assemble(facts(flows=tuple(flows), decided={}, balance_checks=()))
+    assert [row.closing for row in parts.roll_forward] == [row.closing for row in whole.roll_forward]
+    assert [(fall.carried, fall.in_flight) for fall in parts.waterfalls] == [
+        (fall.carried, fall.in_flight) for fall in whole.waterfalls
+    ]
+    assert (parts.pending, parts.suspense) == (whole.pending, whole.suspense)
+
+
+def test_assemble__period_without_any_movement__closes_as_it_opened():
+    report = over((), FLOWS, gas=())
+    assert all(row.opening == row.closing for row in report.roll_forward)
+    assert {row.closing.atoms for row in report.roll_forward} == {80, 10, 993}
+    assert report.verdict is Verdict.BALANCED
+    assert report.sentence.startswith("This period was reconciled to its end")
+
+
+def test_assemble__period_not_reconciled_to_its_end__says_so():
+    report = over(FLOWS, (), reconciliation=None)
+    assert report.verdict is Verdict.UNRECONCILED
+    assert report.sentence.startswith("This period has not been reconciled")
+
+
+def test_assemble__period_with_an_open_break__not_balanced_until_it_is_resolved():
+    run = Reconciliation(1, 5_000, "breaks")
+    assert over(FLOWS, (), reconciliation=run, breaks=(open_break(),)).verdict is Verdict.BREAKS
+    resolved = open_break(state="resolved", resolved_at=6_000, resolution="explained")
+    assert over(FLOWS, (), reconciliation=run, breaks=(resolved,)).verdict is Verdict.BALANCED
+
+
+def test_assemble__period_that_goes_on__named_as_limitation():
+    chain = ChainScope("main", "evm", "eip155:1", HASH, 0, CutOff(9, HASH, 1_000), 9, 0, 0, ended=False)
+    assert any("may still grow" in text for text in over(FLOWS, (), chains=(chain,)).limitations)
+    assert not any("may still grow" in text for text in over(FLOWS, ()).limitations)
+
+
+def test_assemble__period__gaps_are_looked_for_within_it():
+    chain = ChainScope("main", "evm", "eip155:1", HASH, 0, CutOff(9, HASH, 1_000), 9, 0, 0, CutOff(5, HASH, 500))
+    (item,) = over(FLOWS, (), chains=(chain,), spans=(FinalizedSpan("main", 4, 7, 1, 3, "a", "b"),)).completeness
+    assert item.gaps == ((8, 9),)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.domain.splits import Leg, NoWeights, by_shares, capped, equal, in_legs, merged, pro_rata, without
+from bridge.domain.splits import Leg, NoWeights, by_shares, capped, in_legs, merged, pro_rata, without
 from bridge.domain.units import BPS, UINT256_MAX, Address
 
 Who = TypeVar("Who", Address, int)
@@ -319,14 +319,6 @@ def test_without__some__divides_as_if_they_had_no_weight(total: int, table: dict
     if any(kept.values()):
         zeroed = {who: weight * (who not in some) for who, weight in table.items()}
         assert pro_rata(total, kept) == pro_rata(total, zeroed)
-
-
-@given(totals, st.lists(addresses, min_size=1, max_size=20))
-def test_equal__any_recipients__differ_by_one_atom_at_most(total: int, recipients: list[Address]):
-    shares = equal(total, recipients)
-    parts = [shares.get(who, 0) for who in set(recipients)]
-    assert sum(parts) == total
-    assert max(parts) - min(parts) <= 1
 
 
 @pytest.mark.parametrize(

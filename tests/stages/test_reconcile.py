@@ -1,10 +1,10 @@
 """Each kind of break, caused for real: found, kept as one row, and cleared when its cause is gone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bridge.domain.breaks import BreakKind, Level, Outcome, Reconciliation
+from bridge.domain.breaks import BreakKind, Check, Level, Outcome, Reconciliation
 from bridge.domain.errors import ChainDisagrees, RetryableError
 from bridge.domain.events import Block, Value
 from bridge.domain.ledger import Journal
@@ -20,6 +20,7 @@ from tests.stages.books import (
     OPERATOR,
     OPERATOR_CODE,
     PAYER,
+    T0,
     THIEF,
     TOKEN,
     USDX,
@@ -480,6 +481,42 @@ async def test_fact_not_booked_yet__skipped_with_cause(chain: Chain):
     assert [(check.subject, check.cause) for check in result.skipped] == [
         ("unbooked facts", "1 decisions, distributions or attempts wait to be booked")
     ]
+
+
+# ── A period, looked at again ───────────────────────────────────────────────────────────────────────────────────────
+def broken(checks: Sequence[Check]) -> list[tuple[Level, str]]:
+    return [(check.level, check.subject) for check in checks if check.outcome is Outcome.BROKEN]
+
+
+async def test_examine__part_of_the_past__its_events_and_the_balances_after_its_last_block(chain: Chain):
+    chain.held[VAULT, USDX] += 2
+    await follow(chain, [], fee(4), fee(5))
+    before, after = (reconciler(chain).examine(T0 + 1, T0 + end) for end in (4, 6))
+    [(period, checks)] = await before
+    assert (period.first, period.last) == (1, chain.stamp(3))
+    assert broken(checks) == []
+    [events] = [check for check in checks if check.level is Level.EVENT]
+    assert (events.expected, events.actual) == (6, 6)
+    [(period, checks)] = await after
+    assert (period.first, period.last) == (1, chain.stamp(5))
+    assert broken(checks) == [(Level.BALANCE, VAULT_CODE)]
+    async with chain.database.snapshot() as tx:
+        assert await tx.connection.fetchval("SELECT count(*) FROM reconciliations") == 0
+        assert await tx.breaks.unresolved() == []
+
+
+async def test_examine__row_changed_in_the_period__named_and_not_outside(chain: Chain):
+    await follow(chain, fee(4), fee(5))
+    await sql(chain.database, "UPDATE transfers SET amount = 6 WHERE block_number = 4 AND amount = 4")
+    [(_, checks)] = await reconciler(chain).examine(T0 + 4, T0 + 5)
+    assert (Level.EVENT, "logs") in broken(checks)
+    [(period, checks)] = await reconciler(chain).examine(T0 + 5, T0 + 100)
+    assert (period.first, broken(checks)) == (5, [])
+
+
+async def test_examine__time_without_a_block__nothing(chain: Chain):
+    assert await reconciler(chain).examine(0, T0) == []
+    assert await reconciler(chain).examine(T0 + 100, T0 + 200) == []
 
 
 # ── The life of a break ─────────────────────────────────────────────────────────────────────────────────────────────

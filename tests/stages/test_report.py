@@ -8,11 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from bridge.chains.fake.chain import FakeChain
+from bridge.chains.fake.reader import FakeReader
 from bridge.domain.reports import Report, Verdict, assemble
+from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write
 from bridge.stages.report_html import render_html
 from bridge.store.database import Database
-from tests.stages.world import DISTRIBUTOR_CODE, OPERATOR_CODE, T0, USDX, VAULT_CODE, build_world, hexed
+from tests.stages.world import (
+    CHAIN,
+    DISTRIBUTOR,
+    DISTRIBUTOR_CODE,
+    ETH,
+    FEE,
+    OPERATOR,
+    OPERATOR_CODE,
+    T0,
+    USDX,
+    VAULT,
+    VAULT_CODE,
+    WEI,
+    block_hash,
+    build_world,
+    hexed,
+)
 
 
 @pytest.fixture
@@ -154,15 +174,20 @@ async def test_html__negative_remainder__chart_shows_it(database: Database):
 
 
 async def test_write__directory_missing__made_and_both_files_whole(small_report: Report, tmp_path: Path):
-    page, data = await write(small_report, tmp_path / "reports" / "today")
+    page, data, manifest = await write(small_report, tmp_path / "reports" / "today")
     assert page.read_text(encoding="utf-8") == render_html(small_report)
     assert data.read_text(encoding="utf-8") == render_json(small_report)
-    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in page.parent.iterdir()) == [
+        "manifest.json",
+        "report.html",
+        "report.json",
+    ]
+    assert manifest == page.with_name("manifest.json")
 
 
 async def test_write__again__replaces_the_last_one(small_report: Report, tmp_path: Path):
     (tmp_path / "report.html").write_text("old")
-    page, _ = await write(small_report, tmp_path)
+    page, *_ = await write(small_report, tmp_path)
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
@@ -171,3 +196,80 @@ async def test_html__distribution__says_where_it_landed(small_report: Report):
     for distribution in small_report.distributions:
         assert hexed(distribution.distribution_id) in html
         assert all(hexed(tx) in html for tx in distribution.tx_hashes)
+
+
+# ── Periods ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_report__two_periods__opening_is_the_prior_closing_and_both_make_the_whole(database: Database):
+    await build_world(database)
+    first = await report(database, Window(T0 - 100, T0 + 160))
+    second = await report(database, Window(T0 + 160, T0 + 410))
+    closing = {(row.account, row.closing.asset): row.closing for row in first.roll_forward}
+    opening = {(row.account, row.opening.asset): row.opening for row in second.roll_forward}
+    assert closing[VAULT_CODE, first.waterfalls[0].asset].text == "1,757.5"
+    assert closing == {key: opening[key] for key in closing}
+    whole = await report(database)
+    assert [row.closing for row in second.roll_forward] == [row.closing for row in whole.roll_forward]
+    assert [row.difference for row in second.roll_forward] == [row.difference for row in whole.roll_forward]
+    assert second.verdict is Verdict.BREAKS
+
+
+async def test_report__empty_period__closes_as_it_opened_and_says_so_on_the_page(database: Database):
+    await build_world(database)
+    empty = await report(database, Window(T0 + 300, T0 + 330))
+    assert all(row.opening == row.closing for row in empty.roll_forward)
+    assert (empty.movements, empty.distributions, empty.gas) == ((), (), ())
+    text = Page(render_html(empty)).text
+    assert "From 2026-09-21 14:18:20 UTC to 2026-09-21 14:18:50 UTC, the end not included." in " ".join(text.split())
+
+
+async def test_report__period__same_bytes_when_the_chain_has_gone_on(database: Database):
+    await build_world(database)
+    period = Window(T0, T0 + 300)
+    before = await report(database, period)
+    async with database.begin() as transaction:
+        run = transaction.connection.execute
+        await run("UPDATE heads SET finalized_number = 41, finalized_timestamp = $1", T0 + 410)
+        await run("UPDATE cursors SET block_number = 41")
+        await run("INSERT INTO reconciliations (finished_at, verdict) VALUES (now(), 'balanced')")
+        await run(
+            "INSERT INTO reorgs (chain, ancestor_number, ancestor_hash, old_head, blocks_orphaned)"
+            " SELECT chain, 40, ancestor_hash, 41, 1 FROM reorgs"
+        )
+    assert render_json(await report(database, period)) == render_json(before)
+
+
+class Teller(FakeReader):
+    """Says what each account held at one block, and is asked for nothing else."""
+
+    def __init__(self, held: dict[tuple[bytes, str], int]) -> None:
+        super().__init__(FakeChain())
+        self.held = held
+        self.asked: list[tuple[bytes, str, BlockStamp]] = []
+
+    async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
+        self.asked.append((account, asset, at))
+        return self.held[account, asset]
+
+
+async def test_report__of_a_period_with_a_chain__asks_for_what_no_run_has_read_there(database: Database):
+    await build_world(database)
+    period = Window(T0, T0 + 300)
+    teller = Teller({(VAULT, USDX): 758_100_000, (DISTRIBUTOR, USDX): 399_400_001, (OPERATOR, ETH): 10 * WEI - 3 * FEE})
+    silent = await report(database, period)
+    assert {row.on_chain for row in silent.roll_forward} == {None}
+    asked = await report(database, period, chains={CHAIN: teller})
+    assert {at for *_, at in teller.asked} == {BlockStamp(CHAIN, 29, block_hash(29))}
+    assert {row.account: row.difference and row.difference.atoms for row in asked.roll_forward} == {
+        VAULT_CODE: 0,
+        DISTRIBUTOR_CODE: 1,
+        OPERATOR_CODE: 0,
+    }
+    assert asked.verdict is Verdict.BREAKS
+
+
+async def test_report__with_a_chain__what_was_skipped_is_asked_for_and_what_was_read_is_not(database: Database):
+    await build_world(database)
+    teller = Teller({(VAULT, ETH): 0})
+    asked = await report(database, chains={CHAIN: teller})
+    assert [account for account, *_ in teller.asked] == [VAULT]
+    assert all(row.difference is not None and row.difference.atoms == 0 for row in asked.roll_forward)

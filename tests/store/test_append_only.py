@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
+from bridge.domain.breaks import BreakKind, Check, Difference, Level
 from bridge.domain.errors import ConfigError
 from bridge.runtime.clock import SystemClock
 from bridge.stages.correct import approve, ask_reversal
@@ -19,7 +20,7 @@ from tests.stages.test_reconcile import reconcile
 
 APPEND_ONLY = (
     *("assets", "accounts", "journal_keys", "journals", "transfers"),
-    *("corrections", "correction_answers", "seals", "sealings"),
+    *("corrections", "correction_answers", "seals", "sealings", "break_history"),
 )
 COLUMN = {
     "assets": "symbol",
@@ -31,6 +32,7 @@ COLUMN = {
     "correction_answers": "answered_by",
     "seals": "head",
     "sealings": "head",
+    "break_history": "changed_by",
 }
 KEY = {
     "assets": "asset",
@@ -42,6 +44,7 @@ KEY = {
     "correction_answers": "correction_id",
     "seals": "sequence",
     "sealings": "count",
+    "break_history": "entry_id",
 }
 
 
@@ -93,6 +96,10 @@ async def fill(database: Database) -> None:
         [entry] = [one for one in await tx.corrections.newest(50) if one.kind == "vault.FeePaid"]
     await approve(database, await ask_reversal(database, str(entry.journal_id), reason="x", by="a"), by="b")
     await Seal(database=database, clock=SystemClock()).step()
+    found = Check(Level.EVENT, "x", chain.stamp(1), differences=(Difference(BreakKind.TIMING, "x", {}),))
+    async with database.begin() as tx:
+        [item] = (await tx.breaks.finish(await tx.breaks.start(), [found])).breaks
+        await tx.breaks.explain(item.break_id, reason="known", by="a")
 
 
 # ── What the role can do ────────────────────────────────────────────────────────────────────────────────────────────
@@ -114,7 +121,7 @@ def changes(table: str) -> tuple[str, ...]:
     column, key = COLUMN[table], KEY[table]
     set_ = f"{column} = excluded.{column}"
     same = " AND ".join(f"t.{part} = s.{part}" for part in key.split(", "))
-    overriding = "OVERRIDING SYSTEM VALUE" if table in ("accounts", "corrections") else ""
+    overriding = "OVERRIDING SYSTEM VALUE" if table in ("accounts", "corrections", "break_history") else ""
     return (
         f"UPDATE {table} SET {column} = {column}",
         f"DELETE FROM {table}",
@@ -168,6 +175,7 @@ async def test_application__around_the_tables__no_right(place: Place):
         "UPDATE schema_migrations SET sha256 = ''",
         "CREATE TABLE mine ()",
         "COPY (SELECT 1) TO PROGRAM 'true'",
+        "INSERT INTO break_history (break_id, changed_by, to_state) VALUES (1, 'ann', 'resolved')",
         *(f"{change} {name}" for name in (leaf, branch) for change in ("DELETE FROM", "TRUNCATE", "DROP TABLE")),
         *(f"UPDATE {name} SET reason = ''" for name in (leaf, branch)),
         *(f"INSERT INTO {name} SELECT * FROM journals" for name in (leaf, branch)),

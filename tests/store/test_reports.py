@@ -1,6 +1,7 @@
 """What the report reads from the rows of one snapshot."""
 
-from bridge.domain.reports import CutOff, FinalizedSpan
+from bridge.domain.reports import CutOff, Facts, FinalizedSpan
+from bridge.domain.windows import Window
 from bridge.store.database import Database
 from tests.stages.world import CHAIN, T0, USDX, block_hash, build_world
 
@@ -71,3 +72,78 @@ async def test_facts__ranges__joined_where_consecutive_and_read_by_the_same(data
         FinalizedSpan(CHAIN, 25, 29, 1, 5, "a", "b"),
         FinalizedSpan(CHAIN, 30, 39, 1, 5, "b", "a"),
     )
+
+
+# ── Periods ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def facts_of(database: Database, first: int, end: int) -> Facts:
+    """Of blocks `first` … `end` − 1, by their times."""
+    async with database.snapshot() as transaction:
+        return await transaction.reports.facts(Window(T0 + 10 * first, T0 + 10 * end))
+
+
+async def test_facts__period__half_open_by_block_time(database: Database):
+    await build_world(database)
+    facts = await facts_of(database, 15, 24)
+    (chain,) = facts.chains
+    assert chain.opening == CutOff(14, block_hash(14), T0 + 140)
+    assert chain.cut_off == CutOff(23, block_hash(23), T0 + 230)
+    assert (chain.ended, chain.posted_through, chain.reorgs) == (True, 23, 0)
+    assert {flow.source for flow in facts.flows} == {"log", "decision", "attempt"}
+    assert sum(flow.atoms for flow in facts.flows if flow.credit == "surplus:unallocated") == 250_500_000
+    assert [item.rule for item in facts.distributions] == ["reserve_buffer"]
+    assert [rule.rule for rule in facts.rules] == ["reserve_buffer"]
+    assert facts.decided == {USDX: 200_000_000}
+    assert [item.transactions for item in facts.gas] == [1]
+    assert (await facts_of(database, 10, 14)).chains[0].reorgs == 1
+
+
+async def test_facts__period__reconciled_by_the_first_run_that_saw_all_of_it(database: Database):
+    await build_world(database)
+    async with database.begin() as transaction:
+        await transaction.connection.execute(
+            "INSERT INTO reconciliations (finished_at, verdict) VALUES (now(), 'balanced'), (now(), 'balanced')"
+        )
+        await transaction.connection.execute(
+            "INSERT INTO checks (reconciliation_id, level, chain, subject, block_number, block_hash, outcome)"
+            " VALUES (2, 'event', $1, 'logs', 50, $2, 'agreed'), (3, 'event', $1, 'logs', 50, $2, 'agreed')",
+            CHAIN,
+            block_hash(50),
+        )
+    runs = [(await facts_of(database, 15, end)).reconciliation for end in (41, 40, 16)]
+    assert [run and run.reconciliation_id for run in runs] == [1, 1, 1]
+    async with database.begin() as transaction:
+        await transaction.connection.execute("UPDATE checks SET block_number = 39 WHERE block_number = 40")
+    runs = [(await facts_of(database, 15, end)).reconciliation for end in (41, 40)]
+    assert [run and run.reconciliation_id for run in runs] == [2, 1]
+
+
+async def test_facts__period_not_over__says_that_no_later_block_is_final(database: Database):
+    await build_world(database)
+    assert (await facts_of(database, 15, 40)).chains[0].ended
+    assert not (await facts_of(database, 15, 41)).chains[0].ended
+
+
+async def test_facts__period_before_the_books__no_cut_off(database: Database):
+    await build_world(database)
+    facts = await facts_of(database, -20, -10)
+    assert (facts.chains[0].cut_off, facts.flows, facts.reconciliation, facts.rules) == (None, (), None, ())
+
+
+async def test_facts__period__balances_only_where_read_at_its_last_block(database: Database):
+    await build_world(database)
+    assert len((await facts_of(database, 15, 41)).balance_checks) == 4
+    assert (await facts_of(database, 15, 40)).balance_checks == ()
+
+
+async def test_facts__breaks_of_a_period__those_that_stood_in_it_and_were_seen_by_its_run(database: Database):
+    await build_world(database)
+    assert [item.state for item in (await facts_of(database, 15, 41)).breaks] == ["open", "resolved"]
+    assert [item.state for item in (await facts_of(database, 15, 20)).breaks] == ["open", "resolved"]
+    async with database.begin() as transaction:
+        await transaction.connection.execute("UPDATE breaks SET block_number = 41 WHERE state = 'open'")
+    assert [item.state for item in (await facts_of(database, 15, 41)).breaks] == ["resolved"]
+    async with database.begin() as transaction:
+        await transaction.connection.execute(
+            "UPDATE breaks SET resolved_at = opened_at - interval '2 hours' WHERE state = 'resolved'"
+        )
+    assert (await facts_of(database, 15, 41)).breaks == ()

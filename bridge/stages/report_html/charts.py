@@ -28,7 +28,12 @@ def waterfall_chart(fall: Waterfall) -> Markup:
     in flight           ██       │  each begins where the one before ends
     left                  ███
     """
-    came = [("Held at opening", fall.opening), ("Earned", fall.earned), ("Adjustments", fall.adjustments)]
+    came = [
+        ("Held at opening", fall.opening),
+        ("In flight before", fall.promised),
+        ("Earned", fall.earned),
+        ("Adjustments", fall.adjustments),
+    ]
     went = [
         ("Paid", fall.paid),
         ("Credited", fall.credited),

@@ -1,0 +1,124 @@
+"""Whether a report agrees in itself: every sum is taken again from report.json, those of accounts from its movements.
+
+    movements ──roll_forward──► received, sent, fees, adjustments ─┐
+    roll_forward: opening + received − sent − fees + adjustments ──┴─► closing ──► pending, difference
+
+What a period opens with is taken from the report: only the one before it can tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bridge.domain.ledger import Asset
+from bridge.domain.reports import CUSTODY, Flow, Verdict, label, roll_forward, waterfalls
+from bridge.domain.units import Address, AssetId
+from bridge.stages.report_files.tables import Document
+
+_ATOMS = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_ROLLED = ("received", "sent", "fees", "adjustments")
+_FALLEN = ("earned", "adjustments", "allocated", "paid", "credited", "claimable")
+
+
+def disagreements(document: Document) -> Iterator[str]:
+    """What does not add up, each with its row. Raises KeyError, TypeError or ValueError where it is no report."""
+    flows, assets = _flows(document), _assets(document)
+    yield from _roll_forward(document, flows, assets)
+    yield from _waterfalls(document, flows, assets)
+    yield from _pending(document)
+    for number, row in enumerate(document["gas"], 1):
+        yield from _unequal(
+            f"gas row {number}", "booked − fees", row, "difference", _of(row, "booked") - _of(row, "fees")
+        )
+    if document["verdict"] == Verdict.BALANCED and any(item["state"] != "resolved" for item in document["breaks"]):
+        yield "the verdict is `balanced` though a break is open"
+    differs = any(row["difference"] not in (None, "0") for row in document["roll_forward"])
+    if document["verdict"] == Verdict.BALANCED and differs:
+        yield "the verdict is `balanced` though an account differs from the chain"
+
+
+def _of(row: Mapping[str, Any], name: str) -> int:
+    """The amount under `name`."""
+    text = row[name]
+    if not isinstance(text, str) or not _ATOMS.fullmatch(text):
+        raise ValueError(f"{name} is {text!r}, not the exact digits of an amount")
+    return int(text)
+
+
+def _flows(document: Document) -> list[Flow]:
+    return [
+        Flow(row["debit"], row["credit"], AssetId(row["asset"]), row["source"], row["reverses"], _of(row, "amount"))
+        for row in document["movements"]
+    ]
+
+
+def _assets(document: Document) -> dict[AssetId, Asset]:
+    return {
+        AssetId(row["id"]): Asset(
+            AssetId(row["id"]),
+            row["chain"],
+            None if row["address"] is None else Address(bytes.fromhex(row["address"][2:])),
+            row["symbol"],
+            row["decimals"],
+        )
+        for row in document["assets"]
+    }
+
+
+def _unequal(where: str, formula: str, row: Mapping[str, Any], name: str, due: int) -> Iterator[str]:
+    if _of(row, name) != due:
+        yield f"{where}: {formula} = {due}, but {name} is {row[name]}"
+
+
+def _roll_forward(document: Document, flows: list[Flow], assets: dict[AssetId, Asset]) -> Iterator[str]:
+    made = {(row.account, row.closing.asset.id): row for row in roll_forward(flows, (), assets)}
+    seen = set()
+    for number, row in enumerate(document["roll_forward"], 1):
+        where = f"roll_forward row {number}, {row['account']} in {label(AssetId(row['asset']), assets).symbol}"
+        moved = _of(row, "received") - _of(row, "sent") - _of(row, "fees") + _of(row, "adjustments")
+        formula = "opening + received − sent − fees + adjustments"
+        yield from _unequal(where, formula, row, "closing", _of(row, "opening") + moved)
+        if row["on_chain"] is not None:
+            yield from _unequal(
+                where, "on_chain − closing", row, "difference", _of(row, "on_chain") - _of(row, "closing")
+            )
+        key = (row["account"], AssetId(row["asset"]))
+        if key in seen:
+            yield f"{where}: stands there twice"
+        seen.add(key)
+        mine = made.get(key)
+        for name in _ROLLED:
+            yield from _unequal(where, "its movements", row, name, 0 if mine is None else getattr(mine, name).atoms)
+        if document["period"] is None:
+            yield from _unequal(where, "its movements", row, "opening", 0 if mine is None else mine.opening.atoms)
+    for account, asset in sorted(made.keys() - seen):
+        yield f"roll_forward has no row for {account} in {asset}, which moved"
+
+
+def _waterfalls(document: Document, flows: list[Flow], assets: dict[AssetId, Asset]) -> Iterator[str]:
+    made = {fall.asset.id: fall for fall in waterfalls(flows, {}, assets)}
+    for row in document["waterfalls"]:
+        where = f"waterfall of {row['asset']['symbol']}"
+        sources = _of(row, "opening") + _of(row, "earned") + _of(row, "adjustments")
+        left = sources - _of(row, "allocated") - _of(row, "carried")
+        yield from _unequal(where, "opening + earned + adjustments − allocated − carried", row, "unallocated", left)
+        landed = _of(row, "paid") + _of(row, "credited") + _of(row, "claimable")
+        flying = _of(row, "promised") + _of(row, "allocated") - landed
+        yield from _unequal(where, "promised + allocated − paid − credited − claimable", row, "in_flight", flying)
+        mine = made.get(row["asset"]["id"])
+        for name in _FALLEN:
+            yield from _unequal(where, "its movements", row, name, 0 if mine is None else getattr(mine, name).atoms)
+
+
+def _pending(document: Document) -> Iterator[str]:
+    for row in document["pending"]:
+        asset, where = row["asset"]["id"], f"pending in {row['asset']['symbol']}"
+        parts = _of(row, "free") + _of(row, "in_flight") + _of(row, "owed")
+        yield from _unequal(where, "free + in_flight + owed", row, "ledger", parts)
+        own = [item for item in document["roll_forward"] if item["asset"] == asset]
+        held = sum(_of(item, "closing") for item in own if item["account"].startswith(CUSTODY))
+        yield from _unequal(where, "closings of our contracts", row, "ledger", held)
+        if row["chain"] is not None:
+            yield from _unequal(where, "chain − ledger", row, "difference", _of(row, "chain") - _of(row, "ledger"))

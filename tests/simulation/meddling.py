@@ -1,0 +1,101 @@
+"""One epoch on the real chain with the daemon at work, and hands to meddle with; what the books say of it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.chains.evm.contracts import Contract
+from bridge.domain.breaks import Reconciliation
+from bridge.domain.reports import Report
+from bridge.domain.units import Address, AssetId, format_address
+from bridge.runtime.config import load_config
+from bridge.simulation.anvil import FINALITY_DISTANCE
+from bridge.simulation.audit import audit
+from bridge.simulation.outcome import Run
+from bridge.simulation.sandbox import Sandbox, Settings
+from bridge.simulation.simulate import Order, Simulation, reconcile
+from bridge.simulation.wallets import Wallet
+from bridge.stages.report import report
+from bridge.store.database import Database
+from bridge.store.migrations import migrate
+
+GENESIS = 1_800_000_000
+EPOCH_S = 40
+CHAIN = "anvil"
+
+
+class World:
+    """One epoch of traffic, the daemon at work, and hands to meddle with."""
+
+    def __init__(self, scene: Simulation) -> None:
+        self.scene = scene
+        self.sandbox = scene.sandbox
+        self.stage = scene.sandbox.deployment.stage
+        self.admin = self.stage.bookkeeper
+        self.distributor = scene.sandbox.deployment.distributor
+        self.usdx = self.stage.tokens[0].contract
+        self.asset = AssetId(f"eip155:31337/erc20:{format_address(self.usdx.address)}")
+
+    async def send(self, raw: bytes) -> None:
+        """Put it into the next block; it must succeed."""
+        hash_ = await self.sandbox.anvil.call("eth_sendRawTransaction", "0x" + raw.hex())
+        await self.sandbox.mine()
+        assert (await self.sandbox.anvil.call("eth_getTransactionReceipt", hash_))["status"] == "0x1"
+
+    async def call(self, wallet: Wallet, contract: Contract, function: str, *arguments: object) -> None:
+        await self.send(wallet.sign(contract.address, contract.call(function, *arguments)))
+
+    async def book(self) -> None:
+        """All that has happened becomes final, and is booked."""
+        await self.sandbox.mine(FINALITY_DISTANCE)
+        await self.scene.settle()
+
+    async def balance(self, code: str, block: int) -> int:
+        async with self.scene.database.snapshot() as tx:
+            return await tx.ledger.balance_at(CHAIN, code, self.asset, block)
+
+    async def payout(self, recipient: Address) -> tuple[int, str | None, int]:
+        """Amount, outcome, and the block to which its decision was pinned."""
+        async with self.scene.database.snapshot() as tx:
+            row = await tx.connection.fetchrow(
+                "SELECT p.amount, p.outcome, e.block_number FROM payouts p JOIN distributions USING (distribution_id) "
+                "JOIN decisions e USING (decision_id) WHERE p.recipient = $1",
+                recipient,
+            )
+        assert row is not None
+        return row["amount"], row["outcome"], row["block_number"]
+
+    async def audit(self) -> list[str]:
+        async with self.scene.database.snapshot() as tx:
+            run = await Run.read(tx)
+        return await audit(self.sandbox, run.payouts)
+
+    async def reconcile(self) -> Reconciliation:
+        return await reconcile(self.scene.config)
+
+    async def report(self) -> Report:
+        return await report(self.scene.database)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    order = Order(
+        tmp_path / "sandbox", tmp_path, seed=5, epochs=1, reorgs=0, block_time_s=0.1, epoch_s=EPOCH_S
+    )  # fmt: skip
+    settings = Settings(seed=order.seed, block_time_s=None, epoch_s=EPOCH_S, genesis_timestamp=GENESIS)
+    async with Sandbox.start(order.directory, settings) as sandbox:
+        config = load_config(sandbox.config_path)
+        database = await Database.open(config.database.resolve())
+        try:
+            await migrate(database)
+            scene = Simulation(order, sandbox, config, database, lambda progress: None)
+            async with scene.daemon_running():
+                await scene.traffic()
+                yield World(scene)
+        finally:
+            await database.close()
+
+
+def found(result: Reconciliation) -> set[tuple[str, str, AssetId | None, int | None]]:
+    return {(str(item.kind), item.subject, item.asset, item.amount) for item in result.breaks}

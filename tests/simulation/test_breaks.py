@@ -1,0 +1,310 @@
+"""Every kind of break, caused for real: found, aged, explained and closed; and where books and chain part."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from eth_hash.auto import keccak
+
+from bridge.daemon import divergence, open_services
+from bridge.domain.breaks import Break, BreakKind, Reconciliation, age_band
+from bridge.domain.errors import RefusedError
+from bridge.domain.ledger import OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Journal, gas_code
+from bridge.domain.states import BreakState
+from bridge.domain.units import AssetId, BlockStamp, format_address
+from bridge.runtime.clock import SystemClock
+from bridge.simulation.anvil import FINALITY_DISTANCE
+from bridge.stages.correct import approve, ask_adjustment
+from bridge.stages.divergence import Divergence
+from bridge.stages.reconcile import Books, Reconcile
+from tests.cli.program import bridge
+from tests.simulation.meddling import CHAIN, World
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+ETH = AssetId("eip155:31337/slip44:60")
+LOGGER = bytes.fromhex("60803603806080600037606035604035602035600035846000a400")
+"""Code that says as a log whatever it is called with: four topics, then the data."""
+
+
+Cure = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Meddler:
+    """What nobody may do to the database, and what a person does about a break."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.database = world.scene.database
+        self.config = world.sandbox.config_path
+
+    async def sql(self, statement: str, *arguments: object) -> None:
+        """As the owner of the database, whom no trigger stops; exactly one row."""
+        async with self.database.begin() as tx:
+            await tx.connection.execute("SET LOCAL session_replication_role = replica")
+            assert (await tx.connection.execute(statement, *arguments)).endswith(" 1"), statement
+
+    async def value(self, query: str, *arguments: object) -> tuple[Any, ...]:
+        async with self.database.snapshot() as tx:
+            row = await tx.connection.fetchrow(query, *arguments)
+        assert row is not None, query
+        return tuple(row)
+
+    async def until(self, query: str) -> None:
+        """Mine until it says more than 0."""
+        for _ in range(300):
+            async with self.database.snapshot() as tx:
+                if (await tx.connection.fetchval(query) or 0) > 0:
+                    return
+            await self.world.sandbox.mine()
+            await asyncio.sleep(0.1)
+        raise AssertionError(query)
+
+    async def booked(self) -> BlockStamp:
+        async with self.database.snapshot() as tx:
+            cursor = await tx.chains.cursor("post", CHAIN)
+        assert cursor is not None
+        return BlockStamp(CHAIN, *cursor)
+
+    async def adjust(self, debit: str, credit: str, asset: AssetId, amount: int) -> None:
+        number = await ask_adjustment(self.database, debit, credit, asset, amount, reason="a test", by="ann")
+        await approve(self.database, number, by="bob")
+
+    @asynccontextmanager
+    async def without_confirm(self) -> AsyncIterator[None]:
+        """Another instance seems to have the lease of the confirm stage, and does nothing with it."""
+        take = (
+            "UPDATE leases SET epoch = epoch + 1, holder = 'nobody', expires_at = now() + $2 * INTERVAL '1 s' "
+            "WHERE name = $1"
+        )
+        await self.sql(take, f"confirm:{CHAIN}", 3600)
+        yield
+        await self.sql(take, f"confirm:{CHAIN}", -1)
+
+    async def reconcile(self, **limits: Any) -> Reconciliation:
+        async with open_services(self.world.scene.config, sending=False) as services:
+            books = [Books(chain.reader, chain.watched, chain.section.start_block) for chain in services.chains]
+            return await Reconcile(database=self.database, books=books, clock=SystemClock(), **limits).run()
+
+    async def divergence(self, account: str, symbol: str | None = None) -> Divergence:
+        async with open_services(self.world.scene.config, sending=False) as services:
+            return await divergence(services, account, symbol)
+
+    async def take_up(self, breaks: Sequence[Break]) -> None:
+        """Eight days go by, and somebody looks into them."""
+        async with self.database.begin() as tx:
+            await tx.connection.execute("UPDATE breaks SET opened_at = opened_at - INTERVAL '8 days'")
+            for item in breaks:
+                await tx.breaks.assign(item.break_id, to="ann", by="bob")
+                await tx.breaks.explain(item.break_id, reason="we know", by="ann")
+        async with self.database.snapshot() as tx:
+            assert {age_band(item.age(datetime.now(UTC))) for item in await tx.breaks.unresolved()} == {"7–30 d"}
+            assert (await tx.status.read()).break_ages == {"7–30 d": len(breaks)}
+
+    async def resolve(self, item: Break) -> str | None:
+        """What was said where it was refused."""
+        try:
+            async with self.database.begin() as tx:
+                await tx.breaks.resolve(item.break_id, reason="settled", by="ann")
+        except RefusedError as error:
+            return str(error)
+        return None
+
+    async def lives(self, breaks: Sequence[Break]) -> dict[BreakKind, set[str]]:
+        """By kind, who closed them after they were opened, assigned and explained."""
+        lives = defaultdict(set)
+        async with self.database.snapshot() as tx:
+            for item in breaks:
+                history = await tx.breaks.history(item.break_id)
+                assert [change.state for change in history] == list(BreakState)
+                assert [change.words for change in history][1:3] == ["ann", "we know"]
+                lives[item.kind].add(history[-1].by.split()[0])
+        return lives
+
+
+def kinds(result: Reconciliation) -> dict[BreakKind, list[Break]]:
+    by_kind = defaultdict(list)
+    for item in result.breaks:
+        by_kind[item.kind].append(item)
+    return by_kind
+
+
+async def test_breaks__every_kind__found_aged_explained_and_closed(world: World):
+    meddler = Meddler(world)
+    await _stuck(world, meddler)
+    cures = [
+        await _donation(world, meddler),
+        await _theft(world, meddler),
+        await _coin(world, meddler),
+        await _again(world, meddler),
+        await _orphan(meddler),
+        await _altered(world, meddler),
+        await _forgotten(meddler),
+        await _fee(meddler),
+        await _header(meddler),
+    ]
+    result = await meddler.reconcile()
+    expected = set(BreakKind) - {BreakKind.TIMING, BreakKind.MISSING_ON_CHAIN}
+    assert set(kinds(result)) == expected, [(item.kind, item.subject) for item in result.breaks]
+    await meddler.take_up(result.breaks)
+    lasting = {BreakKind.DUPLICATE, BreakKind.ORPHANED_BY_REORG}
+    for item in result.breaks:
+        assert item.lasting == (item.kind in lasting), item
+        if not item.lasting:
+            assert "still found it" in (await meddler.resolve(item) or "resolved"), item
+
+    for cure in cures:
+        await cure()
+    mended = await meddler.reconcile()
+    persons = {*lasting, BreakKind.AMOUNT_MISMATCH, BreakKind.FEE_MISMATCH}
+    assert set(kinds(mended)) == persons, [(item.kind, item.subject, item.evidence) for item in mended.breaks]
+    for item in mended.breaks:
+        assert await meddler.resolve(item) is None
+    last = await meddler.reconcile()
+    assert (last.breaks, last.balanced) == ((), True)
+    assert await meddler.lives(result.breaks) == {kind: {"ann" if kind in persons else "check"} for kind in expected}
+
+
+async def _stuck(world: World, meddler: Meddler) -> None:
+    """Nobody settles what was sent: that is late, and what waits for it is overdue."""
+    await meddler.until("SELECT count(*) FROM leases WHERE name LIKE 'confirm:%'")
+    async with meddler.without_confirm():
+        await meddler.until("SELECT count(*) FROM slots JOIN attempts USING (slot_id) WHERE sent_at IS NOT NULL")
+        await world.sandbox.mine(FINALITY_DISTANCE + 1)
+        await meddler.until(
+            f"SELECT block_number - {world.sandbox.miner.head - FINALITY_DISTANCE} + 1 FROM cursors "
+            "WHERE stage = 'post'"
+        )
+        result = await meddler.reconcile(deadline_s=0, allowance_s=0)
+        assert set(kinds(result)) == {BreakKind.TIMING, BreakKind.MISSING_ON_CHAIN}, result.breaks
+        await meddler.take_up(result.breaks)
+        assert "still found it" in (await meddler.resolve(result.breaks[0]) or "resolved")
+    await world.scene.settle()
+    await world.book()
+    assert (await meddler.reconcile()).balanced
+    lives = await meddler.lives(result.breaks)
+    assert lives == {BreakKind.TIMING: {"check"}, BreakKind.MISSING_ON_CHAIN: {"check"}}
+
+
+# ── What happens on the chain ───────────────────────────────────────────────────────────────────────────────────────
+async def _donation(world: World, meddler: Meddler) -> Cure:
+    vault = format_address(world.stage.vault.address)
+    await world.call(world.stage.payers[0], world.usdx, "transfer", vault, 123)
+    return lambda: meddler.adjust(SUSPENSE_IN, UNALLOCATED, world.asset, 123)
+
+
+async def _theft(world: World, meddler: Meddler) -> Cure:
+    """By a key that was given a role."""
+    vault = world.stage.vault
+    grant = vault.call("grantRole", keccak(b"DISTRIBUTOR_ROLE"), format_address(world.admin.address))
+    for raw in world.sandbox.deployment.as_admin(vault.address, grant):
+        await world.send(raw)
+    await world.call(world.admin, vault, "release", b"\x66" * 32, format_address(world.usdx.address), 77)
+    return lambda: meddler.adjust("expense:theft", SUSPENSE_OUT, world.asset, 77)
+
+
+async def _coin(world: World, meddler: Meddler) -> Cure:
+    """No log says so."""
+    operator = world.sandbox.deployment.operator.address
+    await world.send(world.stage.payers[0].sign(operator, value=31_337))
+    block = world.sandbox.miner.head
+    await world.book()
+    found = await meddler.divergence("operator")
+    assert found.first is not None
+    assert found.agreed is not None
+    assert (found.agreed.at.number, found.first.at.number) == (block - 1, block)
+    assert (found.agreed.difference, found.first.difference, found.cut_off.difference) == (0, 31_337, 31_337)
+    assert found.probes <= 3 + block.bit_length()
+    run = await asyncio.to_thread(bridge, "reconcile", "--find-divergence", "operator", "--config", meddler.config)
+    assert (run.returncode, run.stderr) == (1, "")
+    assert f"they part at block {block:,}, 0x{found.first.at.hash.hex()}\n" in run.stdout
+    assert ", differs by +31,337\n" in run.stdout
+    return lambda: meddler.adjust(gas_code(operator), OPENING, ETH, 31_337)
+
+
+async def _again(world: World, meddler: Meddler) -> Cure:
+    """The contract, taken over, says of a batch that it was executed once more."""
+    address = world.distributor.address
+    (*topics, data) = await meddler.value(
+        "SELECT topic0, topic1, topic2, topic3, data FROM logs WHERE address = $1 AND topic0 = $2 LIMIT 1",
+        *(address, keccak(b"BatchExecuted(bytes32,uint32,address,uint256,uint256)")),
+    )
+    anvil, place = world.sandbox.anvil, "0x" + address.hex()
+    code = await anvil.call("eth_getCode", place, "latest")
+    await anvil.call("anvil_setCode", place, "0x" + LOGGER.hex())
+    await world.send(world.admin.sign(address, b"".join([*topics, data])))
+    await anvil.call("anvil_setCode", place, code)
+    await world.book()
+    return _nothing
+
+
+# ── What happens to the database ────────────────────────────────────────────────────────────────────────────────────
+async def _orphan(meddler: Meddler) -> Cure:
+    """What a reorg deeper than finality leaves behind."""
+    at = BlockStamp(CHAIN, (await meddler.booked()).number - 1, b"\x66" * 32)
+    async with meddler.database.begin() as tx:
+        await tx.ledger.post([Journal("token.other", "", f"log:{CHAIN}", f"{at.hash.hex()}:0", at, 0)])
+    return _nothing
+
+
+async def _altered(world: World, meddler: Meddler) -> Cure:
+    """A row of the ledger; where it stands is found."""
+    block, _, _ = row = await meddler.value(
+        "SELECT t.block_number, t.journal_id, t.seq FROM transfers t "
+        "JOIN journals j USING (chain, block_number, journal_id) JOIN accounts a ON account_id = debit_account "
+        "WHERE a.code LIKE 'vault:%' AND a.asset = $1 AND j.source = 'log:anvil' ORDER BY t.block_number LIMIT 1",
+        world.asset,
+    )
+    change = "UPDATE transfers SET amount = amount + $4 WHERE (block_number, journal_id, seq) = ($1, $2, $3)"
+    await meddler.sql(change, *row, 5)
+    found = await meddler.divergence("vault", "usdx")
+    assert found.first is not None
+    assert (found.first.at.number, found.first.difference) == (block, -5)
+    assert [(move.block_number, altered) for move, altered in found.journals if altered] == [(block, True)]
+    assert any(log.booked and log.on_node for log in found.logs)
+    return lambda: meddler.sql(change, *row, -5)
+
+
+async def _forgotten(meddler: Meddler) -> Cure:
+    """A log that moves nothing has lost its journal."""
+    (ref,) = await meddler.value(
+        "SELECT ref FROM journals j WHERE source = 'log:anvil' AND kind = 'distributor.other' "
+        "ORDER BY block_number LIMIT 1"
+    )
+    async with meddler.database.snapshot() as tx:
+        journals = await tx.ledger.journals(f"log:{CHAIN}", [str(ref)])
+    await meddler.sql("DELETE FROM journals WHERE ref = $1", ref)
+    await meddler.sql("DELETE FROM journal_keys WHERE ref = $1", ref)
+
+    async def cure() -> None:
+        async with meddler.database.begin() as tx:
+            await tx.ledger.post(journals)
+
+    return cure
+
+
+async def _fee(meddler: Meddler) -> Cure:
+    (tx_id,) = await meddler.value("SELECT tx_id FROM attempts WHERE final LIMIT 1")
+    change = "UPDATE attempts SET fee_paid = fee_paid + $2 WHERE tx_id = $1"
+    await meddler.sql(change, tx_id, 1)
+    return lambda: meddler.sql(change, tx_id, -1)
+
+
+async def _header(meddler: Meddler) -> Cure:
+    """What was read once is not what the node says now."""
+    (number,) = await meddler.value(
+        "SELECT number FROM blocks b WHERE status = 'finalized' "
+        "AND NOT EXISTS (SELECT FROM logs WHERE block_number = b.number) "
+        "AND NOT EXISTS (SELECT FROM decisions WHERE block_number = b.number) ORDER BY number LIMIT 1"
+    )
+    change = "UPDATE blocks SET timestamp = timestamp + $2 WHERE number = $1"
+    await meddler.sql(change, number, -1)
+    return lambda: meddler.sql(change, number, 1)
+
+
+async def _nothing() -> None:
+    """The chain says it for ever; a person settles it."""
