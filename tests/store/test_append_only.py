@@ -164,10 +164,8 @@ async def test_application__around_the_tables__no_right(place: Place):
         "ALTER TABLE journals ADD COLUMN more TEXT",
         "ALTER TABLE journals RENAME TO others",
         f"ALTER TABLE {branch} DETACH PARTITION {leaf}",
-        f"ALTER TABLE {branch} DETACH PARTITION {leaf} CONCURRENTLY",
         f"ALTER TABLE {branch} ATTACH PARTITION chains FOR VALUES FROM (5) TO (6)",
         f"CREATE TABLE mine PARTITION OF {branch} FOR VALUES FROM (99000000) TO (99000001)",
-        "CREATE TEMP TABLE mine PARTITION OF journals FOR VALUES IN ('mine')",
         "CREATE TEMP TABLE mine () INHERITS (accounts)",
         "ALTER TABLE journals OWNER TO CURRENT_USER",
         "DROP TRIGGER journals_append_only ON journals",
@@ -221,7 +219,7 @@ async def test_application__temporary_table_in_place_of_ours__triggers_look_at_t
             like.format("accounts"), account, like.format("journals"), STRANGE.format("9999, credit_account")
         )
     async with place.application.begin() as tx:
-        asked = await tx.corrections.ask("anvil", "x", "ann", transfer=Transfer("a", "b", USDX.id, 1))
+        asked = await tx.corrections.ask("anvil", "x", "ann", transfer=Transfer("a", "b", USDX, 1))
     with pytest.raises(asyncpg.CheckViolationError, match="another person must approve it"):
         await place.do(
             like.format("corrections"),
