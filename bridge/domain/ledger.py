@@ -10,7 +10,7 @@ sum over all accounts is zero by construction. Accounts are codes:
 
     vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
-    expense:…                                        what it cost: gas, or what a person calls it
+    expense:gas  expense:l1_fee  expense:operator_fee  what transactions cost; expense:… what a person calls it
     external:…                                       the rest of the world, where a person names it
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
@@ -35,7 +35,9 @@ from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, forma
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
-GAS = "expense:gas"
+GAS, L1_FEE, OPERATOR_FEE = "expense:gas", "expense:l1_fee", "expense:operator_fee"
+FEES = (GAS, L1_FEE, OPERATOR_FEE)
+"""What transactions cost: gas, and what a rollup takes for their data on the chain below and for its operator."""
 
 _ENCODING_VERSION = 1
 """Of the bytes under the payload hash; raised when a field is added to Journal or Transfer."""
@@ -418,13 +420,17 @@ class GasPaid:
 
     tx_id: bytes
     operator: Address
-    fee: int  # wei
+    fee: int  # wei, all that was taken
     succeeded: bool
     at: BlockStamp
     valid_at: int
+    l1_fee: int = 0  # of `fee`
+    operator_fee: int = 0  # of `fee`; the chain's operator gets it
 
 
 def book_gas(paid: GasPaid, native: AssetId) -> Journal:
+    parts = zip(FEES, (paid.fee - paid.l1_fee - paid.operator_fee, paid.l1_fee, paid.operator_fee), strict=True)
+    payer = gas_code(paid.operator)
     return Journal(
         kind="gas" if paid.succeeded else "gas.reverted",
         reason=f"transaction 0x{paid.tx_id.hex()}",
@@ -432,7 +438,7 @@ def book_gas(paid: GasPaid, native: AssetId) -> Journal:
         ref=paid.tx_id.hex(),
         at=paid.at,
         valid_at=paid.valid_at,
-        transfers=tuple(_transfers(GAS, gas_code(paid.operator), native, paid.fee)),
+        transfers=tuple(each for expense, amount in parts for each in _transfers(expense, payer, native, amount)),
     )
 
 

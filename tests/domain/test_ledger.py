@@ -185,6 +185,16 @@ def test_gas__reverted__is_paid_all_the_same():
     assert journal.kind == "gas.reverted"
 
 
+def test_gas__on_a_rollup__each_part_is_an_expense_of_its_own():
+    paid = GasPaid(ID, OPERATOR, 1_000, succeeded=True, at=AT, valid_at=5, l1_fee=300, operator_fee=7)
+    assert posted(book_gas(paid, ETH)) == {
+        "expense:gas": 693,
+        "expense:l1_fee": 300,
+        "expense:operator_fee": 7,
+        "operator:gas:0x" + "0e" * 20: -1_000,
+    }
+
+
 # ── Payouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 DUES = (Due(0, ALICE, 20), Due(0, BOB, 5))
 INTENT = book_intent(Intent(ID, "fee_window", USDX, AT, 1, DUES))
