@@ -145,11 +145,15 @@ class Watched:
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        """Every token in each contract of ours, and the operator's native coin."""
+        """Every token in each contract of ours, and the native coin there and in the operator's account.
+
+        No contract of ours takes native coin, and no log would say so: but what destroys itself, or makes a block, can
+        leave it there.
+        """
         held = [
-            Mirror(f"{name}:{format_address(address)}", address, token)
+            Mirror(f"{name}:{format_address(address)}", address, asset)
             for name, address in self.contracts.items()
-            for token in self.tokens
+            for asset in self.assets
         ]
         return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
 
