@@ -11,6 +11,7 @@ when they were sent. Nothing of it lasts beyond the block, and the traffic goes 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -18,6 +19,7 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
+from bridge.domain.errors import RefusedError
 from bridge.domain.payouts import ActionKind
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.simulation.anvil import FINALITY_DISTANCE
@@ -114,7 +116,7 @@ class Incidents:
         elif self._twice and self.refused and self.refused[0].withdrawn is None and self.deeper_than(FINALITY_DISTANCE):
             others.append(self._withdraw(head + 1))
         for raw in others:
-            await sandbox.anvil.call("eth_sendRawTransaction", _hex(raw))
+            await self._send(raw)
         tried, around = await self._trip(last)
         await sandbox.miner.mine([*others, *around])
         for each in tried:
@@ -145,7 +147,7 @@ class Incidents:
         waiting = [row for row in await self._waiting() if await self._pooled(row["tx_id"])]
         tried: list[Incident] = []
         around: list[bytes] = []
-        order: list[bytes] = []
+        order: list[tuple[list[bytes], Any, list[bytes]]] = []
         block = self._sandbox.miner.head + 1
         for row in waiting:
             before, after = list[bytes](), list[bytes]()
@@ -159,13 +161,24 @@ class Incidents:
                 tried.append(Failed(block, row["distribution_id"], row["tx_id"]))
                 before, after = self._pause()
             around += [*before, *after]
-            order += [*before, row["raw"], *after]
-        if tried:
-            for row in waiting:
-                await self._sandbox.anvil.call("anvil_dropTransaction", _hex(row["tx_id"]))
-            for raw in order:
-                await self._sandbox.anvil.call("eth_sendRawTransaction", _hex(raw))
+            order.append((before, row, after))
+        for before, row, after in order if tried else ():
+            await self._put_behind(before, row)
+            for raw in after:
+                await self._send(raw)
         return tried, around
+
+    async def _put_behind(self, before: Sequence[bytes], row: Any) -> None:
+        """The pool is first in, first out. The daemon may send its bytes again at any moment, but once they are dropped
+        with `before` in the pool, whoever sends them puts them behind it."""
+        for raw in before:
+            await self._send(raw)
+        await self._sandbox.anvil.call("anvil_dropTransaction", _hex(row["tx_id"]))
+        with contextlib.suppress(RefusedError):  # there already
+            await self._send(row["raw"])
+
+    async def _send(self, raw: bytes) -> None:
+        await self._sandbox.anvil.call("eth_sendRawTransaction", _hex(raw))
 
     def _may_fail(self, tried: Sequence[Incident]) -> bool:
         return self.failed is None and not any(isinstance(each, Failed) for each in tried)
@@ -180,8 +193,7 @@ class Incidents:
         return before, self._sandbox.deployment.as_admin(vault.address, vault.call("unpause"))
 
     async def _look_at(self, tried: Incident) -> None:
-        """Keep what came about. The daemon may have sent its bytes once more between two of ours: then they were first,
-        nothing happened to them, and the next occasion is taken."""
+        """Keep what came about. Where it did not (the daemon may have raised its fee), the next occasion is taken."""
         receipt: dict[str, Any] | None = await self._sandbox.anvil.call("eth_getTransactionReceipt", _hex(tried.tx_id))
         if receipt is None:
             return

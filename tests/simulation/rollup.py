@@ -63,12 +63,16 @@ class Rollup:
 
 @asynccontextmanager
 async def as_rollup(sandbox: Sandbox) -> AsyncIterator[Rollup]:
-    """The sandbox's daemon reaches its chain by two doors of a rollup, from here on."""
+    """The sandbox's daemon is to reach its chain by two doors of a rollup."""
     rollup = Rollup(sandbox)
     async with AsyncExitStack() as stack:
         doors = [await stack.enter_async_context(Door(sandbox.rpc_url).running()) for _ in range(2)]
         text = sandbox.config_path.read_text()
         named = ", ".join(f'"{door.url}"' for door in doors)
-        sandbox.config_path.write_text(text.replace(f'rpc = ["{sandbox.rpc_url}"]', f"rpc = [{named}]"))
+        text = text.replace(f'rpc = ["{sandbox.rpc_url}"]', f"rpc = [{named}]")
+        # Other decimals than the tokens say: they are for people, and no amount may hang on them.
+        for token, lie in zip(sandbox.deployment.stage.tokens, (77, 0, 18), strict=True):
+            text = text.replace(f'"\ndecimals = {token.decimals}\n', f'"\ndecimals = {lie}\n', 1)
+        sandbox.config_path.write_text(text)
         sandbox.anvil.mine = rollup.mine  # type: ignore[method-assign]
         yield rollup
