@@ -228,7 +228,8 @@ BREAKS_OF_PERIOD = """
 
 GAS = """
     SELECT chain, count(*) AS transactions, count(*) FILTER (WHERE NOT succeeded) AS reverted,
-           COALESCE(sum(gas_used), 0)::BIGINT AS gas_used, COALESCE(sum(fee_paid), 0) AS fees
+           COALESCE(sum(gas_used), 0)::BIGINT AS gas_used,
+           COALESCE(sum(fee_paid + deposits), 0) AS fees
       FROM attempts WHERE final AND chain = $1 AND block_number <= $2 AND block_number > $3
      GROUP BY chain
 """
