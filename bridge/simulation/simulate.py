@@ -33,6 +33,7 @@ from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import window_ends
 from bridge.simulation.scenes.scene import Scene, SceneRule
 from bridge.stages.report import report, write
+from bridge.stages.report_files.program import file_sha256
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
 from bridge.store.status import Status
@@ -109,7 +110,7 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
                 await simulation.claim()
             await simulation.tell("reconciling")
             reconciliation = await reconcile(config)
-            content = await report(database)
+            content = await report(database, config_sha256=file_sha256(sandbox.config_path))
             await write(content, order.report_directory)
             outcome = await judge(simulation, reconciliation, int((time.monotonic() - started) * 1000))
         finally:
