@@ -21,8 +21,9 @@ from bridge.stages.report_sections import Chart
 WIDTH = 3_600
 _TEXT = 110  # size of text
 _ROW = 330
-_LETTERS_MAX = 33
-"""Of a label, so that it leaves room for its figure."""
+_LETTERS = 54
+"""That a line has room for, its label and its figure together, in any usual font."""
+_FIGURE_MAX = 24
 WINDOWS_MAX = 16
 """Bars in one chart; older windows stay in the table."""
 
@@ -139,7 +140,7 @@ def _bars(name: str, title: str, description: str, bars: Sequence[_Bar]) -> Char
 def _bar(name: str, bar: _Bar, top: int) -> list[Markup]:
     width = 0 if bar.kind == "none" else max(bar.end - bar.start, 20)  # what is there can be seen
     return [
-        _text(0, top + 120, bar.label[: _LETTERS_MAX - 1] + "…" if len(bar.label) > _LETTERS_MAX else bar.label),
+        _text(0, top + 120, _shortened(bar.label, _LETTERS - len(bar.figure))),
         _text(WIDTH, top + 120, bar.figure, "end"),
         Markup('<rect class="track" x="0" y="{}" width="{}" height="100" fill="#eef1f4"/>').format(top + 165, WIDTH),
         _mark(name, bar.kind, (min(bar.start, WIDTH - width), top + 165), (width, 100)) if width else Markup(),
@@ -271,7 +272,7 @@ def _grid(y: int) -> Markup:
 
 
 # ── Marks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-_SOLID = {"in": "#5b7fa6", "sum": "#33465c", "paid": "#1f7a4d", "dark": "#8c1420", "light": "#cfe3d6", "blank": "none"}
+_SOLID = {"in": "#8fb0d6", "sum": "#33465c", "paid": "#1f7a4d", "dark": "#8c1420", "light": "#cfe3d6", "blank": "none"}
 _PATTERNS = {
     "hatch": '<path d="M0 60L60 0" stroke="currentColor" stroke-width="14"/>',
     "cross": '<path d="M0 60L60 0M0 0L60 60" stroke="currentColor" stroke-width="8"/>',
@@ -317,6 +318,10 @@ def _drawing(chart: Chart, height: int, marks: Sequence[Markup], kinds: set[str]
     )
 
 
+def _shortened(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: max(letters - 1, 8)]}…"
+
+
 def _scaled(atoms: int, low: int, high: int) -> int:
     return (atoms - low) * WIDTH // (high - low)
 
@@ -325,7 +330,10 @@ def short_amount(amount: Amount) -> str:
     """For a chart: its first digits, cut off and never rounded; the table beside it has all of them."""
     whole, _, fraction = amount.text.partition(".")
     shown = f"{whole}.{fraction[:4].ljust(min(2, amount.asset.decimals), '0')}" if amount.asset.decimals else whole
-    return shown.replace("-", "−") + ("…" if fraction[4:] else "")
+    shown += "…" if fraction[4:] else ""
+    if len(shown) > _FIGURE_MAX:
+        shown = f"{whole[:11]}… ({sum(map(str.isdecimal, whole))} digits)"
+    return shown.replace("-", "−")
 
 
 def _moment(timestamp: int) -> str:
