@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +103,21 @@ async def pages(browser: Browser, folder: Path) -> AsyncIterator[dict[str, Page]
     opened = {}
     for name, file in (("report", "report.html"), ("backtest", "backtest/index.html")):
         page = await browser.new_page(color_scheme="light")
-        asked: list[str] = []
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
-        page.on("console", lambda message, asked=asked: asked.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error, asked=asked: asked.append(f"error: {error}"))
+        asked = _listen(page)
         url = (folder / file).as_uri()
         await page.goto(url)
         assert asked == [url], "a page needs nothing but itself, and has nothing to complain of"
         opened[name] = page
     yield opened
+
+
+def _listen(page: Page) -> list[str]:
+    """What it asks for and complains of, as it comes."""
+    heard: list[str] = []
+    page.on("request", lambda request: heard.append(request.url))
+    page.on("console", lambda message: heard.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+    return heard
 
 
 async def shown(pages: dict[str, Page], name: str, size: tuple[int, int], media: str = "screen") -> Page:
@@ -167,7 +174,7 @@ async def test_report__charts_without_colour__kinds_differ_by_pattern_or_brightn
         patterns = [fill for fill in kinds.values() if isinstance(fill, str)]
         assert len(set(patterns)) == len(patterns)
         tones = sorted(fill for fill in kinds.values() if not isinstance(fill, str))
-        for dark, light in zip(tones, tones[1:], strict=False):
+        for dark, light in pairwise(tones):
             assert (light + 0.05) / (dark + 0.05) > 1.4, kinds
 
 
@@ -178,7 +185,7 @@ async def test_page__headings__one_title_and_no_level_left_out(pages: dict[str, 
     )
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 async def test_report__verdict__is_the_first_thing_that_is_read(pages: dict[str, Page]):

@@ -118,7 +118,7 @@ def _part(part: Part) -> dict[str, str]:  # noqa: PLR0911  # one for each kind
     """Its text and how it is set."""
     match part:
         case Words():
-            return {"kind": "small" if part.small else "text", "text": part.text}
+            return {"kind": "small" if part.small else "text", "text": _breakable(part.text)}
         case Moment():
             return {"kind": "text", "text": part.said}
         case Money():
@@ -138,6 +138,12 @@ def _part(part: Part) -> dict[str, str]:  # noqa: PLR0911  # one for each kind
             return {"kind": "state", "text": part.text.replace("_", " ")}
         case _:
             return {"kind": "code", "text": part.text}
+
+
+def _breakable(text: str) -> str:
+    """With places in long words where a line may end: after an underscore, and anywhere in what is longer still."""
+    broken = text.replace("_", "_\u200b")
+    return re.sub(r"[^\s\u200b]{19,}", lambda found: "\u200b".join(found[0]), broken)
 
 
 def _amount(part: Money, sign: str, kind: str) -> dict[str, str]:
