@@ -192,7 +192,8 @@ RULES = """
      ORDER BY r.rule, r.version
 """
 
-# Distributions of decisions up to the cut-off, or within the period, oldest window first.
+# Distributions of decisions up to the cut-off, or within the period, oldest window first. A block that we saw before
+# its own time has a clock that is ahead of ours: it was mined when we saw it.
 DISTRIBUTIONS = """
     SELECT d.distribution_id, d.decision_id, d.chain, d.rule, e.version, d.asset, e.window_start, e.window_end,
            d.total, d.recipients, d.batches, s.state,
@@ -201,7 +202,10 @@ DISTRIBUTIONS = """
                AS credited,
            (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'claimable')
                AS claimable,
-           block_time(d.chain, e.block_number) AS mined_at, extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
+           LEAST(block_time(d.chain, e.block_number),
+                 (SELECT extract(epoch FROM min(b.added_at))::BIGINT FROM blocks b
+                   WHERE b.chain = d.chain AND b.number = e.block_number)) AS mined_at,
+           extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
            (SELECT extract(epoch FROM max(c.confirmed_at))::BIGINT
               FROM actions a JOIN confirmations c USING (action_id)
              WHERE a.distribution_id = d.distribution_id AND c.to_state = 'final') AS final_at,

@@ -122,7 +122,10 @@ ENTRIES = """
       FROM (SELECT source FROM journal_keys ORDER BY journal_id DESC LIMIT $1) AS newest
 """
 MILESTONES = """
-    SELECT block_time(e.chain, e.block_number) AS mined_at, extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
+    SELECT LEAST(block_time(e.chain, e.block_number),
+                 (SELECT extract(epoch FROM min(b.added_at))::BIGINT FROM blocks b
+                   WHERE b.chain = e.chain AND b.number = e.block_number)) AS mined_at,
+           extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
            (SELECT extract(epoch FROM max(c.confirmed_at))::BIGINT
               FROM actions a JOIN confirmations c USING (action_id)
              WHERE a.distribution_id = d.distribution_id AND c.to_state = 'final') AS final_at,

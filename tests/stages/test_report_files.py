@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -199,6 +200,16 @@ def test_check__page_changed_and_manifest_made_to_fit__page_named(folder: Path, 
     rehash(folder)
     (problem,) = check_folder(folder).problems
     assert problem.startswith(f"{name}: is not what report.json says")
+
+
+async def test_check__made_by_another_version__noted_and_its_pages_are_not_compared(tmp_path: Path):
+    old = dataclasses.replace(small(), origin=Origin("0.0.1", "ab" * 32, None))
+    await write(old, tmp_path, ("html",))
+    replace(tmp_path / "report.html", "Roll-forward", "Roll-backward")
+    rehash(tmp_path)
+    checked = check_folder(tmp_path)
+    assert checked.problems == ()
+    assert ["another version of this program" in note for note in checked.notes] == [True]
 
 
 def test_check__pdf_without_typst__noted(folder: Path, monkeypatch: pytest.MonkeyPatch):
