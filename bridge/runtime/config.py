@@ -320,6 +320,15 @@ class ChainSection(Section):
         return self.spending.batch_recipients * GAS_PER_RECIPIENT * self.spending.max_fee_per_gas
 
 
+class JobsSection(Section):
+    """How often what is periodic is done."""
+
+    sweep_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 600  # a slice of old blocks and quiet accounts
+    sweep_accounts: Annotated[int, Field(ge=1, le=10_000)] = 200  # asked in one slice: one call each
+    seals_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60  # what was sealed since, and a slice of all
+    partitions_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
+
+
 class RuleSection(Section):
     file: str
     chain: str
@@ -337,7 +346,8 @@ class Config(Section):
     rules: list[RuleSection] = []
     prices: dict[Name, PriceSection] = {}
     http: HttpSection | None = None  # nothing is served
-    reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
+    reconcile_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    jobs: JobsSection = JobsSection()
     # How long a dead instance keeps others from taking over; a clean stop hands over at once.
     lease_duration_ms: Annotated[int, Field(ge=1000)] = 10_000
 

@@ -16,7 +16,6 @@ from bridge.domain.errors import RefusedError
 from bridge.domain.ledger import OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Journal, gas_code
 from bridge.domain.states import BreakState
 from bridge.domain.units import AssetId, BlockStamp, format_address
-from bridge.runtime.clock import SystemClock
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.stages.correct import approve, ask_adjustment
 from bridge.stages.divergence import Divergence
@@ -88,7 +87,7 @@ class Meddler:
     async def reconcile(self, **limits: Any) -> Reconciliation:
         async with open_services(self.world.scene.config, sending=False) as services:
             books = [Books(chain.reader, chain.watched, chain.section.start_block) for chain in services.chains]
-            return await Reconcile(database=self.database, books=books, clock=SystemClock(), **limits).run()
+            return await Reconcile(database=self.database, books=books, **limits).run()
 
     async def divergence(self, account: str, symbol: str | None = None) -> Divergence:
         async with open_services(self.world.scene.config, sending=False) as services:
