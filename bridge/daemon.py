@@ -374,7 +374,7 @@ def reconciler(services: Services, lease: Lease | None = None) -> Reconcile:
     """Holds the books of all chains against them; a run by hand needs no lease."""
     return Reconcile(
         database=services.database,
-        books=[Books(chain.reader, chain.watched, chain.section.start_block) for chain in services.chains],
+        books=[Books(each.reader, each.watched, each.section.start_block, each.history) for each in services.chains],
         lease=lease,
         accounts_swept=services.config.jobs.sweep_accounts,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
-from bridge.domain.breaks import AccountMove, Break, Check, Reconciliation, Spent, Waiting
+from bridge.domain.breaks import AccountMove, Break, Check, Range, Reconciliation, Spent, Waiting
 from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.corrections import Approved, JournalKey
@@ -815,11 +815,8 @@ class AuditStore(Protocol):
     async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], IntendedBatch]:
         """Those of `batches` (distribution id, index) that were planned here."""
 
-    async def ranges(
-        self, chain: str, span: tuple[int, int], after: int, limit: int
-    ) -> list[tuple[int, int, int, bytes]]:
-        """First and last block, number of logs and their digest, of ranges that end within `span` (after, last), those
-        that begin after block `after`."""
+    async def ranges(self, chain: str, span: tuple[int, int], after: int, limit: int) -> list[Range]:
+        """Those that end within `span` (after, last) and begin after block `after`, in order."""
 
     async def slice_end(self, chain: str, after: int, last: int, logs: int) -> int:
         """How far `logs` logs after block `after` reach, at most to block `last`."""

@@ -185,6 +185,16 @@ class LastLook:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """A finalized range, as it was noted when two reads of it agreed."""
+
+    first: int
+    last: int
+    logs: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AccountMove:
     """A journal that moved one account."""
 

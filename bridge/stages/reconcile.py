@@ -6,6 +6,8 @@ one snapshot; the chain is asked for the same block by its hash.
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
     balance       our contracts in every token, the operator's native coin: books = chain
     nonce         transactions the operator sent = slots that were spent
+    independent   nodes agree with each other; a slice of old blocks in each sweep: their logs as two nodes tell them
+                  now = those that are stored
     completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked,
                   journals as they were sealed;
                   in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
@@ -27,8 +29,11 @@ so it costs what is new and what is open, however old the books are. What is old
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from bridge.domain.breaks import (
     Batches,
@@ -47,8 +52,8 @@ from bridge.domain.breaks import (
     judge_waiting,
     merge_spans,
 )
-from bridge.domain.errors import RetryableError, StateUnavailable
-from bridge.domain.events import Block, Event, Log, Value
+from bridge.domain.errors import ChainDisagrees, RetryableError, StateUnavailable
+from bridge.domain.events import Block, Event, Log, TimedLogs, Value, unpack_logs
 from bridge.domain.ledger import (
     SUSPENSE_IN,
     SUSPENSE_OUT,
@@ -62,7 +67,7 @@ from bridge.domain.ledger import (
 )
 from bridge.domain.matches import Moved, match
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import ChainReader, Database, Lease, Transaction
+from bridge.ports import ChainReader, Database, History, Lease, Transaction
 from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
@@ -79,6 +84,7 @@ UNMATCHED_NAMED = 50
 DOUBTED_BLOCKS_MAX = 1_000
 """Looked at again for one balance that is off."""
 LOGS_SWEPT = 20_000
+BLOCKS_SWEPT = 20_000
 ACCOUNTS_SWEPT = 200
 """Of a slice."""
 TOUCHED_MAX = 500
@@ -92,6 +98,8 @@ DIFFERENCES_MAX = 1_000
 """Of one check. A run that finds more has found one thing, many times."""
 
 
+DISAGREE = "two nodes contradict each other"
+T = TypeVar("T")
 Span = tuple[int, int]
 """Blocks: (after, last)."""
 
@@ -103,6 +111,7 @@ class Books:
     chain: ChainReader
     watched: Watched
     start_block: int
+    history: History | None = None  # where the sweep asks for old logs once more; None: it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,7 @@ class _View:
     headers: tuple[Block, ...]  # to be asked for again; the last one is `at`, where it is stored
     credited: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)  # what we say single accounts are owed
     swept: Mapping[str, str] = field(default_factory=dict)  # how far each sweep will have come
+    again: Sequence[Span] = ()  # old blocks whose logs the nodes are asked for once more
 
 
 class Reconcile:
@@ -278,6 +288,7 @@ class Reconcile:
             headers=tuple(await tx.audits.sample(at.chain, since + 1, at.number, HEADERS_MAX)),
             credited=credited,
             swept=swept if last_account is None else {**swept, ACCOUNTS: last_account},
+            again=merge_spans([*old, *doubted], 0) if sweep and books.history is not None else (),
         )
 
     async def _slice(
@@ -285,7 +296,9 @@ class Reconcile:
     ) -> tuple[list[Span], dict[str, str]]:
         """The next blocks of the sweep, and where it then stands; from the first block again where all were seen."""
         after = max(int(await tx.jobs.place(BLOCKS, at.chain) or opening), opening)
-        last = await tx.audits.slice_end(at.chain, after, since, self._logs_swept) if after < since else since
+        last = min(since, after + BLOCKS_SWEPT)
+        if after < last:
+            last = await tx.audits.slice_end(at.chain, after, last, self._logs_swept)
         return [(after, last)] if after < last else [], {BLOCKS: str(last) if last < since else ""}
 
     async def _credited(
@@ -484,31 +497,109 @@ class Reconcile:
 
     # ── What the chain says ────────────────────────────────────────────────────────────────────────────────────────
     async def _ask(self, books: Books, view: _View) -> list[Check]:
-        headers, known = await self._headers(books, view)
-        if not known:
+        """What nodes say. Where two contradict each other, the check is skipped, and that they do is a break of its
+        own: it goes when they agree again."""
+        doubts: list[Difference] = []
+        heard = await self._heard("headers", doubts, lambda: self._headers(books, view))
+        if heard is None or not heard[1]:
             cause = "the node does not have this block: nothing it says about balances can be compared"
-            return [headers, *self._skipped(books, view, cause)]
-        nonce = await self._nonce(books, view)
-        checks = [headers, nonce, *await self._ask_credited(books, view)]
+            if heard is None:
+                return [*self._skipped(books, view, DISAGREE), _nodes(view, doubts)]
+            return [heard[0], *self._skipped(books, view, cause), _nodes(view, doubts)]
+        code = gas_code(books.watched.operator)
+        nonce = await self._heard(f"nonce of {code}", doubts, lambda: self._nonce(books, view))
+        nonce = nonce or Check(Level.NONCE, code, view.at, skipped=DISAGREE)
+        checks = [heard[0], nonce]
+        checks += await self._heard(CREDITED_ACCOUNTS, doubts, lambda: self._ask_credited(books, view)) or []
+        checks += await self._heard("logs of old blocks", doubts, lambda: self._ask_logs(books, view)) or []
         for mirror in books.watched.mirrors:
-            held = await books.chain.balance(mirror.address, mirror.asset.id, view.at)
-            booked = _posted(view.balances, mirror.code, mirror.asset.id)
-            late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
-            if mirror.asset.address is None and late and held != booked:
-                checks.append(
-                    Check(
-                        Level.BALANCE,
-                        mirror.code,
-                        view.at,
-                        mirror.asset.id,
-                        expected=booked,
-                        actual=held,
-                        skipped="gas of included transactions is not booked yet",
-                    )
-                )
-            else:
-                checks.append(judge_balance(view.at, mirror.code, mirror.asset.id, booked, held))
-        return checks
+            held = await self._heard(
+                f"balance of {mirror.code} in {mirror.asset.symbol}",
+                doubts,
+                partial(books.chain.balance, mirror.address, mirror.asset.id, view.at),
+            )
+            checks.append(self._judge(view, mirror, held, nonce))
+        return [*checks, _nodes(view, doubts)]
+
+    def _judge(self, view: _View, mirror: Mirror, held: int | None, nonce: Check) -> Check:
+        booked = _posted(view.balances, mirror.code, mirror.asset.id)
+        late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
+        if held is None:
+            skipped = DISAGREE
+        elif mirror.asset.address is None and late and held != booked:
+            skipped = "gas of included transactions is not booked yet"
+        else:
+            return judge_balance(view.at, mirror.code, mirror.asset.id, booked, held)
+        asset = mirror.asset.id
+        return Check(Level.BALANCE, mirror.code, view.at, asset, expected=booked, actual=held, skipped=skipped)
+
+    async def _heard(self, what: str, doubts: list[Difference], ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The answer; None, and one more of `doubts`, where nodes contradict each other, asked again too."""
+        try:
+            return await ask()
+        except StateUnavailable:
+            raise
+        except ChainDisagrees:
+            pass
+        try:
+            return await ask()
+        except StateUnavailable:
+            raise
+        except ChainDisagrees as error:
+            said = {"said": str(error)}
+            doubts.append(Difference(BreakKind.PROVIDER_DISAGREEMENT, f"{what} as nodes tell it", said))
+            return None
+
+    async def _ask_logs(self, books: Books, view: _View) -> list[Check]:
+        """The logs of old blocks as two nodes tell them now, beside those stored: an event that was hidden when
+        its block was read, or one that never was."""
+        if not view.again or books.history is None:
+            return []
+        differences: list[Difference] = []
+        stored_count = told_count = 0
+        for after, last in view.again:
+            told = await self._told(books, books.history, after + 1, last)
+            stored = await self._stored(books, after + 1, last)
+            stored_count, told_count = stored_count + len(stored), told_count + len(told)
+            for ref in sorted(ref for ref in told.keys() | stored.keys() if told.get(ref) != stored.get(ref)):
+                log = told.get(ref) or stored[ref]
+                kind = BreakKind.PROVIDER_DISAGREEMENT if ref in stored else BreakKind.MISSING_IN_LEDGER
+                evidence: Evidence = {
+                    "transaction": f"0x{log.tx_hash.hex()}",
+                    "block": log.block.number,
+                    "node": "has it" if ref in told else "has it not",
+                }
+                # What is missed no run can book: it is below everything that was read. A person adjusts the books.
+                block, subject = log.block.number, f"log {ref} of nodes"
+                differences.append(Difference(kind, subject, evidence, lasting=True, block=block))
+        return [
+            Check(
+                Level.COMPLETENESS,
+                "logs of nodes",
+                view.at,
+                expected=stored_count,
+                actual=told_count,
+                differences=_bounded(differences),
+            )
+        ]
+
+    async def _told(self, books: Books, history: History, first: int, last: int) -> dict[str, Log]:
+        found: dict[str, Log] = {}
+        async with aclosing(history.ranges(first, last, self._readers[books.chain.name].filters)) as ranges:
+            async for added in ranges:
+                times = [0] * added.logs.count  # which no log has of itself
+                found |= {log_ref(log): log for log in unpack_logs(books.chain.name, TimedLogs(added.logs, times))}
+        return found
+
+    async def _stored(self, books: Books, first: int, last: int) -> dict[str, Log]:
+        found: dict[str, Log] = {}
+        position, coverage = first, self._readers[books.chain.name].coverage
+        while position <= last:
+            async with self._database.snapshot() as tx:
+                logs = await tx.bookings.logs(books.chain.name, position, last, coverage, self._logs_at_once)
+            found |= {log_ref(log): replace(log, timestamp=0) for log in logs}
+            position = logs[-1].block.number + 1 if len(logs) >= self._logs_at_once else last + 1
+        return found
 
     async def _ask_credited(self, books: Books, view: _View) -> list[Check]:
         """What the distributor says that it owes single accounts, of those that were chosen."""
@@ -578,6 +669,10 @@ class Reconcile:
                 for mirror in books.watched.mirrors
             ),
         ]
+
+
+def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:
+    return Check(Level.COMPLETENESS, "nodes", view.at, differences=_bounded(doubts))
 
 
 def _difference(expected: Journal, booked: Journal | None, log: Log) -> Difference | None:

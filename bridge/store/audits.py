@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from bridge.domain.breaks import AccountMove, Spent, Waiting
+from bridge.domain.breaks import AccountMove, Range, Spent, Waiting
 from bridge.domain.events import Block, Log
 from bridge.domain.ledger import Due, IntendedBatch
 from bridge.domain.payouts import Leg
@@ -32,7 +32,7 @@ LAST_LOOKED = """
      WHERE (k.chain, k.level, k.subject) = ($1, 'event', 'logs') AND r.finished_at IS NOT NULL
        AND NOT EXISTS (SELECT FROM breaks WHERE chain = $1 AND state <> 'resolved' AND about_block IS NULL
                            AND check_subject IN ('logs', 'executed batches', 'finalized ranges', 'links',
-                                                 'logs of ranges'))
+                                                 'logs of ranges', 'logs of nodes'))
      ORDER BY k.reconciliation_id DESC LIMIT 1
 """
 DOUBTED = """
@@ -450,12 +450,9 @@ class Audits:
             for key in [(key_[0], key_[1])]
         }
 
-    async def ranges(
-        self, chain: str, span: tuple[int, int], after: int, limit: int
-    ) -> list[tuple[int, int, int, bytes]]:
-        """First and last block, number of logs and their digest, of ranges that end within `span` (after, last), those
-        that begin after block `after`."""
-        return [tuple(row) for row in await self._connection.fetch(RANGES, chain, after, *span, limit)]
+    async def ranges(self, chain: str, span: tuple[int, int], after: int, limit: int) -> list[Range]:
+        """Those that end within `span` (after, last) and begin after block `after`, in order."""
+        return [Range(*row) for row in await self._connection.fetch(RANGES, chain, after, *span, limit)]
 
     async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
         """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""

@@ -1,9 +1,12 @@
 """One epoch on the real chain with the daemon at work, and hands to meddle with; what the books say of it."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from bridge.chains.evm.contracts import Contract
 from bridge.domain.breaks import Reconciliation
@@ -19,17 +22,42 @@ from bridge.simulation.wallets import Wallet
 from bridge.stages.report import report
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
+from tests.crash.proxy import Proxy
 
 GENESIS = 1_800_000_000
 EPOCH_S = 40
 CHAIN = "anvil"
 
 
-class World:
-    """One epoch of traffic, the daemon at work, and hands to meddle with."""
+Twist = Callable[[str, Any, Any], Any]
+"""(method, parameters, the node's result) → what is said instead."""
 
-    def __init__(self, scene: Simulation) -> None:
+
+class Twisted(Proxy):
+    """A node's front door that is honest, until it has a twist."""
+
+    twist: Twist | None = None
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        answered = await self._ask(body)
+        if self.twist is not None:
+            calls, answers = json.loads(body), json.loads(answered)
+            for call, answer in zip(
+                *((each if isinstance(each, list) else [each]) for each in (calls, answers)), strict=True
+            ):
+                if "result" in answer:
+                    answer["result"] = self.twist(call["method"], call["params"], answer["result"])
+            answered = json.dumps(answers).encode()
+        return web.Response(body=answered, content_type="application/json")
+
+
+class World:
+    """One epoch of traffic, the daemon at work, and hands to meddle with. All the daemon knows comes through `node`."""
+
+    def __init__(self, scene: Simulation, node: Twisted) -> None:
         self.scene = scene
+        self.node = node
         self.sandbox = scene.sandbox
         self.stage = scene.sandbox.deployment.stage
         self.admin = self.stage.bookkeeper
@@ -84,7 +112,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         tmp_path / "sandbox", tmp_path, seed=5, epochs=1, reorgs=0, block_time_s=0.1, epoch_s=EPOCH_S
     )  # fmt: skip
     settings = Settings(seed=order.seed, block_time_s=None, epoch_s=EPOCH_S, genesis_timestamp=GENESIS)
-    async with Sandbox.start(order.directory, settings) as sandbox:
+    node = Twisted("")
+    async with Sandbox.start(order.directory, settings) as sandbox, node.running():
+        node.node = sandbox.rpc_url
+        text = sandbox.config_path.read_text()
+        assert f'["{sandbox.rpc_url}"]' in text
+        sandbox.config_path.write_text(text.replace(f'["{sandbox.rpc_url}"]', json.dumps([node.url])))
         config = load_config(sandbox.config_path)
         database = await Database.open(config.database.resolve())
         try:
@@ -92,7 +125,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             scene = Simulation(order, sandbox, config, database, lambda progress: None)
             async with scene.daemon_running():
                 await scene.traffic()
-                yield World(scene)
+                yield World(scene, node)
         finally:
             await database.close()
 

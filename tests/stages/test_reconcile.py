@@ -1,14 +1,16 @@
 """Each kind of break, caused for real: found, kept as one row, and cleared when its cause is gone."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import pytest
 
 from bridge.domain.breaks import BreakKind, Check, Level, Outcome, Reconciliation
 from bridge.domain.errors import ChainDisagrees, RetryableError
-from bridge.domain.events import Block, Value
+from bridge.domain.events import Block, BlockAdded, Log, Value, pack_logs
 from bridge.domain.ledger import Journal
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, BlockStamp
+from bridge.ports import LogFilter
 from bridge.stages.reconcile import Books, Reconcile
 from bridge.stages.seal import Seal, walk_on
 from bridge.store.database import Database
@@ -477,15 +479,72 @@ async def test_node_lacks_the_cut_off__balances_skipped_with_cause_never_agreed(
     assert {check.level for check in result.skipped} == {Level.BALANCE, Level.NONCE}
 
 
-async def test_node_contradicts_itself_during_a_run__no_verdict(chain: Chain, monkeypatch: pytest.MonkeyPatch):
-    async def disagree(account: Address, asset: AssetId, at: BlockStamp) -> int:
-        raise ChainDisagrees("two nodes, two balances")
+@pytest.mark.parametrize(("question", "doubts"), [("balance", 3), ("sequence", 1), ("blocks", 1), ("read_call", 1)])
+async def test_nodes_contradict_each_other__break_of_its_own_and_what_they_said_of_is_skipped(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, question: str, doubts: int
+):
+    """A balance that was off before stays a break: nobody has seen it right."""
+    chain.held[VAULT, USDX] += 2
+    await follow(chain, [])
+    off = ("unexplained_balance", VAULT_CODE, 2)
+    assert found(await reconcile(chain)) == [off]
 
-    monkeypatch.setattr(chain, "balance", disagree)
-    with pytest.raises(ChainDisagrees):
-        await reconcile(chain)
-    async with chain.database.snapshot() as tx:
-        assert await tx.connection.fetchval("SELECT verdict FROM reconciliations") is None
+    async def disagree(*arguments: object, **options: object) -> int:
+        raise ChainDisagrees("two nodes, two answers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain, question, disagree)
+        result = await reconcile(chain)
+    assert found(result)[0] == off
+    assert [kind for kind, _, _ in found(result)[1:]] == ["provider_disagreement"] * doubts
+    assert any(check.cause == "two nodes contradict each other" for check in result.skipped) or question == "read_call"
+    assert found(await reconcile(chain)) == [off]
+
+
+async def test_nodes_contradict_each_other__once__asked_again(chain: Chain, monkeypatch: pytest.MonkeyPatch):
+    sequence, answers = chain.sequence, iter([ChainDisagrees("a moment's lag")])
+
+    async def once(account: Address, at: BlockStamp) -> int:
+        for error in answers:
+            raise error
+        return await sequence(account, at)
+
+    monkeypatch.setattr(chain, "sequence", once)
+    assert (await reconcile(chain)).balanced
+
+
+class Retold:
+    """Implements ports.History: what nodes now tell of old blocks."""
+
+    def __init__(self, logs: Sequence[Log]) -> None:
+        self.logs = list(logs)
+
+    async def finalized(self) -> Block | None:
+        raise NotImplementedError
+
+    async def ranges(self, first: int, last: int, filters: Sequence[LogFilter]) -> AsyncGenerator[BlockAdded, None]:
+        logs = [log for log in self.logs if first <= log.block.number <= last]
+        yield BlockAdded(first, (Block(last, block_hash(last), block_hash(last - 1), T0 + last),), pack_logs(logs))
+
+
+async def test_sweep__nodes_tell_old_logs_otherwise__hidden_and_invented_ones_named(looked: Chain):
+    async with looked.database.snapshot() as tx:
+        stored = await tx.events.logs(CHAIN, 0, 99)
+    history = Retold(stored)
+    stage = Reconcile(database=looked.database, books=[Books(looked, WATCHED, 0, history)])
+    assert found(await stage.run(full=False, sweep=True)) == []
+    hidden = dataclasses.replace(stored[0], log_index=40)
+    history.logs = [*stored[1:], hidden]
+    invented = f"log {block_hash(1).hex()}:0 of nodes"
+    await stage.run(full=False, sweep=True)  # the round ended: this one begins the next
+    result = await stage.run(full=False, sweep=True)
+    assert sorted(found(result)) == [
+        ("missing_in_ledger", f"log {block_hash(1).hex()}:40 of nodes", None),
+        ("provider_disagreement", invented, None),
+    ]
+    assert found(await reconcile(looked, full=False)) == found(result)  # nobody asked: they stay
+    history.logs = stored
+    assert found(await stage.run(full=False, sweep=True)) == []
 
 
 # ── Nonces ──────────────────────────────────────────────────────────────────────────────────────────────────────────
