@@ -134,11 +134,13 @@ async def _follow(tx: Transaction, before: Tip, end: int, noted: Tip | None, pag
                 fault = check_link(tip, sealed)
                 if fault is not None:
                     return tip, fault
-                tip = Tip(sealed.sequence, sealed.head)
-                if heads.get(tip.count, tip.head) != tip.head:
-                    return tip, f"{sealed.name}, at position {tip.count}, has another head than its run noted"
-                if noted is not None and noted.count == tip.count and noted.head != tip.head:
-                    return tip, f"after {tip.count} journals the head is not the one that was noted"
+                # A walk that stands in front of a fault finds it again: `tip` moves only where nothing is wrong.
+                position, head = sealed.sequence, sealed.head
+                if heads.get(position, head) != head:
+                    return tip, f"{sealed.name}, at position {position}, has another head than its run noted"
+                if noted is not None and noted.count == position and noted.head != head:
+                    return tip, f"after {position} journals the head is not the one that was noted"
+                tip = Tip(position, head)
     return tip, None
 
 
