@@ -44,6 +44,9 @@ ALTER TABLE breaks ADD COLUMN about_after BIGINT;           -- the block before 
 ALTER TABLE breaks ADD COLUMN agreed_block BIGINT;
 CREATE INDEX breaks_unresolved ON breaks (chain, state) WHERE state <> 'resolved';
 
+-- The first run that reached a block.
+CREATE INDEX checks_by_block ON checks (chain, block_number, reconciliation_id);
+
 -- ── Where a sweep over many things stands ──────────────────────────────────────────────────────────────────────────
 CREATE TABLE sweeps (
     sweep    TEXT NOT NULL,                 -- 'accounts', 'blocks'
