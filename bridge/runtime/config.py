@@ -59,8 +59,8 @@ class LogsSection(Section):
     format: Literal["json", "console"] = "json"
 
 
-class HttpSection(Section):
-    """What the daemon serves over HTTP: proofs of claims."""
+class ListenSection(Section):
+    """Where the daemon listens."""
 
     listen: str  # HOST:PORT
 
@@ -75,6 +75,14 @@ class HttpSection(Section):
     def address(self) -> tuple[str, int]:
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+class HttpSection(ListenSection):
+    """What the daemon serves over HTTP to everybody: proofs of claims."""
+
+
+class MetricsSection(ListenSection):
+    """What the daemon serves over HTTP to whoever watches it: /metrics."""
 
 
 class PriceSection(Section):
@@ -122,6 +130,15 @@ class PriceSection(Section):
         return _PLACEHOLDER.sub(lambda match: told.get(match[0], match[0]), self.url)
 
 
+class JobsSection(Section):
+    """How often what is periodic is done."""
+
+    sweep_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 600  # a slice of old blocks and quiet accounts
+    sweep_accounts: Annotated[int, Field(ge=1, le=10_000)] = 200  # asked in one slice: one call each
+    seals_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60  # what was sealed since, and a slice of all
+    partitions_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
+
+
 class RuleSection(Section):
     file: str
     chain: str
@@ -139,7 +156,9 @@ class Config(Section):
     rules: list[RuleSection] = []
     prices: dict[Name, PriceSection] = {}
     http: HttpSection | None = None  # nothing is served
-    reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
+    metrics: MetricsSection | None = None  # nor watched
+    reconcile_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    jobs: JobsSection = JobsSection()
     # How long a dead instance keeps others from taking over; a clean stop hands over at once.
     lease_duration_ms: Annotated[int, Field(ge=1000)] = 10_000
 
