@@ -69,6 +69,9 @@ def check_report(outcome: Outcome) -> None:
     assert chain["reorgs"] == 3
     [found] = document["breaks"]
     assert (found["kind"], found["subject"], found["state"]) == ("unexpected_in", "suspense:in", "resolved")
+    assert found["resolution"].startswith(
+        "a gift to the treasury, booked by correction 1: asked by ann (simulated), app"
+    )
     [fall] = [each for each in document["waterfalls"] if each["asset"]["id"] == found["asset"]]
     assert fall["adjustments"] == found["amount"]
     assert int(fall["credited"]) > 0
