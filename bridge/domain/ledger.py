@@ -10,9 +10,8 @@ sum over all accounts is zero by construction. Accounts are codes:
 
     vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
-    expense:gas  expense:l1_fee  expense:operator_fee  expense:deposits        what transactions cost, and what was left
-                                                     in accounts that had to be made for a payment
-    expense:…                                        what a person calls so
+    expense:gas  expense:l1_fee  expense:operator_fee  expense:deposits    what transactions cost
+    expense:…                                        what a person calls it
     external:…                                       the rest of the world, where a person names it
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
@@ -37,10 +36,10 @@ from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, forma
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
-GAS, L1_FEE, OPERATOR_FEE = "expense:gas", "expense:l1_fee", "expense:operator_fee"
-FEES = (GAS, L1_FEE, OPERATOR_FEE)
-"""What transactions cost: gas, and what a rollup takes for their data on the chain below and for its operator."""
-DEPOSITS = "expense:deposits"
+GAS, L1_FEE, OPERATOR_FEE, DEPOSITS = "expense:gas", "expense:l1_fee", "expense:operator_fee", "expense:deposits"
+FEES = (GAS, L1_FEE, OPERATOR_FEE, DEPOSITS)
+"""What transactions cost: gas, what a rollup takes for their data on the chain below and for its operator, and deposits
+in accounts that had to be made for a payment."""
 
 _ENCODING_VERSION = 1
 """Of the bytes under the payload hash; raised when a field is added to Journal or Transfer."""
@@ -146,19 +145,21 @@ class Watched:
 
     @property
     def assets(self) -> tuple[Asset, ...]:
-        return (*self.tokens, self.native)
+        paid_out = any(token.id == self.native.id for token in self.tokens)  # then it is one of them
+        return self.tokens if paid_out else (*self.tokens, self.native)
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
         """Every token in each contract of ours, and the native coin there and in the operator's account.
 
         No contract of ours takes native coin, and no log would say so: but what destroys itself, or makes a block, can
-        leave it there.
+        leave it there. The native coin of an operator that is the vault too stands in one account only.
         """
         held = [
             Mirror(f"{name}:{format_address(address)}", address, asset)
             for name, address in self.contracts.items()
             for asset in self.assets
+            if (address, asset.id) != (self.operator, self.native.id)
         ]
         return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
 
@@ -438,9 +439,9 @@ class GasPaid:
     succeeded: bool
     at: BlockStamp
     valid_at: int
-    deposits: int = 0  # wei left in accounts that the transaction made
     l1_fee: int = 0  # of `fee`
     operator_fee: int = 0  # of `fee`; the chain's operator gets it
+    deposits: int = 0  # beside `fee`: wei left in accounts that the transaction made
 
 
 def book_gas(paid: GasPaid, native: AssetId) -> Journal:

@@ -182,9 +182,9 @@ class Inclusion:
     succeeded: bool
     gas_used: int
     fee_paid: int  # atoms of the native coin: all that it cost; effective gas price × gas used, on a rollup often more
-    deposits: int = 0  # atoms of the native coin that it left in accounts which it made, where keeping data costs that
     l1_fee: int = 0  # of fee_paid: for its data on the chain below
     operator_fee: int = 0  # of fee_paid: to the operator of the chain, where there is such a fee
+    deposits: int = 0  # beside fee_paid: left in accounts which it made, where keeping data costs that
 
 
 @dataclass(frozen=True, slots=True)
