@@ -207,6 +207,8 @@ class Simulation:
             if time.monotonic() > deadline:
                 raise RetryableError(f"after {SETTLE_TIMEOUT_S} s there is still something to do: {missing}")
             await self._live("settling")
+            if not await self._missing():
+                await self._book(deadline)
         await self._book(deadline)
 
     async def claim(self) -> None:
@@ -224,7 +226,7 @@ class Simulation:
             await self._live("claiming")
         for _ in range(FINALITY_DISTANCE):
             await self._live("claiming")
-        await self._book(deadline)
+        await self.settle()  # where that took long, one more window has closed, and may be paid
 
     async def _book(self, deadline: float) -> None:
         # The chain stands still now; what is final on it must reach the books.
