@@ -6,7 +6,7 @@ Adapters live in `chains/` and `store/`; stages know only what is written here. 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,6 +53,7 @@ from bridge.domain.payouts import (
     Inclusion,
     InFlight,
     Landed,
+    LeftOut,
     Order,
     Payout,
     PlannedCall,
@@ -161,8 +162,9 @@ class ChainReader(Protocol):
         ValueError for arguments that the signature does not take.
         """
 
-    async def sequence(self, account: Address, at: BlockStamp) -> int:
-        """How many transactions `account` had sent by the end of block `at` (the nonce)."""
+    async def sequence(self, account: Address, at: BlockStamp) -> int | None:
+        """How many transactions `account` had sent by the end of block `at` (the nonce); None where the accounts of
+        this chain have no such count, and nothing but an expiry keeps a transaction from landing later."""
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Headers by number, as the node has them now. Used to audit what is stored."""
@@ -226,6 +228,7 @@ class Settlement:
 
     executed: bool
     credited: frozenset[Address]
+    left_out: tuple[LeftOut, ...] = ()  # neither paid nor credited
 
 
 class Payer(Protocol):
@@ -239,6 +242,10 @@ class Payer(Protocol):
 
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
+
+    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+        """The order in batches that one transaction each can pay, of `recipients_max` at most. Pure, and of nothing
+        that may change: whoever lost the database must pack alike. Raises ValueError as pack_batches does."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""
@@ -261,6 +268,13 @@ class Payer(Protocol):
 
         None where the fee ceiling leaves no room for a replacement.
         """
+
+    def due(self, in_flight: Sequence[InFlight], head: Block) -> frozenset[int]:
+        """Ids of the actions that wait for long enough to try another attempt, seen from `head`."""
+
+    async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
+        """Why no other attempt may be signed beside the latest one yet: where no nonce keeps two of them from landing,
+        the first must have expired. None where it may."""
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         """Send to every endpoint. Never raises for what an endpoint answers or fails to answer."""
@@ -540,6 +554,9 @@ class PayoutStore(Protocol):
     async def apply(self, flight: InFlight, transition: Transition) -> bool:
         """Commit one arrow with its inclusion and its slot."""
 
+    async def leave_out(self, action: Action, left_out: Sequence[LeftOut]) -> None:
+        """Give each recipient that the batch of `action` did not pay a planned batch of its own. Safe to repeat."""
+
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
         """Set the outcome of every payout of a batch."""
 
@@ -681,6 +698,9 @@ class CorrectionStore(Protocol):
 
     async def waiting_reversal(self, reverses: JournalKey) -> int | None:
         """The correction that asks for this reversal already."""
+
+    async def waiting_about(self, break_id: int) -> int | None:
+        """A correction that was asked for to explain this break, and waits."""
 
     async def journal_key(self, asked: str) -> tuple[JournalKey, str] | None:
         """(source, ref) and chain of the journal with this number, or called `SOURCE REF`."""
@@ -856,6 +876,9 @@ class BreakStore(Protocol):
     async def unresolved(self) -> list[Break]:
         """Every break that is not resolved, oldest first."""
 
+    async def find(self, break_id: int) -> Break:
+        """Raises RefusedError where there is no such break."""
+
 
 class DeadLetterStore(Protocol):
     async def record(self, stage: str, scope: str, error: str, retries: int) -> None: ...
@@ -863,10 +886,10 @@ class DeadLetterStore(Protocol):
 
 
 class ReportStore(Protocol):
-    async def facts(self, period: Window | None = None) -> Facts:
+    async def facts(self, period: Window | None = None, progress: Callable[[str], None] = ...) -> Facts:
         """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`.
 
-        Call it inside a snapshot.
+        Call it inside a snapshot. `progress` is told what is read next, in words.
         """
 
 

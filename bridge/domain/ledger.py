@@ -10,7 +10,8 @@ sum over all accounts is zero by construction. Accounts are codes:
 
     vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
-    expense:…                                        what it cost: gas, or what a person calls it
+    expense:gas  expense:l1_fee  expense:operator_fee  expense:deposits    what transactions cost
+    expense:…                                        what a person calls it
     external:…                                       the rest of the world, where a person names it
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
@@ -25,17 +26,20 @@ into claimable:0x… for each account. What it then claims leaves as above, and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.domain.events import Event, Log
 from bridge.domain.payouts import Leg
-from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address
+from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address, format_tx
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
-GAS = "expense:gas"
+GAS, L1_FEE, OPERATOR_FEE, DEPOSITS = "expense:gas", "expense:l1_fee", "expense:operator_fee", "expense:deposits"
+FEES = (GAS, L1_FEE, OPERATOR_FEE, DEPOSITS)
+"""What transactions cost: gas, what a rollup takes for their data on the chain below and for its operator, and deposits
+in accounts that had to be made for a payment."""
 
 _ENCODING_VERSION = 1
 """Of the bytes under the payload hash; raised when a field is added to Journal or Transfer."""
@@ -92,21 +96,29 @@ class Journal:
     @property
     def payload_hash(self) -> bytes:
         """sha256 over every field, each with its length before it, so that no two journals share an encoding."""
-        digest = hashlib.sha256(bytes([_ENCODING_VERSION]))
-        for fields in self._fields():
-            raw = [field.encode() if isinstance(field, str) else field for field in fields]
-            digest.update(b"".join([len(each).to_bytes(4) + each for each in raw]))
-        return digest.digest()
-
-    def _fields(self) -> Iterable[Sequence[str | bytes]]:
-        yield (
-            *(self.kind, self.reason, self.source, self.ref),
-            *(self.at.chain, str(self.at.number), self.at.hash, str(self.valid_at), str(len(self.transfers))),
-        )
+        head = (self.kind, self.reason, self.source, self.ref, self.at.chain, str(self.at.number))
+        rest = [str(self.valid_at), str(len(self.transfers))]
         for transfer in self.transfers:
-            yield (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
-        # Only where there is one: what was hashed before journals could reverse keeps its hash.
-        yield self.reverses or ()
+            rest += (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
+        if self.reverses is not None:  # what was hashed before journals could reverse keeps its hash
+            rest += self.reverses
+        block_hash = len(self.at.hash).to_bytes(4) + self.at.hash
+        return hashlib.sha256(bytes([_ENCODING_VERSION]) + _packed(head) + block_hash + _packed(rest)).digest()
+
+
+_LENGTHS = tuple(f"\0\0\0{chr(length)}" for length in range(128))
+"""Four bytes that say how long a field is, as the characters that become them."""
+
+
+def _packed(fields: Sequence[str]) -> bytes:
+    """Each field with its length before it."""
+    # Nearly all are short and ASCII, so that a character is a byte: then all of them are encoded in one go, which makes
+    # a hash in a third of the time.
+    if max(map(len, fields)) < len(_LENGTHS):
+        text = "".join([_LENGTHS[len(field)] + field for field in fields])
+        if text.isascii():
+            return text.encode()
+    return b"".join([len(raw).to_bytes(4) + raw for raw in map(str.encode, fields)])
 
 
 # ── What the books watch ────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +137,7 @@ class Watched:
 
     chain: str
     vault: Address
-    distributor: Address
+    distributor: Address  # the vault itself, where it pays without another contract between
     operator: Address
     tokens: tuple[Asset, ...]
     native: Asset
@@ -134,20 +146,28 @@ class Watched:
     @property
     def contracts(self) -> dict[str, Address]:
         """Those of ours that hold tokens, by name."""
-        ours = {"vault": self.vault, "distributor": self.distributor}
+        ours = {"vault": self.vault}
+        if self.distributor != self.vault:
+            ours["distributor"] = self.distributor
         return ours if self.claims is None else ours | {"claims": self.claims}
 
     @property
     def assets(self) -> tuple[Asset, ...]:
-        return (*self.tokens, self.native)
+        paid_out = any(token.id == self.native.id for token in self.tokens)  # then it is one of them
+        return self.tokens if paid_out else (*self.tokens, self.native)
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        """Every token in each contract of ours, and the operator's native coin."""
+        """Every token in each contract of ours, and the native coin there and in the operator's account.
+
+        No contract of ours takes native coin, and no log would say so: but what destroys itself, or makes a block, can
+        leave it there. The native coin of an operator that is the vault too stands in one account only.
+        """
         held = [
-            Mirror(f"{name}:{format_address(address)}", address, token)
+            Mirror(f"{name}:{format_address(address)}", address, asset)
             for name, address in self.contracts.items()
-            for token in self.tokens
+            for asset in self.assets
+            if (address, asset.id) != (self.operator, self.native.id)
         ]
         return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
 
@@ -220,7 +240,7 @@ def book_event(event: Event, watched: Watched) -> Journal:
     log = event.log
     return Journal(
         kind=event.source,
-        reason=f"log {log.log_index} of transaction 0x{log.tx_hash.hex()}",
+        reason=f"log {log.log_index} of transaction {format_tx(log.tx_hash)}",
         source=f"log:{log.block.chain}",
         ref=log_ref(log),
         at=log.block,
@@ -377,20 +397,25 @@ def book_intent(intent: Intent) -> Journal:
     )
 
 
-def book_settlement(batch: IntendedBatch, executed: Log, credited: Collection[Address]) -> Journal:
+def book_settlement(
+    batch: IntendedBatch, executed: Log, credited: Collection[Address], left_out: Collection[Address] = ()
+) -> Journal:
     """The batch as the finalized log `executed` says it happened.
 
     A paid recipient's pending is posted, and so is that of one who may claim from now on; that of a `credited` one is
-    voided, for the Distributor kept the amount and now owes it on chain.
+    voided, for the Distributor kept the amount and now owes it on chain. That of one who was `left_out` stays pending:
+    a batch of its own will close it.
     """
     transfers: list[Transfer] = []
     for due in batch.dues:
+        if due.recipient in left_out:
+            continue
         if due.recipient in credited:
             payable, owed = payable_code(due.recipient), owed_code(due.recipient)
             transfers += [_due(due, batch, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
         else:
             transfers.append(_due(due, batch, Phase.POST))
-    reason = f"executed by log {executed.log_index} of transaction 0x{executed.tx_hash.hex()}"
+    reason = f"executed by log {executed.log_index} of transaction {format_tx(executed.tx_hash)}"
     ref = batch_ref(batch.distribution_id, batch.index)
     return Journal("settlement", reason, "batch", ref, executed.block, executed.timestamp, tuple(transfers))
 
@@ -418,21 +443,27 @@ class GasPaid:
 
     tx_id: bytes
     operator: Address
-    fee: int  # wei
+    fee: int  # wei, all that was taken
     succeeded: bool
     at: BlockStamp
     valid_at: int
+    l1_fee: int = 0  # of `fee`
+    operator_fee: int = 0  # of `fee`; the chain's operator gets it
+    deposits: int = 0  # beside `fee`: wei left in accounts that the transaction made
 
 
 def book_gas(paid: GasPaid, native: AssetId) -> Journal:
+    gas = paid.fee - paid.l1_fee - paid.operator_fee
+    parts = ((GAS, gas), (L1_FEE, paid.l1_fee), (OPERATOR_FEE, paid.operator_fee), (DEPOSITS, paid.deposits))
+    payer = gas_code(paid.operator)
     return Journal(
         kind="gas" if paid.succeeded else "gas.reverted",
-        reason=f"transaction 0x{paid.tx_id.hex()}",
+        reason=f"transaction {format_tx(paid.tx_id)}",
         source="attempt",
         ref=paid.tx_id.hex(),
         at=paid.at,
         valid_at=paid.valid_at,
-        transfers=tuple(_transfers(GAS, gas_code(paid.operator), native, paid.fee)),
+        transfers=tuple(each for expense, amount in parts for each in _transfers(expense, payer, native, amount)),
     )
 
 

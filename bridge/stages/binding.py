@@ -16,7 +16,6 @@ from bridge.domain.units import Address, format_address
 from bridge.ports import ChainReader, EventDecoder, LogFilter
 
 OURS = ("vault", "distributor", "claims")
-_ZERO = Address(bytes(20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class BoundRule:
     def made(self, logs: LogColumns) -> set[Key]:
         """The states that say which emitters of `logs` a factory had made before."""
         return {
-            (made_by(source), Address(logs.addresses[20 * row : 20 * row + 20]))
+            (made_by(source), logs.emitter(row))
             for source, event in self.plan.rule.events.items()
             if event.factory is not None
             for row in range(logs.count)
@@ -114,7 +113,7 @@ def _since(
 
 def _from_then_on(events: EventColumns, timed: TimedLogs, since: Mapping[Address, int]) -> EventColumns:
     """Without those from before their contract counts, as where one is registered long after it was made."""
-    emitters = [Address(timed.logs.addresses[20 * row : 20 * row + 20]) for row in events.rows]
+    emitters = [timed.logs.emitter(row) for row in events.rows]
     keep = [timed.times[row] >= since[emitter] for row, emitter in zip(events.rows, emitters, strict=True)]
     fields = {name: list(compress(column, keep)) for name, column in events.fields.items()}
     return EventColumns(list(compress(events.rows, keep)), fields)
@@ -147,13 +146,14 @@ def bind_rules(
                 mend = f"add it to [chains.{chain.name}.tokens]"
                 raise ConfigError(f"there is no token `{name}`", where=where, mend=mend)
         token = tokens[rule.asset]
+        nobody = Address(bytes(len(token.address)))
         binding = Binding(
             reference=chain.reference,
             asset=token.asset,
             token=token.address,
             contracts={name: contracts[name] for name in sorted(plan.contracts())},
             tokens={name: tokens[name] for name in sorted(plan.tokens())},
-            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in OURS if name in contracts)}),
+            never_paid=frozenset({nobody, token.address, *(contracts[name] for name in OURS if name in contracts)}),
         )
         _check_recipients(rule, binding)
         decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}

@@ -4,7 +4,7 @@ Everything is compared at one finalized block of each chain: the last one that t
 one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
-    balance       our contracts in every token, the operator's native coin: books = chain
+    balance       our contracts in every token and the native coin, the operator in the native coin: books = chain
     nonce         transactions the operator sent = slots that were spent
     independent   nodes agree with each other; a slice of old blocks in each sweep: their logs as two nodes tell them
                   now = those that are stored
@@ -66,10 +66,10 @@ from bridge.domain.ledger import (
     log_ref,
 )
 from bridge.domain.matches import Moved, match
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, format_tx, parse_address
 from bridge.ports import ChainReader, Database, History, Lease, Transaction
 from bridge.stages.headers import Period, find_period
-from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
+from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
 from bridge.stages.seal import verify_in
 
@@ -518,15 +518,15 @@ class Reconcile:
                 doubts,
                 partial(books.chain.balance, mirror.address, mirror.asset.id, view.at),
             )
-            checks.append(self._judge(view, mirror, held, nonce))
+            checks.append(self._judge(view, books.watched.operator, mirror, held, nonce))
         return [*checks, _nodes(view, doubts)]
 
-    def _judge(self, view: _View, mirror: Mirror, held: int | None, nonce: Check) -> Check:
+    def _judge(self, view: _View, operator: Address, mirror: Mirror, held: int | None, nonce: Check) -> Check:
         booked = _posted(view.balances, mirror.code, mirror.asset.id)
         late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
         if held is None:
             skipped = DISAGREE
-        elif mirror.asset.address is None and late and held != booked:
+        elif mirror.address == operator and late and held != booked:
             skipped = "gas of included transactions is not booked yet"
         else:
             return judge_balance(view.at, mirror.code, mirror.asset.id, booked, held)
@@ -565,7 +565,7 @@ class Reconcile:
                 log = told.get(ref) or stored[ref]
                 kind = BreakKind.PROVIDER_DISAGREEMENT if ref in stored else BreakKind.MISSING_IN_LEDGER
                 evidence: Evidence = {
-                    "transaction": f"0x{log.tx_hash.hex()}",
+                    "transaction": format_tx(log.tx_hash),
                     "block": log.block.number,
                     "node": "has it" if ref in told else "has it not",
                 }
@@ -608,7 +608,7 @@ class Reconcile:
             token = next((each.address for each in books.watched.tokens if each.id == asset), None)
             if token is None:
                 continue  # of a token that is not configured any more, nobody asks
-            account = bytes.fromhex(code.rpartition("0x")[2])
+            account = parse_address(code.rpartition(":")[2])
             answer = await books.chain.read_call(books.watched.distributor, OWED, [token, account], view.at)
             told = 0 if answer is None else answer[0]
             if told != owed:
@@ -656,6 +656,8 @@ class Reconcile:
     async def _nonce(self, books: Books, view: _View) -> Check:
         code = gas_code(books.watched.operator)
         sequence = await books.chain.sequence(books.watched.operator, view.at)
+        if sequence is None:
+            return Check(Level.NONCE, code, view.at, skipped="accounts of this chain have no nonces")
         if view.spent is None:
             return Check(Level.NONCE, code, view.at, actual=sequence, skipped="the operator has not been used yet")
         return judge_nonce(view.at, code, sequence, view.spent)
@@ -678,7 +680,7 @@ def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:
 def _difference(expected: Journal, booked: Journal | None, log: Log) -> Difference | None:
     if booked == expected:
         return None
-    evidence: Evidence = {"transaction": f"0x{log.tx_hash.hex()}", "log_index": log.log_index, "kind": expected.kind}
+    evidence: Evidence = {"transaction": format_tx(log.tx_hash), "log_index": log.log_index, "kind": expected.kind}
     kind = BreakKind.MISSING_IN_LEDGER if booked is None else BreakKind.AMOUNT_MISMATCH
     return Difference(kind, f"log {expected.ref}", evidence, block=log.block.number)
 
@@ -688,12 +690,15 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
     activated trees, from which nobody has got anything yet."""
     moved: defaultdict[tuple[bytes, AssetId | None], Counter[Address]] = defaultdict(Counter)
     credited: defaultdict[tuple[bytes, int], Counter[Address]] = defaultdict(Counter)
+    left_out: defaultdict[tuple[bytes, int], set[Address]] = defaultdict(set)
     for event in events:
         fields, log = event.fields, event.log
         if event.source == TRANSFERRED and fields["from"] == watched.distributor and fields["value"]:
             moved[log.tx_hash, watched.token(log.address)][_address(fields["to"])] += _int(fields["value"])
         elif event.source == CREDITED:
             credited[batch_of(event)][_address(fields["to"])] += _int(fields["amount"])
+        elif event.source == SKIPPED:
+            left_out[batch_of(event)].add(_address(fields["to"]))
         elif event.source == EXECUTED:
             key, token = batch_of(event), watched.token(fields["token"])
             kept = credited.pop(key, Counter())
@@ -705,6 +710,7 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
                 received=moved.pop((log.tx_hash, token), Counter()) + kept,
                 log=log,
                 credited=frozenset(kept),
+                left_out=frozenset(left_out.pop(key, ())),
             )
         elif event.source == ACTIVATED:
             token, total = watched.token(fields["token"]), _int(fields["total"])

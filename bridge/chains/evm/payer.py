@@ -18,6 +18,7 @@ from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from bridge.chains.evm.abi import encode_call, selector
+from bridge.chains.evm.charges import read_charges
 from bridge.chains.evm.claim_plan import plan_tree
 from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.distributions import derive_id, token_of
@@ -25,7 +26,7 @@ from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_m
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
 from bridge.chains.evm.rpc import EvmRpc, RpcRefused, data_of, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
-from bridge.domain.events import Log
+from bridge.domain.events import Block, Log
 from bridge.domain.payouts import (
     Action,
     ActionKind,
@@ -33,6 +34,7 @@ from bridge.domain.payouts import (
     Batch,
     Distribution,
     Inclusion,
+    InFlight,
     Landed,
     Leg,
     Order,
@@ -42,6 +44,8 @@ from bridge.domain.payouts import (
     Refusal,
     Signed,
     Slot,
+    bump_is_due,
+    pack_batches,
 )
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, Ready, Settlement, Signer
@@ -83,6 +87,7 @@ class EvmPayer:
         vault: Address,
         distributor: Address,
         ceilings: FeeCeilings,
+        bump_after_blocks: int = 5,
         claims: Address | None = None,
         claims_uri: str | None = None,
         reverts: Reverts | None = None,
@@ -97,6 +102,7 @@ class EvmPayer:
         self._vault = vault
         self._distributor = distributor
         self._ceilings = ceilings
+        self._bump_after_blocks = bump_after_blocks
         self._claims_uri = claims_uri
         self._reverts = reverts or Reverts.of_our_contracts()
 
@@ -104,6 +110,9 @@ class EvmPayer:
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         ours = {self._vault, self._distributor} | ({self.claims} if self.claims is not None else set())
         return frozenset({*ours, token_of(asset)})
+
+    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+        return pack_batches(order.payouts, recipients_max)
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         token, rule_id = token_of(order.asset), keccak(order.rule.encode())
@@ -245,6 +254,13 @@ class EvmPayer:
         assert tx_id == keccak(raw), "the signer names another transaction than it signed"
         return Signed(tx_id, raw, slot.gas_limit, fees.max_fee, fees.priority_fee, purpose)
 
+    def due(self, in_flight: Sequence[InFlight], head: Block) -> frozenset[int]:
+        late = bump_is_due(in_flight, head.number, self._bump_after_blocks)
+        return frozenset() if late is None else frozenset({late.action.action_id})
+
+    async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
+        return None  # attempts of a slot share its nonce
+
     async def broadcast(self, raw: bytes) -> Broadcast:
         answers = await self._rpc.call_on_each("eth_sendRawTransaction", [_hex(raw)])
         return combine_broadcasts([classify_broadcast(answer, keccak(raw)) for answer in answers])
@@ -340,13 +356,14 @@ class EvmPayer:
             if receipt is None or receipt["blockHash"] is None:
                 return None
             block_hash = bytes.fromhex(receipt["blockHash"][2:])
-            gas_used = quantity(receipt["gasUsed"])
-            l1_fee = quantity(receipt.get("l1Fee") or "0x0")
+            charges = read_charges(receipt)
             inclusion = Inclusion(
                 BlockStamp(self._chain, quantity(receipt["blockNumber"]), block_hash),
                 quantity(receipt["status"]) == 1,
-                gas_used,
-                gas_used * quantity(receipt["effectiveGasPrice"]) + l1_fee,
+                charges.gas_used,
+                charges.total,
+                charges.l1_fee,
+                charges.operator_fee,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ChainDisagrees(f"{endpoint} gave something that is no receipt: {error!r}") from None
