@@ -66,6 +66,7 @@ class Faults:
     unhealthy: bool = False  # getHealth and preflights say so
     forgotten_before_slot: int = 0  # transactions and blocks before are gone from this node
     no_history: bool = False  # the node keeps no transactions at all
+    archive: bool = False  # a slot without a block is told as nodes with an archive tell it
     unwritten_blocks: int = 0  # the newest so many blocks are there, their transactions not written yet
     withhold_notifications: bool = False  # WebSockets stay open and silent
 

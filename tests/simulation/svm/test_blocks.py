@@ -109,6 +109,12 @@ async def test_block__what_is_not_there__depends_on_why():
             None,
         )
         assert await refused(client, "getBlockTime", 1003) == await refused(client, "getBlock", 1003)
+        node.faults.archive = True
+        assert await refused(client, "getBlock", 1003) == (
+            -32009,
+            "Slot 1003 was skipped, or missing in long-term storage",
+            None,
+        )
         for slot in (1009, 1020):
             assert await refused(client, "getBlock", slot) == (-32004, f"Block not available for slot {slot}", None)
         confirmed_too = {"commitment": "confirmed"}
