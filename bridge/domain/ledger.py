@@ -10,7 +10,8 @@ sum over all accounts is zero by construction. Accounts are codes:
 
     vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
-    expense:…                                        what it cost: gas, or what a person calls it
+    expense:…                                        what it cost: gas, deposits in accounts that had to be made for a
+                                                     payment, or what a person calls it
     external:…                                       the rest of the world, where a person names it
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
@@ -31,11 +32,11 @@ from enum import StrEnum
 
 from bridge.domain.events import Event, Log
 from bridge.domain.payouts import Leg
-from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address
+from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address, format_tx
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
-GAS = "expense:gas"
+GAS, DEPOSITS = "expense:gas", "expense:deposits"
 
 _ENCODING_VERSION = 1
 """Of the bytes under the payload hash; raised when a field is added to Journal or Transfer."""
@@ -125,7 +126,7 @@ class Watched:
 
     chain: str
     vault: Address
-    distributor: Address
+    distributor: Address  # the vault itself, where it pays without another contract between
     operator: Address
     tokens: tuple[Asset, ...]
     native: Asset
@@ -134,7 +135,9 @@ class Watched:
     @property
     def contracts(self) -> dict[str, Address]:
         """Those of ours that hold tokens, by name."""
-        ours = {"vault": self.vault, "distributor": self.distributor}
+        ours = {"vault": self.vault}
+        if self.distributor != self.vault:
+            ours["distributor"] = self.distributor
         return ours if self.claims is None else ours | {"claims": self.claims}
 
     @property
@@ -220,7 +223,7 @@ def book_event(event: Event, watched: Watched) -> Journal:
     log = event.log
     return Journal(
         kind=event.source,
-        reason=f"log {log.log_index} of transaction 0x{log.tx_hash.hex()}",
+        reason=f"log {log.log_index} of transaction {format_tx(log.tx_hash)}",
         source=f"log:{log.block.chain}",
         ref=log_ref(log),
         at=log.block,
@@ -377,20 +380,25 @@ def book_intent(intent: Intent) -> Journal:
     )
 
 
-def book_settlement(batch: IntendedBatch, executed: Log, credited: Collection[Address]) -> Journal:
+def book_settlement(
+    batch: IntendedBatch, executed: Log, credited: Collection[Address], left_out: Collection[Address] = ()
+) -> Journal:
     """The batch as the finalized log `executed` says it happened.
 
     A paid recipient's pending is posted, and so is that of one who may claim from now on; that of a `credited` one is
-    voided, for the Distributor kept the amount and now owes it on chain.
+    voided, for the Distributor kept the amount and now owes it on chain. That of one who was `left_out` stays pending:
+    a batch of its own will close it.
     """
     transfers: list[Transfer] = []
     for due in batch.dues:
+        if due.recipient in left_out:
+            continue
         if due.recipient in credited:
             payable, owed = payable_code(due.recipient), owed_code(due.recipient)
             transfers += [_due(due, batch, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
         else:
             transfers.append(_due(due, batch, Phase.POST))
-    reason = f"executed by log {executed.log_index} of transaction 0x{executed.tx_hash.hex()}"
+    reason = f"executed by log {executed.log_index} of transaction {format_tx(executed.tx_hash)}"
     ref = batch_ref(batch.distribution_id, batch.index)
     return Journal("settlement", reason, "batch", ref, executed.block, executed.timestamp, tuple(transfers))
 
@@ -422,17 +430,21 @@ class GasPaid:
     succeeded: bool
     at: BlockStamp
     valid_at: int
+    deposits: int = 0  # wei left in accounts that the transaction made
 
 
 def book_gas(paid: GasPaid, native: AssetId) -> Journal:
     return Journal(
         kind="gas" if paid.succeeded else "gas.reverted",
-        reason=f"transaction 0x{paid.tx_id.hex()}",
+        reason=f"transaction {format_tx(paid.tx_id)}",
         source="attempt",
         ref=paid.tx_id.hex(),
         at=paid.at,
         valid_at=paid.valid_at,
-        transfers=tuple(_transfers(GAS, gas_code(paid.operator), native, paid.fee)),
+        transfers=(
+            *_transfers(GAS, gas_code(paid.operator), native, paid.fee),
+            *_transfers(DEPOSITS, gas_code(paid.operator), native, paid.deposits),
+        ),
     )
 
 

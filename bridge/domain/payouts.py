@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.domain.states import ActionState, SlotState
-from bridge.domain.units import Address, AssetId, BlockStamp, check_amount
+from bridge.domain.units import Address, AssetId, BlockStamp, check_amount, format_address
 
 BUMP_NUMERATOR, BUMP_DENOMINATOR = 1125, 1000
 """Nodes replace a pending transaction only by one that pays at least 12.5 % more in both fees (some ask 10 %)."""
@@ -72,11 +72,25 @@ def pack_batches(payouts: Sequence[Payout], recipients_max: int) -> tuple[Batch,
         raise ValueError("a distribution needs a recipient")
     for before, after in itertools.pairwise(ordered):
         if before.recipient == after.recipient:
-            raise ValueError(f"recipient 0x{after.recipient.hex()} comes twice")
+            raise ValueError(f"recipient {format_address(after.recipient)} comes twice")
     if any(check_amount(payout.amount) == 0 for payout in ordered):
         raise ValueError("an amount of zero cannot be paid")
     firsts = range(0, len(ordered), recipients_max)
     return tuple(Batch(index, tuple(ordered[at : at + recipients_max])) for index, at in enumerate(firsts))
+
+
+LEFT_OUT_FROM, POSITIONS = 1_000_000, 1_024
+"""Indexes of batches of those who were left out begin here; no batch has as many recipients as there are positions."""
+
+
+def left_out_index(batch_index: int, position: int) -> int:
+    """The batch that pays the recipient at `position` of a batch which was executed without it.
+
+    Says nothing but what the chain knows, so that whoever lost the database gives it the same one.
+    """
+    assert batch_index < LEFT_OUT_FROM, "a recipient is left out of a planned batch, once"
+    assert position < POSITIONS
+    return LEFT_OUT_FROM + POSITIONS * batch_index + position
 
 
 # ── What was planned ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,6 +182,7 @@ class Inclusion:
     succeeded: bool
     gas_used: int
     fee_paid: int  # atoms of the native coin: effective gas price × gas used, plus the L1 fee where there is one
+    deposits: int = 0  # atoms of the native coin that it left in accounts which it made, where keeping data costs that
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +195,7 @@ class Signed:
     max_fee: int  # wei per gas
     priority_fee: int  # wei per gas; equals max_fee in a legacy transaction
     purpose: Purpose = Purpose.PAY
+    valid_through: int | None = None  # by the chain's count of blocks, where the bytes expire; None where they never do
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +221,19 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A recipient that an executed batch did not pay, for its account could take nothing; and the step that will."""
+
+    recipient: Address
+    call: PlannedCall  # a batch of its own
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
-    """One nonce of the sending account, bound to one action."""
+    """One nonce of the sending account, bound to one action.
+
+    Where the accounts of a chain have no nonces it is a number of ours, and holds the attempts together all the same.
+    """
 
     slot_id: int
     account: Address
@@ -255,7 +282,7 @@ def check_recipients(batches: Sequence[Batch], total: int, forbidden: Collection
         return Refusal("the total is not the sum of the payouts", temporary=False)
     for payout in _payouts(batches):
         if not any(payout.recipient) or payout.recipient in forbidden:
-            return Refusal(f"0x{payout.recipient.hex()} may not be a recipient", temporary=False)
+            return Refusal(f"{format_address(payout.recipient)} may not be a recipient", temporary=False)
     return None
 
 
@@ -374,8 +401,8 @@ def check_nonces(sender: Sender, finalized_sequence: int) -> str | None:
     """
     if finalized_sequence < sender.first_nonce + sender.over:
         return (
-            f"account 0x{sender.account.hex()} has {finalized_sequence} finalized transactions, but the database holds "
-            f"{sender.first_nonce + sender.over} as final: the node is behind, or this is another chain"
+            f"account {format_address(sender.account)} has {finalized_sequence} finalized transactions, but the "
+            f"database holds {sender.first_nonce + sender.over} as final: the node is behind, or this is another chain"
         )
     return None
 
@@ -389,7 +416,8 @@ def check_forgotten(account: Address, nonces: Sequence[int]) -> Refusal | None:
         return None
     named = ", ".join(map(str, nonces))
     return Refusal(
-        f"nonce {named} of 0x{account.hex()} was spent by a transaction that this database does not know, and no event "
-        "of a payout explains it yet; if this stays, take up its break (README: a database restored from a backup)",
+        f"nonce {named} of {format_address(account)} was spent by a transaction that this database does not know, and "
+        "no event of a payout explains it yet; if this stays, take up its break (README: a database restored from a "
+        "backup)",
         temporary=True,
     )

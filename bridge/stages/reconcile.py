@@ -50,10 +50,10 @@ from bridge.domain.ledger import (
     gas_code,
     log_ref,
 )
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, format_tx
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
 from bridge.stages.headers import Period, find_period
-from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
+from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
 
 INTERVAL_MS = 60_000
@@ -385,6 +385,8 @@ class Reconcile:
     async def _nonce(self, books: Books, view: _View) -> Check:
         code = gas_code(books.watched.operator)
         sequence = await books.chain.sequence(books.watched.operator, view.at)
+        if sequence is None:
+            return Check(Level.NONCE, code, view.at, skipped="accounts of this chain have no nonces")
         if view.spent is None:
             return Check(Level.NONCE, code, view.at, actual=sequence, skipped="the operator has not been used yet")
         return judge_nonce(view.at, code, sequence, view.spent)
@@ -403,7 +405,7 @@ class Reconcile:
 def _difference(expected: Journal, booked: Journal | None, log: Log) -> Difference | None:
     if booked == expected:
         return None
-    evidence: Evidence = {"transaction": f"0x{log.tx_hash.hex()}", "log_index": log.log_index, "kind": expected.kind}
+    evidence: Evidence = {"transaction": format_tx(log.tx_hash), "log_index": log.log_index, "kind": expected.kind}
     kind = BreakKind.MISSING_IN_LEDGER if booked is None else BreakKind.AMOUNT_MISMATCH
     return Difference(kind, f"log {expected.ref}", evidence)
 
@@ -413,12 +415,15 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
     activated trees, from which nobody has got anything yet."""
     moved: defaultdict[tuple[bytes, AssetId | None], Counter[Address]] = defaultdict(Counter)
     credited: defaultdict[tuple[bytes, int], Counter[Address]] = defaultdict(Counter)
+    left_out: defaultdict[tuple[bytes, int], set[Address]] = defaultdict(set)
     for event in events:
         fields, log = event.fields, event.log
         if event.source == TRANSFERRED and fields["from"] == watched.distributor and fields["value"]:
             moved[log.tx_hash, watched.token(log.address)][_address(fields["to"])] += _int(fields["value"])
         elif event.source == CREDITED:
             credited[batch_of(event)][_address(fields["to"])] += _int(fields["amount"])
+        elif event.source == SKIPPED:
+            left_out[batch_of(event)].add(_address(fields["to"]))
         elif event.source == EXECUTED:
             key, token = batch_of(event), watched.token(fields["token"])
             kept = credited.pop(key, Counter())
@@ -430,6 +435,7 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
                 received=moved.pop((log.tx_hash, token), Counter()) + kept,
                 log=log,
                 credited=frozenset(kept),
+                left_out=frozenset(left_out.pop(key, ())),
             )
         elif event.source == ACTIVATED:
             token, total = watched.token(fields["token"]), _int(fields["total"])
