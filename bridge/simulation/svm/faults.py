@@ -67,6 +67,7 @@ class Faults:
     forgotten_before_slot: int = 0  # transactions and blocks before are gone from this node
     no_history: bool = False  # the node keeps no transactions at all
     archive: bool = False  # a slot without a block is told as nodes with an archive tell it
+    strict_cursors: bool = False  # an unknown `before` or `until` is refused, as newer releases of Agave do it
     unwritten_blocks: int = 0  # the newest so many blocks are there, their transactions not written yet
     withhold_notifications: bool = False  # WebSockets stay open and silent
 

@@ -162,6 +162,11 @@ async def test_signatures__limits_commitments_and_strangers__are_as_documented(n
     assert str(confirmed[0].signature) == record.signature
     assert await rpc(client, "getSignaturesForAddress", address, {"until": unknown}) == finalized
     assert await rpc(client, "getSignaturesForAddress", address, {"before": unknown}) == []
+    node.faults.strict_cursors = True
+    for cursor in ("before", "until"):
+        answer = await refused(client, "getSignaturesForAddress", address, {cursor: unknown})
+        assert answer[:2] == (-32020, f"Transaction {unknown} not found")
+    node.faults.clear()
     assert await rpc(client, "getSignaturesForAddress", str(Keypair().pubkey())) == []
     for limit in (0, 1001):
         answer = await refused(client, "getSignaturesForAddress", address, {"limit": limit})
