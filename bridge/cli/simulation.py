@@ -63,6 +63,8 @@ def run_sandbox(  # noqa: PLR0917  # typer makes options of them
     ),
 ) -> None:
     """A local chain and a Postgres, contracts, traffic, and the configuration to run the daemon against them."""
+    if chain is Chains.SOLANA and rule is not None:
+        raise ConfigError("rules are played on the EVM chain", where="--rule", mend="leave it out, or say --chain both")
     seed = _seed(seed)
     evm, solana = None, None
     if chain is not Chains.SOLANA:

@@ -13,9 +13,11 @@ import orjson
 from bridge.domain.errors import ConfigError
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import (
+    BLOCKS_KEPT,
     CONFIRMED_DEPTH,
     FINALIZED_DEPTH,
     FIRST_SLOT,
+    RECORDS_KEPT,
     SLOT_MS,
     Settings,
 )
@@ -37,8 +39,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--skip-slot", type=int, action="append", default=[])
     parser.add_argument("--first-slot", type=int, default=FIRST_SLOT)
     parser.add_argument("--genesis-time", type=int, metavar="SECONDS")
-    parser.add_argument("--blocks-kept", type=int, default=20_000)
-    parser.add_argument("--records-kept", type=int, default=200_000)
+    parser.add_argument("--blocks-kept", type=int, default=BLOCKS_KEPT)
+    parser.add_argument("--records-kept", type=int, default=RECORDS_KEPT)
     given = parser.parse_args(arguments)
     settings = Settings(
         seed=given.seed,

@@ -9,8 +9,7 @@ from bridge.simulation.svm.chain import CLOCK_SYSVAR
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import Settings
 from bridge.simulation.svm.stage import SOL
-from tests.simulation.svm.conftest import SETTINGS
-from tests.simulation.svm.sending import giving, land, refused, rich, rpc, settle, signed
+from tests.simulation.svm.sending import SETTINGS, giving, land, refused, rich, rpc, settle, signed
 
 
 async def test_block__with_a_transaction__has_all_fields(node: Node, client: AsyncClient):
