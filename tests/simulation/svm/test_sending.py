@@ -227,6 +227,18 @@ async def test_fee__a_program_that_is_not_there__is_charged_all_the_same(node: N
     assert record.meta["postBalances"][0] == SOL - 5000
 
 
+async def test_fee__a_budget_that_contradicts_itself__is_refused_and_costs_nothing(node: Node, client: AsyncClient):
+    wallet = rich(node)
+    budget = [set_compute_unit_limit(1_000), set_compute_unit_limit(2_000)]
+    transaction = signed(node.chain.head.hash, [*budget, giving(wallet, Keypair().pubkey(), SOL)], wallet)
+    options = {"encoding": "base64", "preflightCommitment": "processed"}
+    code, message, data = await refused(client, "sendTransaction", encoded(transaction), options)
+    assert (code, data["err"]) == (-32002, {"DuplicateInstruction": 1})
+    assert message.endswith("Transaction contains a duplicate instruction (1) that is not allowed")
+    assert land(node, transaction) is None
+    assert (await client.get_balance(wallet.pubkey(), Processed)).value == 100 * SOL
+
+
 async def test_rent__too_little_for_a_fresh_account__fails(node: Node, client: AsyncClient):
     assert await rpc(client, "getMinimumBalanceForRentExemption", 0) == RENT_OF_NOTHING
     wallet, to = rich(node), Keypair().pubkey()
