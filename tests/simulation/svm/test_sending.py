@@ -262,11 +262,11 @@ class Nonce:
         assert account is not None
         return Hash.from_bytes(account.data[NONCE_VALUE])
 
-    def paying(self, to: Pubkey, lamports: int) -> VersionedTransaction:
+    def paying(self, to: Pubkey, lamports: int, value: Hash | None = None) -> VersionedTransaction:
         advance = advance_nonce_account(
             AdvanceNonceAccountParams(nonce_pubkey=self.key, authorized_pubkey=self.wallet.pubkey())
         )
-        return signed(self.value(), [advance, giving(self.wallet, to, lamports)], self.wallet)
+        return signed(value or self.value(), [advance, giving(self.wallet, to, lamports)], self.wallet)
 
 
 async def test_nonce__after_success_and_after_failure__advances_and_its_transaction_is_dead(node: Node):
@@ -295,10 +295,13 @@ async def test_nonce__used_twice_in_a_block_or_by_a_stranger__lands_once(node: N
     not_his = signed(nonce.value(), [advance_nonce_account(advance), giving(stranger, to, SOL)], stranger)
     assert land(node, without) is None
     assert land(node, not_his) is None
-    first, second = nonce.paying(to, SOL), nonce.paying(to, 2 * SOL)
-    for transaction in (first, second):
+    # Everybody can tell what the next value will be, but it is good only from the next block on.
+    next_value = Hash(durable_nonce(node.chain.head.hash))
+    first, second, third = nonce.paying(to, SOL), nonce.paying(to, 2 * SOL), nonce.paying(to, 3 * SOL, next_value)
+    for transaction in (first, second, third):
         node.chain.submit(parse(bytes(transaction)))
     assert [record.signature for record in node.chain.advance()[0].records] == [str(first.signatures[0])]
+    assert land(node, third) is not None
 
 
 async def test_lookup_tables__more_recipients_than_fit__land_and_tell_what_they_loaded(node: Node, client: AsyncClient):
