@@ -1,5 +1,6 @@
 """Which journal each fact becomes; what a journal is."""
 
+import hashlib
 from collections import defaultdict
 from dataclasses import replace
 
@@ -88,6 +89,14 @@ def test_transfer_log__ours_and_theirs__books_what_moved(source, target, expecte
 def test_transfer_log__zero_or_unwatched_token__one_journal_that_moves_nothing():
     assert transfer_log(ALICE, VAULT, 0) == []
     assert transfer_log(ALICE, VAULT, 5, OTHER_TOKEN) == []
+
+
+@given(amount=amounts, decimals=st.integers(0, 77))
+def test_decimals__whatever_they_are_said_to_be__same_entry_to_the_byte(amount: int, decimals: int):
+    lied = replace(WATCHED, tokens=(replace(WATCHED.tokens[0], decimals=decimals),))
+    fields: dict[str, Value] = {"from": ALICE, "to": VAULT, "value": amount}
+    moved = event("token.Transfer", TOKEN, **fields)
+    assert book_event(moved, lied).payload_hash == book_event(moved, WATCHED).payload_hash
 
 
 def test_fee_paid__after_its_transfer__leaves_suspense_empty():
@@ -185,6 +194,16 @@ def test_gas__reverted__is_paid_all_the_same():
     assert journal.kind == "gas.reverted"
 
 
+def test_gas__on_a_rollup__each_part_is_an_expense_of_its_own():
+    paid = GasPaid(ID, OPERATOR, 1_000, succeeded=True, at=AT, valid_at=5, l1_fee=300, operator_fee=7)
+    assert posted(book_gas(paid, ETH)) == {
+        "expense:gas": 693,
+        "expense:l1_fee": 300,
+        "expense:operator_fee": 7,
+        "operator:gas:0x" + "0e" * 20: -1_000,
+    }
+
+
 # ── Payouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 DUES = (Due(0, ALICE, 20), Due(0, BOB, 5))
 INTENT = book_intent(Intent(ID, "fee_window", USDX, AT, 1, DUES))
@@ -243,3 +262,26 @@ def test_payload_hash__any_field_changed__changes(change):
 def test_payload_hash__text_moved_between_fields__changes(kind, reason, other_kind, other_reason):
     one, other = replace(INTENT, kind=kind, reason=reason), replace(INTENT, kind=other_kind, reason=other_reason)
     assert (one.payload_hash == other.payload_hash) == (one == other)
+
+
+# Long ones and ones of more than a byte a character are rare, and packed another way.
+any_text = st.one_of(st.text(max_size=8), st.text(min_size=120, max_size=140), st.just("é" * 100))
+
+
+@given(any_text, any_text, st.lists(st.tuples(any_text, st.integers(1, UINT256_MAX)), max_size=3), st.booleans())
+def test_payload_hash__any_text__is_over_each_field_with_its_length(text, other, moved, reverses):
+    """What is booked keeps its hash for ever, so its bytes are spelled out here."""
+    entry = Journal(
+        *("kind", text, "source", other, AT, 7),
+        transfers=tuple(Transfer(f"a{code}", f"b{code}", USDX, amount) for code, amount in moved),
+        reverses=(other, text) if reverses else None,
+    )
+    expected = hashlib.sha256(b"\x01")
+    for field in (
+        *("kind", text, "source", other, AT.chain, str(AT.number), AT.hash, "7", str(len(moved))),
+        *(part for code, amount in moved for part in (f"a{code}", f"b{code}", USDX, str(amount), "posted")),
+        *((other, text) if reverses else ()),
+    ):
+        raw = field if isinstance(field, bytes) else field.encode()
+        expected.update(len(raw).to_bytes(4) + raw)
+    assert entry.payload_hash == expected.digest()

@@ -1,9 +1,14 @@
 """One epoch on the real chain with the daemon at work, and hands to meddle with; what the books say of it."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
+from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Contract
 from bridge.domain.breaks import Reconciliation
@@ -19,17 +24,44 @@ from bridge.simulation.wallets import Wallet
 from bridge.stages.report import report
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
+from tests.crash.proxy import Proxy
+from tests.simulation.rollup import Rollup, as_rollup
 
 GENESIS = 1_800_000_000
 EPOCH_S = 40
 CHAIN = "anvil"
 
 
-class World:
-    """One epoch of traffic, the daemon at work, and hands to meddle with."""
+Twist = Callable[[str, Any, Any], Any]
+"""(method, parameters, the node's result) → what is said instead."""
 
-    def __init__(self, scene: Simulation) -> None:
+
+class Twisted(Proxy):
+    """A node's front door that is honest, until it has a twist."""
+
+    twist: Twist | None = None
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        answered = await self._ask(body)
+        if self.twist is not None:
+            calls, answers = json.loads(body), json.loads(answered)
+            for call, answer in zip(
+                *((each if isinstance(each, list) else [each]) for each in (calls, answers)), strict=True
+            ):
+                if "result" in answer:
+                    answer["result"] = self.twist(call["method"], call["params"], answer["result"])
+            answered = json.dumps(answers).encode()
+        return web.Response(body=answered, content_type="application/json")
+
+
+class World:
+    """One epoch of traffic, the daemon at work, and hands to meddle with. All the daemon knows comes through `node`."""
+
+    def __init__(self, scene: Simulation, node: Twisted, rollup: Rollup | None = None) -> None:
         self.scene = scene
+        self.node = node
+        self.rollup = rollup
         self.sandbox = scene.sandbox
         self.stage = scene.sandbox.deployment.stage
         self.admin = self.stage.bookkeeper
@@ -51,9 +83,17 @@ class World:
         await self.sandbox.mine(FINALITY_DISTANCE)
         await self.scene.settle()
 
-    async def balance(self, code: str, block: int) -> int:
+    async def rebase(self, atoms: int) -> None:
+        """The vault's USDX change by themselves: no transaction, no event."""
+        place, vault = format_address(self.usdx.address), self.stage.vault.address
+        slot = "0x" + keccak(vault.rjust(32, b"\0") + bytes(32)).hex()  # OpenZeppelin's _balances are the first there
+        held = int(await self.sandbox.anvil.call("eth_getStorageAt", place, slot, "latest"), 16)
+        await self.sandbox.anvil.call("anvil_setStorageAt", place, slot, f"0x{held + atoms:064x}")
+        await self.sandbox.mine()
+
+    async def balance(self, code: str, block: int, asset: AssetId | None = None) -> int:
         async with self.scene.database.snapshot() as tx:
-            return await tx.ledger.balance_at(CHAIN, code, self.asset, block)
+            return await tx.ledger.balance_at(CHAIN, code, asset or self.asset, block)
 
     async def payout(self, recipient: Address) -> tuple[int, str | None, int]:
         """Amount, outcome, and the block to which its decision was pinned."""
@@ -80,11 +120,32 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+async def rollup_world(tmp_path: Path) -> AsyncIterator[World]:
+    """The same on a chain that takes more than gas, with two providers."""
+    async with open_world(tmp_path, rollup=True) as world:
+        yield world
+
+
+@asynccontextmanager
+async def open_world(tmp_path: Path, *, rollup: bool = False) -> AsyncIterator[World]:
     order = Order(
         tmp_path / "sandbox", tmp_path, seed=5, epochs=1, reorgs=0, block_time_s=0.1, epoch_s=EPOCH_S
     )  # fmt: skip
     settings = Settings(seed=order.seed, block_time_s=None, epoch_s=EPOCH_S, genesis_timestamp=GENESIS)
-    async with Sandbox.start(order.directory, settings) as sandbox:
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox.start(order.directory, settings))
+        node = Twisted(sandbox.rpc_url)
+        await stack.enter_async_context(node.running())
+        taken = await stack.enter_async_context(as_rollup(sandbox)) if rollup else None
+        if not rollup:
+            text = sandbox.config_path.read_text()
+            assert f'["{sandbox.rpc_url}"]' in text
+            sandbox.config_path.write_text(text.replace(f'["{sandbox.rpc_url}"]', json.dumps([node.url])))
         config = load_config(sandbox.config_path)
         database = await Database.open(config.database.resolve())
         try:
@@ -92,7 +153,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             scene = Simulation(order, sandbox, config, database, lambda progress: None)
             async with scene.daemon_running():
                 await scene.traffic()
-                yield World(scene)
+                yield World(scene, node, taken)
         finally:
             await database.close()
 
