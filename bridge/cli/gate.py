@@ -19,7 +19,7 @@ from bridge.cli.payouts import payouts
 from bridge.daemon import open_account, open_database
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.payouts import Action, Leg
-from bridge.domain.units import format_address, format_amount
+from bridge.domain.units import format_address, format_amount, format_tx
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config, load_config
 from bridge.stages.gate import send_call
@@ -110,13 +110,13 @@ async def _call(
         content = {
             "distribution": "0x" + step.distribution_id.hex(),
             "call": call,
-            "transaction": "0x" + tx_id.hex(),
+            "transaction": format_tx(tx_id),
             "block": inclusion.block.number,
         }
         print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
         return 0
     print("\n".join(story))
-    print(f"in block {inclusion.block.number:,}, transaction 0x{tx_id.hex()}: {DONE[call]}")
+    print(f"in block {inclusion.block.number:,}, transaction {format_tx(tx_id)}: {DONE[call]}")
     return 0
 
 

@@ -17,6 +17,7 @@ from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.stories import SignedAttempt
 from bridge.domain.stories import Step as Told
+from bridge.domain.units import format_tx
 from bridge.runtime.config import load_config
 from bridge.stages.intervene import Order, find_steps, intervene
 from bridge.store.interventions import Ordered
@@ -119,7 +120,7 @@ def _attempt_line(nonce: int, attempt: SignedAttempt) -> str:
         how = "succeeded" if attempt.succeeded else "reverted"
         where = f"{'final' if attempt.final else 'included'} in block {attempt.block_number:,}, {how}"
     fees = f"at most {attempt.max_fee.atoms} wei per gas, tip {attempt.priority_fee.atoms}"
-    return f"nonce {nonce}, {attempt.purpose} 0x{attempt.tx_id.hex()}: {fees}; {where}"
+    return f"nonce {nonce}, {attempt.purpose} {format_tx(attempt.tx_id)}: {fees}; {where}"
 
 
 def _order_line(order: Ordered) -> str:

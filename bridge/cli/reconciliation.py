@@ -12,6 +12,7 @@ from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.daemon import divergence, open_services, reconciler
 from bridge.domain.breaks import Outcome
 from bridge.domain.errors import ConfigError
+from bridge.domain.units import format_tx
 from bridge.runtime.config import load_config
 from bridge.stages.divergence import BlockLog, Probe
 
@@ -145,4 +146,4 @@ def _log(found: BlockLog) -> str:
     else:
         state = "booked" if found.booked else "stored, but not booked"
     log = found.event.log
-    return f"log {log.log_index} {found.event.source} of transaction 0x{log.tx_hash.hex()}: {state}"
+    return f"log {log.log_index} {found.event.source} of transaction {format_tx(log.tx_hash)}: {state}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bridge.domain.payouts import Attempt, Inclusion, InFlight, Purpose
 from bridge.domain.states import ActionState, SlotState
+from bridge.domain.units import format_tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,6 @@ def _leave_included(flight: InFlight, seen: Observation) -> Transition | None:
     if attempt.signed.purpose is Purpose.CANCEL:
         return Transition(ActionState.VOID, attempt, inclusion, SlotState.SETTLED, "cancelled on chain")
     if not inclusion.succeeded:
-        reason = f"reverted in final transaction 0x{attempt.signed.tx_id.hex()}; find out why, then release it"
+        reason = f"reverted in final transaction {format_tx(attempt.signed.tx_id)}; find out why, then release it"
         return Transition(ActionState.HELD, attempt, inclusion, SlotState.SETTLED, reason)
     return Transition(ActionState.FINAL, attempt, inclusion, SlotState.SETTLED)

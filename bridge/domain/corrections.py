@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bridge.domain.ledger import CARRIED, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Journal, Phase, Transfer
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import BlockStamp, format_address, is_address, parse_address
 
 ADJUSTMENT, REVERSAL = "adjustment", "reversal"
 
@@ -23,9 +23,7 @@ JournalKey = tuple[str, str]
 """(source, ref) of a journal."""
 
 _FIXED = (UNALLOCATED, CARRIED, OPENING, SUSPENSE_IN, SUSPENSE_OUT)
-_OF_ADDRESS = re.compile(
-    r"(vault|distributor|claims|operator:gas|payable|owed_on_chain|claimable):0x([0-9a-f]{40}|[0-9a-f]{64})"
-)
+_OF_ADDRESS = re.compile(r"(?:vault|distributor|claims|operator:gas|payable|owed_on_chain|claimable):(\w+)")
 _NAMED = re.compile(r"(expense|external):[a-z0-9][a-z0-9_.:-]*")
 
 
@@ -54,7 +52,11 @@ class Approved:
 
 def is_account(code: str) -> bool:
     """Whether the chart of accounts has a place for `code`. A code that nobody else writes would lose what it gets."""
-    return code in _FIXED or bool(_OF_ADDRESS.fullmatch(code) or _NAMED.fullmatch(code))
+    of_address = _OF_ADDRESS.fullmatch(code)
+    if of_address is not None:
+        # In one form only: another spelling of the same address would be another account.
+        return is_address(of_address[1]) and format_address(parse_address(of_address[1])) == of_address[1]
+    return code in _FIXED or bool(_NAMED.fullmatch(code))
 
 
 def reversal_ref(reverses: JournalKey) -> str:

@@ -28,20 +28,34 @@ class Block:
 class LogColumns:
     """Raw logs in (block number, log index) order as packed big-endian columns; n = count.
 
-    Invariant: every fixed-width column has exactly count × width bytes, and `data_ends[-1] == len(data)`.
+    Invariant: every fixed-width column has exactly count × width bytes, and `data_ends[-1] == len(data)`. How wide an
+    address and the id of a transaction are is the chain's affair; all of one chain are alike.
     """
 
     count: int
     block_numbers: bytes  # n × 8
     block_hashes: bytes  # n × 32
     log_indexes: bytes  # n × 4
-    tx_hashes: bytes  # n × 32
+    tx_hashes: bytes  # n × width of a transaction's id
     tx_indexes: bytes  # n × 4
-    addresses: bytes  # n × 20
+    addresses: bytes  # n × width of an address
     topic_counts: bytes  # n × 1, each 0..4
     topics: bytes  # n × 4 × 32; absent topics are zero
     data: bytes  # all data fields, one after the other
     data_ends: bytes  # n × 8: where each data field ends in `data`
+
+    @property
+    def address_width(self) -> int:
+        return len(self.addresses) // self.count if self.count else 0
+
+    @property
+    def tx_width(self) -> int:
+        return len(self.tx_hashes) // self.count if self.count else 0
+
+    def emitter(self, row: int) -> Address:
+        """Where a log comes from."""
+        width = self.address_width
+        return Address(self.addresses[width * row : width * (row + 1)])
 
     def number(self, row: int) -> int:
         """The number of the block of a log; rows count from the end where negative."""
@@ -72,14 +86,15 @@ class LogColumns:
             return self
         data_start = int.from_bytes(self.data_ends[8 * start - 8 : 8 * start]) if start else 0
         ends = [int.from_bytes(self.data_ends[8 * row : 8 * row + 8]) for row in range(start, stop)]
+        tx, address = self.tx_width, self.address_width
         return LogColumns(
             stop - start,
             self.block_numbers[8 * start : 8 * stop],
             self.block_hashes[32 * start : 32 * stop],
             self.log_indexes[4 * start : 4 * stop],
-            self.tx_hashes[32 * start : 32 * stop],
+            self.tx_hashes[tx * start : tx * stop],
             self.tx_indexes[4 * start : 4 * stop],
-            self.addresses[20 * start : 20 * stop],
+            self.addresses[address * start : address * stop],
             self.topic_counts[start:stop],
             self.topics[128 * start : 128 * stop],
             self.data[data_start : ends[-1] if ends else data_start],
@@ -165,6 +180,7 @@ def unpack_logs(chain: str, timed: TimedLogs) -> list[Log]:
     """The other way: an object for each log. For code that looks at logs one by one."""
     logs = timed.logs
     ends = [int.from_bytes(logs.data_ends[at : at + 8]) for at in range(0, len(logs.data_ends), 8)]
+    tx = logs.tx_width
     return [
         Log(
             BlockStamp(
@@ -173,9 +189,9 @@ def unpack_logs(chain: str, timed: TimedLogs) -> list[Log]:
                 logs.block_hashes[32 * row : 32 * row + 32],
             ),
             int.from_bytes(logs.log_indexes[4 * row : 4 * row + 4]),
-            logs.tx_hashes[32 * row : 32 * row + 32],
+            logs.tx_hashes[tx * row : tx * row + tx],
             int.from_bytes(logs.tx_indexes[4 * row : 4 * row + 4]),
-            Address(logs.addresses[20 * row : 20 * row + 20]),
+            logs.emitter(row),
             tuple(logs.topics[at : at + 32] for at in range(128 * row, 128 * row + 32 * logs.topic_counts[row], 32)),
             logs.data[ends[row - 1] if row else 0 : ends[row]],
             timed.times[row],

@@ -31,7 +31,7 @@ from enum import StrEnum
 
 from bridge.domain.events import Event, Log
 from bridge.domain.payouts import Leg
-from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address
+from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address, format_tx
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
@@ -220,7 +220,7 @@ def book_event(event: Event, watched: Watched) -> Journal:
     log = event.log
     return Journal(
         kind=event.source,
-        reason=f"log {log.log_index} of transaction 0x{log.tx_hash.hex()}",
+        reason=f"log {log.log_index} of transaction {format_tx(log.tx_hash)}",
         source=f"log:{log.block.chain}",
         ref=log_ref(log),
         at=log.block,
@@ -390,7 +390,7 @@ def book_settlement(batch: IntendedBatch, executed: Log, credited: Collection[Ad
             transfers += [_due(due, batch, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
         else:
             transfers.append(_due(due, batch, Phase.POST))
-    reason = f"executed by log {executed.log_index} of transaction 0x{executed.tx_hash.hex()}"
+    reason = f"executed by log {executed.log_index} of transaction {format_tx(executed.tx_hash)}"
     ref = batch_ref(batch.distribution_id, batch.index)
     return Journal("settlement", reason, "batch", ref, executed.block, executed.timestamp, tuple(transfers))
 
@@ -427,7 +427,7 @@ class GasPaid:
 def book_gas(paid: GasPaid, native: AssetId) -> Journal:
     return Journal(
         kind="gas" if paid.succeeded else "gas.reverted",
-        reason=f"transaction 0x{paid.tx_id.hex()}",
+        reason=f"transaction {format_tx(paid.tx_id)}",
         source="attempt",
         ref=paid.tx_id.hex(),
         at=paid.at,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.domain.states import ActionState, SlotState
-from bridge.domain.units import Address, AssetId, BlockStamp, check_amount
+from bridge.domain.units import Address, AssetId, BlockStamp, check_amount, format_address
 
 BUMP_NUMERATOR, BUMP_DENOMINATOR = 1125, 1000
 """Nodes replace a pending transaction only by one that pays at least 12.5 % more in both fees (some ask 10 %)."""
@@ -72,7 +72,7 @@ def pack_batches(payouts: Sequence[Payout], recipients_max: int) -> tuple[Batch,
         raise ValueError("a distribution needs a recipient")
     for before, after in itertools.pairwise(ordered):
         if before.recipient == after.recipient:
-            raise ValueError(f"recipient 0x{after.recipient.hex()} comes twice")
+            raise ValueError(f"recipient {format_address(after.recipient)} comes twice")
     if any(check_amount(payout.amount) == 0 for payout in ordered):
         raise ValueError("an amount of zero cannot be paid")
     firsts = range(0, len(ordered), recipients_max)
@@ -255,7 +255,7 @@ def check_recipients(batches: Sequence[Batch], total: int, forbidden: Collection
         return Refusal("the total is not the sum of the payouts", temporary=False)
     for payout in _payouts(batches):
         if not any(payout.recipient) or payout.recipient in forbidden:
-            return Refusal(f"0x{payout.recipient.hex()} may not be a recipient", temporary=False)
+            return Refusal(f"{format_address(payout.recipient)} may not be a recipient", temporary=False)
     return None
 
 
@@ -374,8 +374,8 @@ def check_nonces(sender: Sender, finalized_sequence: int) -> str | None:
     """
     if finalized_sequence < sender.first_nonce + sender.over:
         return (
-            f"account 0x{sender.account.hex()} has {finalized_sequence} finalized transactions, but the database holds "
-            f"{sender.first_nonce + sender.over} as final: the node is behind, or this is another chain"
+            f"account {format_address(sender.account)} has {finalized_sequence} finalized transactions, but the "
+            f"database holds {sender.first_nonce + sender.over} as final: the node is behind, or this is another chain"
         )
     return None
 
@@ -389,7 +389,8 @@ def check_forgotten(account: Address, nonces: Sequence[int]) -> Refusal | None:
         return None
     named = ", ".join(map(str, nonces))
     return Refusal(
-        f"nonce {named} of 0x{account.hex()} was spent by a transaction that this database does not know, and no event "
-        "of a payout explains it yet; if this stays, take up its break (README: a database restored from a backup)",
+        f"nonce {named} of {format_address(account)} was spent by a transaction that this database does not know, and "
+        "no event of a payout explains it yet; if this stays, take up its break (README: a database restored from a "
+        "backup)",
         temporary=True,
     )

@@ -25,7 +25,6 @@ from bridge.domain.expressions import (
 from bridge.domain.prices import PriceInput, mistakes
 from bridge.domain.quantities import NO_UNIT, SECONDS, amount_of, price_of
 from bridge.domain.rules import (
-    ADDRESS,
     LASTING,
     NAME,
     TABLES,
@@ -58,7 +57,7 @@ from bridge.domain.rules import (
     made_by,
     token_places,
 )
-from bridge.domain.units import BPS, Address
+from bridge.domain.units import ADDRESS_SYNTAX, BPS, Address, is_address
 from bridge.domain.windows import Blocks, Each, Every
 
 
@@ -446,8 +445,8 @@ def _check_split(rule: Rule) -> None:
         case part:
             _check_part(rule, ("split",), part)
     for index, text in enumerate(rule.exclude):
-        if not (ADDRESS.match(text) or NAME.match(text)):
-            mend = "an address is 0x and 40 hex digits"
+        if not (is_address(text) or NAME.match(text)):
+            mend = ADDRESS_SYNTAX
             raise RuleMistake(("exclude", str(index)), "neither an address nor the name of a contract", mend=mend)
 
 

@@ -15,11 +15,10 @@ from enum import StrEnum
 from bridge.domain.expressions import Kind, Type
 from bridge.domain.prices import PriceFrom, PriceInput
 from bridge.domain.quantities import NO_UNIT, Unit
-from bridge.domain.units import Address, AssetId
+from bridge.domain.units import Address, AssetId, is_address, parse_address
 from bridge.domain.windows import Trigger
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
-ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 
 
 class RuleMistake(ValueError):
@@ -308,11 +307,11 @@ class Binding:
 
     def address(self, text: str) -> Address:
         """Of an address written out, a contract's name, `asset` or a token's name."""
-        if ADDRESS.match(text):
-            return Address(bytes.fromhex(text[2:]))
         if text == "asset":
             return self.token
-        return self.contracts[text] if text in self.contracts else self.tokens[text].address
+        if text in self.contracts:
+            return self.contracts[text]
+        return self.tokens[text].address if text in self.tokens else parse_address(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,5 +383,5 @@ def token_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
                 yield ("inputs", key, "balance", "token"), token
             case Read(_, _, _, arguments):
                 for index, argument in enumerate(arguments):
-                    if isinstance(argument, str) and not NAME.match(argument) and not ADDRESS.match(argument):
+                    if isinstance(argument, str) and not NAME.match(argument) and not is_address(argument):
                         yield ("inputs", key, "read", "arguments", str(index)), argument

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
-from bridge.domain.units import BPS, Address
+from bridge.domain.units import BPS, Address, format_address
 
 _PREFIX_BITS = 8
 _PREFIXES = 1 << _PREFIX_BITS
@@ -34,7 +34,7 @@ def merged(weights: Iterable[tuple[Address, int]]) -> dict[Address, int]:
     result: dict[Address, int] = {}
     for recipient, weight in weights:
         if weight < 0:
-            raise ValueError(f"negative weight {weight} of 0x{recipient.hex()}")
+            raise ValueError(f"negative weight {weight} of {format_address(recipient)}")
         result[recipient] = result.get(recipient, 0) + weight
     return result
 

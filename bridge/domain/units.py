@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NewType
 
 Address = NewType("Address", bytes)
-"""An account on a chain as raw bytes: 20 on EVM chains, 32 on Solana. Compared and ordered as bytes, never as text."""
+"""An account on a chain as raw bytes, 20 or 32 by the chain. Compared and ordered as bytes, never as text."""
+
+_HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_BASE58_VALUE = {sign: value for value, sign in enumerate(_BASE58)}
+_BASE58_ADDRESS = re.compile(f"[{_BASE58}]{{32,44}}\\Z")
+ADDRESS_SYNTAX = "an address is 0x and 40 hex digits, or base58 of 32 bytes where the chain writes it so"
 
 AssetId = NewType("AssetId", str)
 """CAIP-19, lower case: `eip155:1/erc20:0xa0b8…` or `eip155:1/slip44:60` for the native coin."""
@@ -39,8 +46,53 @@ class BlockStamp:
 
 
 def format_address(address: bytes) -> str:
-    """Lower-case 0x hex: the form used in account codes, JSON and logs (never a checksum, so that equal is equal)."""
-    return "0x" + address.hex()
+    """As its chain writes it: 20 bytes as lower-case 0x hex (never a checksum, so that equal is equal), 32 as base58.
+
+    The form used in account codes, JSON and logs.
+    """
+    return base58(address) if len(address) == 32 else "0x" + address.hex()
+
+
+def parse_address(text: str) -> Address:
+    """The other way; hex digits in either case. Raises ValueError for what is no address."""
+    if _HEX_ADDRESS.match(text):
+        return Address(bytes.fromhex(text[2:]))
+    if _BASE58_ADDRESS.match(text) and len(raw := from_base58(text)) == 32:
+        return Address(raw)
+    raise ValueError(ADDRESS_SYNTAX)
+
+
+def is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def format_tx(tx_id: bytes) -> str:
+    """A transaction as its chain writes it: an id of 64 bytes, a signature, as base58, any other as 0x hex."""
+    return base58(tx_id) if len(tx_id) == 64 else "0x" + tx_id.hex()
+
+
+def base58(raw: bytes) -> str:
+    """With the alphabet that leaves out 0, O, I and l; each zero byte in front is a 1."""
+    number, signs = int.from_bytes(raw), ""
+    while number:
+        number, value = divmod(number, 58)
+        signs = _BASE58[value] + signs
+    return "1" * (len(raw) - len(raw.lstrip(b"\0"))) + signs
+
+
+def from_base58(text: str) -> bytes:
+    """Raises ValueError for a sign that is none of base58's."""
+    number = 0
+    for sign in text:
+        if sign not in _BASE58_VALUE:
+            raise ValueError(f"{sign!r} is no sign of base58")
+        number = number * 58 + _BASE58_VALUE[sign]
+    zeros = len(text) - len(text.lstrip("1"))
+    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
 
 
 def format_amount(amount: int, decimals: int) -> str:

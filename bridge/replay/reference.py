@@ -37,7 +37,7 @@ KINDS: Mapping[str, str] = {
     "int": "whole number",
     "_bps": "basis points: `100 bps`",
     "_unit": "unit",
-    "_address": "address: 0x and 40 hex digits",
+    "_address": "address: as the chain writes it, `0x` and 40 hex digits or base58",
 }
 """What the texts of TEXTS are called."""
 

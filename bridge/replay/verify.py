@@ -29,7 +29,7 @@ from bridge.domain.prices import PriceInput
 from bridge.domain.readings import Reading
 from bridge.domain.records import RuleText
 from bridge.domain.rules import Balance, Binding, Committed, Input, Read, RuleStart, Sums, Token
-from bridge.domain.units import Address, AssetId
+from bridge.domain.units import Address, AssetId, parse_address
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database, History, LogFilter
 from bridge.replay.cases import compare
@@ -164,7 +164,7 @@ def _token(inputs: Any, plan: Plan, name: str) -> Token:
 
 
 def _address(text: str) -> Address:
-    return Address(bytes.fromhex(text.removeprefix("0x")))
+    return parse_address(text)
 
 
 # ── Making it again ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -38,7 +38,12 @@ TEXTS: Mapping[str, JsonSchemaValue] = {
     "_bps": {"type": "string", "pattern": r"^[0-9][0-9_]*\s*bps$"},
     "_unit": {"type": "string", "pattern": f"^{UNIT}$"},
     "int": {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9][0-9_]*$"}]},
-    "_address": {"anyOf": [{"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}, {"type": "integer"}]},
+    "_address": {
+        "anyOf": [
+            {"type": "string", "pattern": "^(0x[0-9a-fA-F]{40}|[1-9A-HJ-NP-Za-km-z]{32,44})$"},
+            {"type": "integer"},
+        ]
+    },
 }
 
 CHOICES: Mapping[str, list[str]] = {

@@ -12,9 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from bridge.domain.quantities import BPS_UNIT, NO_UNIT, UNIT_SYNTAX, Unit, parse_unit
 from bridge.domain.rules import Parameter
-from bridge.domain.units import UINT256_MAX
+from bridge.domain.units import UINT256_MAX, parse_address
 
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _DURATION = re.compile(r"([0-9]+)\s*([a-z]+)\Z")
 _QUANTITY = re.compile(r"([0-9][0-9_]*)\s*(\S+)?\Z")
 SECONDS = {"s": 1, "second": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
@@ -38,8 +37,7 @@ def _duration(value: object) -> int:
 
 
 def _address(value: str) -> str:
-    if not _ADDRESS.match(value):
-        raise ValueError("an address is 0x and 40 hex digits")
+    parse_address(value)
     return value
 
 

@@ -48,7 +48,7 @@ class BoundRule:
     def made(self, logs: LogColumns) -> set[Key]:
         """The states that say which emitters of `logs` a factory had made before."""
         return {
-            (made_by(source), Address(logs.addresses[20 * row : 20 * row + 20]))
+            (made_by(source), logs.emitter(row))
             for source, event in self.plan.rule.events.items()
             if event.factory is not None
             for row in range(logs.count)
@@ -114,7 +114,7 @@ def _since(
 
 def _from_then_on(events: EventColumns, timed: TimedLogs, since: Mapping[Address, int]) -> EventColumns:
     """Without those from before their contract counts, as where one is registered long after it was made."""
-    emitters = [Address(timed.logs.addresses[20 * row : 20 * row + 20]) for row in events.rows]
+    emitters = [timed.logs.emitter(row) for row in events.rows]
     keep = [timed.times[row] >= since[emitter] for row, emitter in zip(events.rows, emitters, strict=True)]
     fields = {name: list(compress(column, keep)) for name, column in events.fields.items()}
     return EventColumns(list(compress(events.rows, keep)), fields)

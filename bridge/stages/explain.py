@@ -27,7 +27,7 @@ from bridge.domain.stories import (
     Story,
     StoryFacts,
 )
-from bridge.domain.units import Address
+from bridge.domain.units import Address, format_address, format_tx, parse_address
 from bridge.ports import Database, EventDecoder, Transaction
 
 PREFIX_MIN = 6
@@ -105,7 +105,7 @@ async def _find(transaction: Transaction, asked: str) -> Match:
             mend="give the id of a decision or distribution, or the hash of a transaction that the bridge has signed",
         )
     if len({match.decision_id for match in matches}) > 1:
-        listed = "\n".join(f"  {match.kind:<12} 0x{match.id.hex()}" for match in matches)
+        listed = "\n".join(f"  {match.kind:<12} {format_tx(match.id)}" for match in matches)
         raise ConfigError(f"{asked} names several things:\n{listed}", where="ID", mend="give more digits")
     return matches[0]
 
@@ -116,7 +116,7 @@ def _choose(shares: Sequence[Share], recipient: str) -> Share:
     if len(found) == 1:
         return found[0]
     if found:
-        listed = "\n".join(f"  0x{share.recipient.hex()}" for share in found[:20])
+        listed = "\n".join(f"  {format_address(share.recipient)}" for share in found[:20])
         raise ConfigError(
             f"{recipient} names several recipients:\n{listed}", where="RECIPIENT", mend="give more digits"
         )
@@ -172,7 +172,7 @@ def _emitters(event: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _address(text: str) -> Address:
-    return Address(bytes.fromhex(text.removeprefix("0x")))
+    return parse_address(text)
 
 
 def _value(value: Value) -> str:
@@ -215,7 +215,7 @@ def _shares(facts: StoryFacts, artifact: Mapping[str, Any]) -> tuple[Share, ...]
             recipient=share.recipient,
             amount=Amount(share.amount, facts.asset),
             carried_in=Amount(share.carried_in, facts.asset),
-            weight=str(weights.get(f"0x{share.recipient.hex()}", 0)) if weights else None,
+            weight=str(weights.get(format_address(share.recipient), 0)) if weights else None,
             weights_total=total,
             batch_index=share.batch_index,
             outcome=share.outcome,
@@ -236,7 +236,7 @@ def _weights(artifact: Mapping[str, Any]) -> dict[str, int]:
 
 def _only(journal: JournalFact, recipient: bytes) -> JournalFact:
     """Without the rows of other recipients; rows that concern no recipient stay."""
-    own = f"0x{recipient.hex()}"
+    own = format_address(recipient)
     kept = tuple(
         entry
         for entry in journal.entries

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bridge.domain.errors import RefusedError, RetryableError
 from bridge.domain.payouts import Action, Inclusion, Refusal, Slot
 from bridge.domain.states import SlotState
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import BlockStamp, format_tx
 from bridge.ports import BroadcastOutcome, ChainReader, Clock, Payer
 
 POLL_MS = 500
@@ -30,7 +30,7 @@ async def send_call(
     nonce = await chain.sequence(payer.account, at)
     signed = await payer.sign(call, Slot(0, payer.account, nonce, ready.gas_limit, SlotState.LIVE), None)
     assert signed is not None, "a first attempt always has fees"
-    name = f"transaction 0x{signed.tx_id.hex()}"
+    name = f"transaction {format_tx(signed.tx_id)}"
     answer = await payer.broadcast(signed.raw)
     if answer.outcome is BroadcastOutcome.REJECTED:
         raise RetryableError(f"{name} was not taken: {answer.reason}")

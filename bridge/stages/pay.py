@@ -44,7 +44,7 @@ from bridge.domain.payouts import (
     pack_batches,
 )
 from bridge.domain.states import ActionState
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.ports import (
     Broadcast,
     BroadcastOutcome,
@@ -246,7 +246,8 @@ class Pay:
         if flight.slot.account != self._payer.account:
             # The key was changed with a slot open. Bytes that are signed are still sent; nothing new can be.
             await self._wait(
-                flight.action, f"nonce {flight.slot.nonce} belongs to 0x{flight.slot.account.hex()}: start with its key"
+                flight.action,
+                f"nonce {flight.slot.nonce} belongs to {format_address(flight.slot.account)}: start with its key",
             )
             return False
         previous = flight.latest if flight.attempts else None

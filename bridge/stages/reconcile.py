@@ -50,7 +50,7 @@ from bridge.domain.ledger import (
     gas_code,
     log_ref,
 )
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, format_tx
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
 from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
@@ -403,7 +403,7 @@ class Reconcile:
 def _difference(expected: Journal, booked: Journal | None, log: Log) -> Difference | None:
     if booked == expected:
         return None
-    evidence: Evidence = {"transaction": f"0x{log.tx_hash.hex()}", "log_index": log.log_index, "kind": expected.kind}
+    evidence: Evidence = {"transaction": format_tx(log.tx_hash), "log_index": log.log_index, "kind": expected.kind}
     kind = BreakKind.MISSING_IN_LEDGER if booked is None else BreakKind.AMOUNT_MISMATCH
     return Difference(kind, f"log {expected.ref}", evidence)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import BalanceCheck, Facts, Report, assemble, to_json, unread
-from bridge.domain.units import Address, BlockStamp
+from bridge.domain.units import BlockStamp, parse_address
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database
 from bridge.stages.report_files import camt053
@@ -51,7 +51,7 @@ async def _read_balances(facts: Facts, chains: Mapping[str, ChainReader]) -> Fac
         at = BlockStamp(scope.chain, scope.cut_off.number, scope.cut_off.hash)
         for code, asset in unread(facts):
             if asset.startswith(f"{scope.reference}/"):
-                address = Address(bytes.fromhex(code.rpartition(":")[2].removeprefix("0x")))
+                address = parse_address(code.rpartition(":")[2])
                 found.append(BalanceCheck(code, asset, await chain.balance(address, asset, at)))
     # Of two of one account the later one counts: those that were skipped have no balance.
     return dataclasses.replace(facts, balance_checks=(*facts.balance_checks, *found))

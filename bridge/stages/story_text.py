@@ -10,6 +10,7 @@ from typing import Any
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
 from bridge.domain.stories import JournalFact, Share, Story
+from bridge.domain.units import format_address, format_tx
 
 ROWS_MAX = 12
 """Rows of one list that the text shows; the JSON has them all."""
@@ -31,7 +32,7 @@ def render(story: Story) -> str:
     asked, decision = story.asked, story.decision
     state = story.distribution.state.replace("_", " ") if story.distribution else "no distribution"
     lines = [
-        f"{asked.kind} 0x{asked.id.hex()}",
+        f"{asked.kind} {format_tx(asked.id)}",
         f"{decision.rule} v{decision.version} on {decision.chain}: {decision.verdict}, {story.total} ({state})",
     ]
     for number, (title, body) in enumerate(chapters, 1):
@@ -49,7 +50,7 @@ def _tell_sources(story: Story) -> list[str]:
             [
                 f"block {source.log.block.number}",
                 f"log {source.log.log_index}",
-                f"tx 0x{source.log.tx_hash.hex()}",
+                f"tx {format_tx(source.log.tx_hash)}",
                 " ".join(f"{name}={value}" for name, value in source.fields.items()),
             ]
             for source in events.logs
@@ -151,7 +152,7 @@ def _tell_shares(story: Story) -> list[str]:
 
 def _tell_share(share: Share) -> list[str]:
     return [
-        f"0x{share.recipient.hex()}",
+        format_address(share.recipient),
         str(share.amount),
         share.carried_in.text,
         _weight(share.weight),
@@ -181,11 +182,11 @@ def _tell_steps(story: Story) -> list[str]:
         what = "propose" if step.ordinal == 0 else execute
         lines += ["", f"{what}: {step.state}{f', {step.reason}' if step.reason else ''}"]
         for slot in step.slots:
-            lines.append(f"  nonce {slot.nonce} of 0x{slot.account.hex()}, {slot.state}")
+            lines.append(f"  nonce {slot.nonce} of {format_address(slot.account)}, {slot.state}")
             rows = [
                 [
                     "cancel" if attempt.purpose == "cancel" else "sent" if attempt.ordinal == 0 else "bumped",
-                    f"0x{attempt.tx_id.hex()}",
+                    format_tx(attempt.tx_id),
                     "not sent" if attempt.sent_at is None else _utc(attempt.sent_at),
                     f"max fee {attempt.max_fee}",
                     _landed(attempt.block_number, attempt.succeeded, attempt.final),

@@ -388,9 +388,9 @@ def _fields_of(
         column(logs.block_numbers, 8),
         column(logs.block_hashes, 32),
         column(logs.log_indexes, 4),
-        column(logs.tx_hashes, 32),
+        column(logs.tx_hashes, logs.tx_width),
         column(logs.tx_indexes, 4),
-        column(logs.addresses, 20),
+        column(logs.addresses, logs.address_width),
         *(topics[:, 32 * at : 32 * at + 32] if at < topic_count else None for at in range(4)),
         data,
     ]

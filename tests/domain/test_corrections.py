@@ -76,7 +76,8 @@ def test_payload_hash__reverses__is_part_of_it_and_older_hashes_stay():
     [
         ("vault:0x" + "ab" * 20, True),
         ("operator:gas:0x" + "ab" * 20, True),
-        ("claimable:0x" + "ab" * 32, True),
+        ("claimable:CZ8YUVdk7znjrUmnb5n7kgySk9yRAsQDYmyCxzfSky9t", True),
+        ("claimable:0x" + "ab" * 32, False),
         ("surplus:carried", True),
         ("suspense:in", True),
         ("expense:adjustment", True),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import AssetId, BlockStamp, parse_address
 from bridge.ports import ChainReader
 from bridge.stages.report_files.tables import Document
 
@@ -65,8 +65,7 @@ async def _is_known(chain: ChainReader, stamp: BlockStamp, problems: list[str]) 
 async def _balance(chain: ChainReader, row: dict[str, Any], at: BlockStamp) -> list[str]:
     asset = AssetId(row["asset"])
     try:
-        address = Address(bytes.fromhex(row["account"].rpartition(":")[2].removeprefix("0x")))
-        bytes.fromhex(asset.partition("/erc20:0x")[2])
+        address = parse_address(row["account"].rpartition(":")[2])
     except ValueError:
         return [f"{row['account']} or {asset} is no address of this chain"]
     held = await chain.balance(address, asset, at)

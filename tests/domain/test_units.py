@@ -1,0 +1,60 @@
+"""Addresses and ids of transactions, as chains write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.domain.units import base58, format_address, format_tx, from_base58, is_address, parse_address
+
+
+# Vectors of draft-msporny-base58-03, section 5.
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"Hello World!", "2NEpo7TZRRrLZSi2U"),
+        (
+            b"The quick brown fox jumps over the lazy dog.",
+            "USm3fpXnKG5EUBx2ndxBDMPVciP5hGey2Jh4NDv6gmeo1LkMeiKrLJUUBk6Z",
+        ),
+        (bytes.fromhex("0000287fb4cd"), "11233QC4"),
+        (b"", ""),
+    ],
+)
+def test_base58__published_vectors(raw: bytes, text: str):
+    assert base58(raw) == text
+    assert from_base58(text) == raw
+
+
+@given(st.one_of(st.binary(min_size=20, max_size=20), st.binary(min_size=32, max_size=32)))
+def test_address__written_and_read__same_bytes(address: bytes):
+    text = format_address(address)
+    assert is_address(text)
+    assert parse_address(text) == address
+
+
+@given(st.binary(min_size=64, max_size=64), st.binary(min_size=32, max_size=32))
+def test_tx__signature_and_hash__each_in_its_own_form(signature: bytes, hash_: bytes):
+    assert from_base58(format_tx(signature)) == signature
+    assert format_tx(hash_) == "0x" + hash_.hex()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "vault",
+        "0x" + "ab" * 32,
+        "0x" + "ab" * 19,
+        "0X" + "ab" * 20,
+        "1" * 31,
+        "1" * 33,
+        "l" * 32,
+        "z" * 44,
+        base58(bytes([1]) * 31),
+        base58(bytes([1]) * 33),
+    ],
+)
+def test_address__none__refused(text: str):
+    assert not is_address(text)
+    with pytest.raises(ValueError, match="an address is"):
+        parse_address(text)
