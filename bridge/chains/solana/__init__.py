@@ -1,1 +1,1 @@
-"""A Solana chain, made to look like what the stages know: blocks, logs, batches, proposals, attempts."""
+"""Solana: a vault there, made to look like what the stages know."""
