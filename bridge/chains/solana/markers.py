@@ -9,8 +9,8 @@ A second transaction for the same batch fails as a whole, whoever holds the oper
 forgotten. Nothing can remove a marker: its owner is the address of no program. Who funds the address beforehand changes
 nothing: it is allocated, not created.
 
-The memo says for people and for `read_deed` what the transaction is for. Anyone can write such a memo, so it counts only
-together with the instruction that creates its very marker, which only the operator can have signed:
+The memo says for people and for `read_deed` what the transaction is for. Anyone can write such a memo, so it counts
+only together with the instruction that creates its very marker, which only the operator can have signed:
 
     bridge:1:<id, hex>:p:<content hash, hex>          the proposal
     bridge:1:<id, hex>:<index>                        a batch, all of it

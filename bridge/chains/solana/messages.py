@@ -98,15 +98,18 @@ class Draft:
         place = index - 2
         return self.about[place] if 0 <= place < len(self.about) else None
 
+    def program_at(self, index: int) -> Pubkey | None:
+        """Which program the instruction with this index calls; None for those of the budget."""
+        place = index - 2
+        return self.instructions[place].program_id if 0 <= place < len(self.instructions) else None
+
     @property
     def size(self) -> int:
         """Bytes of the signed transaction, whatever its blockhash and budget."""
         return len(unsigned(self.message(bytes(32), Budget(COMPUTE_UNITS_MAX, 0))))
 
 
-def draft(
-    purse: Purse, deed: Deed, rent: int, coin: Coin | None = None, transfers: Sequence[Transfer] = ()
-) -> Draft:
+def draft(purse: Purse, deed: Deed, rent: int, coin: Coin | None = None, transfers: Sequence[Transfer] = ()) -> Draft:
     """The transaction that does `deed`; `rent` is what its marker needs, in lamports."""
     operator, marker = Pubkey(purse.operator), Pubkey(marker_of(purse.operator, deed.distribution_id, deed.index))
     fund = transfer(TransferParams(from_pubkey=operator, to_pubkey=marker, lamports=rent))

@@ -1,7 +1,7 @@
 """The steps of a distribution as bytes: what an action carries from its plan to its transaction.
 
-No transaction can be made ahead of time (it names a recent block), so these bytes are not sent. They say exactly what is
-to be done, and what the proposal's content hash binds.
+No transaction can be made ahead of time (it names a recent block), so these bytes are not sent. They say exactly what
+is to be done, and what the proposal's content hash binds.
 
     proposal   "bridge:1:p" id content-hash mint total(16) batches(4)
     batch      "bridge:1:x" id index(4) mint count(2) { recipient(32) amount(8) } ascending
