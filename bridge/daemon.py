@@ -254,6 +254,7 @@ def _payer(name: str, section: ChainSection, rpc: EvmRpc, signer: KeystoreSigner
         claims=section.claims_contract,
         claims_uri=None if section.claims is None else section.claims.uri,
         ceilings=FeeCeilings(section.spending.max_fee_per_gas, section.spending.priority_fee_per_gas),
+        bump_after_blocks=section.spending.bump_after_blocks,
     )
 
 
@@ -338,7 +339,6 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 ceilings=_ceilings(section),
                 batch_recipients=section.spending.batch_recipients,
                 claims_above={} if section.claims is None else _by_asset(section, section.claims.above),
-                bump_after_blocks=section.spending.bump_after_blocks,
                 gas_floor=GasFloor(chain.watched.native.id, section.low_balance),
             ),
         ),

@@ -52,6 +52,7 @@ from bridge.domain.payouts import (
     Inclusion,
     InFlight,
     Landed,
+    LeftOut,
     Order,
     Payout,
     PlannedCall,
@@ -160,8 +161,9 @@ class ChainReader(Protocol):
         ValueError for arguments that the signature does not take.
         """
 
-    async def sequence(self, account: Address, at: BlockStamp) -> int:
-        """How many transactions `account` had sent by the end of block `at` (the nonce)."""
+    async def sequence(self, account: Address, at: BlockStamp) -> int | None:
+        """How many transactions `account` had sent by the end of block `at` (the nonce); None where the accounts of
+        this chain have no such count, and nothing but an expiry keeps a transaction from landing later."""
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """Headers by number, as the node has them now. Used to audit what is stored."""
@@ -225,6 +227,7 @@ class Settlement:
 
     executed: bool
     credited: frozenset[Address]
+    left_out: tuple[LeftOut, ...] = ()  # neither paid nor credited
 
 
 class Payer(Protocol):
@@ -238,6 +241,10 @@ class Payer(Protocol):
 
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
+
+    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+        """The order in batches that one transaction each can pay, of `recipients_max` at most. Pure, and of nothing
+        that may change: whoever lost the database must pack alike. Raises ValueError as pack_batches does."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""
@@ -260,6 +267,13 @@ class Payer(Protocol):
 
         None where the fee ceiling leaves no room for a replacement.
         """
+
+    def due(self, in_flight: Sequence[InFlight], head: Block) -> frozenset[int]:
+        """Ids of the actions that wait for long enough to try another attempt, seen from `head`."""
+
+    async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
+        """Why no other attempt may be signed beside the latest one yet: where no nonce keeps two of them from landing,
+        the first must have expired. None where it may."""
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         """Send to every endpoint. Never raises for what an endpoint answers or fails to answer."""

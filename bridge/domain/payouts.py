@@ -168,6 +168,7 @@ class Inclusion:
     succeeded: bool
     gas_used: int
     fee_paid: int  # atoms of the native coin: effective gas price × gas used, plus the L1 fee where there is one
+    deposits: int = 0  # atoms of the native coin that it left in accounts which it made, where keeping data costs that
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ class Signed:
     max_fee: int  # wei per gas
     priority_fee: int  # wei per gas; equals max_fee in a legacy transaction
     purpose: Purpose = Purpose.PAY
+    valid_through: int | None = None  # by the chain's count of blocks, where the bytes expire; None where they never do
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +207,19 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A recipient that an executed batch did not pay, for its account could take nothing; and the step that will."""
+
+    recipient: Address
+    call: PlannedCall  # a batch of its own
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
-    """One nonce of the sending account, bound to one action."""
+    """One nonce of the sending account, bound to one action.
+
+    Where the accounts of a chain have no nonces it is a number of ours, and holds the attempts together all the same.
+    """
 
     slot_id: int
     account: Address

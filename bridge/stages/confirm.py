@@ -130,7 +130,13 @@ class Confirm:
         return tuple(inclusion for inclusion in found if inclusion.block.number > finalized.number)
 
     async def _spent_by_unknown(self, flight: InFlight, finalized: BlockStamp) -> bool:
-        if await self._chain.sequence(flight.slot.account, finalized) <= flight.slot.nonce:
+        sequence = await self._chain.sequence(flight.slot.account, finalized)
+        if sequence is None:
+            # No nonce tells. That the step is executed, and by none of ours, says the same.
+            spent = await ask_chain(self._payer, flight.action, finalized) is not Verdict.OPEN
+        else:
+            spent = sequence > flight.slot.nonce
+        if not spent:
             return False
         return await self._payer.disowned([attempt.signed.tx_id for attempt in flight.attempts], finalized)
 

@@ -28,6 +28,7 @@ async def send_call(
         raise RefusedError(ready.reason)
     # The next nonce after what is in blocks: where another transaction of the account waits, nodes refuse this one.
     nonce = await chain.sequence(payer.account, at)
+    assert nonce is not None, "gates are contracts of chains whose accounts have nonces"
     signed = await payer.sign(call, Slot(0, payer.account, nonce, ready.gas_limit, SlotState.LIVE), None)
     assert signed is not None, "a first attempt always has fees"
     name = f"transaction {format_tx(signed.tx_id)}"

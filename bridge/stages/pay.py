@@ -34,14 +34,12 @@ from bridge.domain.payouts import (
     Leg,
     Purpose,
     Refusal,
-    bump_is_due,
     check_ceilings,
     check_forgotten,
     check_nonces,
     check_recipients,
     cumulate,
     leg_of,
-    pack_batches,
 )
 from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
@@ -98,7 +96,6 @@ class Pay:
         ceilings: Ceilings = NO_CEILINGS,
         batch_recipients: int = 200,
         claims_above: Mapping[AssetId, int] = MappingProxyType({}),
-        bump_after_blocks: int = 5,
         in_flight_max: int = IN_FLIGHT_MAX,
         gas_floor: GasFloor | None = None,
     ) -> None:
@@ -109,7 +106,6 @@ class Pay:
         self._ceilings = ceilings
         self._batch_recipients = batch_recipients
         self._claims_above = claims_above
-        self._bump_after_blocks = bump_after_blocks
         self._in_flight_max = in_flight_max
         self._gas_floor = gas_floor
         self._nonces_checked = False
@@ -158,7 +154,7 @@ class Pay:
             leaves = cumulate(entitled, order.payouts)
             distribution, calls = await asyncio.to_thread(self._payer.plan_claims, order, leaves)
         else:
-            distribution, calls = self._payer.plan(order, pack_batches(order.payouts, self._batch_recipients))
+            distribution, calls = self._payer.plan(order, self._payer.pack(order, self._batch_recipients))
         async with self._database.begin(self._lease) as transaction:
             await transaction.payouts.plan(distribution, calls)
         reach(CrashPoint.DISTRIBUTION_PLANNED)
@@ -187,8 +183,8 @@ class Pay:
         """Once, before anything is sent. Raises HoldError where the chain denies what the database holds as final."""
         sequence = await self._chain.sequence(self._payer.account, finalized)
         async with self._database.begin(self._lease) as transaction:
-            sender = await transaction.payouts.open_sender(self._chain.name, self._payer.account, sequence)
-        problem = check_nonces(sender, sequence)
+            sender = await transaction.payouts.open_sender(self._chain.name, self._payer.account, sequence or 0)
+        problem = None if sequence is None else check_nonces(sender, sequence)
         if problem is not None:
             raise HoldError(problem)
         self._nonces_checked = True
@@ -219,9 +215,20 @@ class Pay:
             late = objection(order.kind, order.state)
             if late is not None:
                 await self._refuse_order(order, late)
-            elif order.action_id in flights:
-                saved |= await self._sign(flights[order.action_id], view.head, order)
+            elif (flight := flights.get(order.action_id)) is not None:
+                saved |= await self._replace(flight, view, order)
         return saved
+
+    async def _replace(self, flight: InFlight, view: _View, order: Intervention) -> bool:
+        """The attempt that a person ordered; the order stays open for as long as it may not be signed."""
+        refusal = await self._payer.may_replace(flight, view.finalized) if flight.attempts else None
+        if refusal is None:
+            return await self._sign(flight, view.head, order)
+        if refusal.temporary:
+            await self._wait(flight.action, refusal.reason)
+        else:
+            await self._refuse_order(order, refusal.reason)
+        return False
 
     async def _refuse_order(self, order: Intervention, reason: str) -> None:
         async with self._database.begin(self._lease) as transaction:
@@ -231,14 +238,16 @@ class Pay:
     async def _send(self, view: _View) -> bool:
         """Bring every live slot one step further, lowest nonce first; returns whether a state changed."""
         moved = False
-        bump = bump_is_due(view.in_flight, view.head.number, self._bump_after_blocks)
+        due = self._payer.due(view.in_flight, view.head)
         for flight in view.in_flight:
             state = flight.action.state
             if state is ActionState.RESERVED:
                 moved |= await self._sign(flight, view.head)
             elif state in (ActionState.SIGNED, ActionState.BROADCAST):
-                bumped = flight is bump and await self._sign(flight, view.head)
-                moved |= bumped or await self._broadcast(flight, _waits_for(flight, bump is flight))
+                late = flight.action.action_id in due
+                late = late and await self._payer.may_replace(flight, view.finalized) is None
+                bumped = late and await self._sign(flight, view.head)
+                moved |= bumped or await self._broadcast(flight, _waits_for(flight, late))
         return moved
 
     async def _sign(self, flight: InFlight, head: Block, order: Intervention | None = None) -> bool:
@@ -322,7 +331,7 @@ class Pay:
         account = self._payer.account
         sequence = await self._chain.sequence(account, view.finalized)
         async with self._database.begin(self._lease) as transaction:
-            spent = await transaction.payouts.forgotten(action.chain, account, self._accounted, sequence)
+            spent = await transaction.payouts.forgotten(action.chain, account, self._accounted, sequence or 0)
             unseen = [nonce for nonce, taken_up in spent if not taken_up]
             refusal = check_forgotten(account, unseen[:FORGOTTEN_NAMED])
             refusal = refusal or await self._over_limits(transaction, action, view.head)
@@ -330,12 +339,12 @@ class Pay:
             if refusal is None:
                 foreign = [nonce for nonce, _ in spent]
                 reserved = await transaction.payouts.reserve(
-                    action, account, ready.gas_limit, sequence, view.head.timestamp, foreign=foreign
+                    action, account, ready.gas_limit, sequence or 0, view.head.timestamp, foreign=foreign
                 )
         if refusal is not None:
             return await self._refuse(action, refusal)
         if reserved:
-            self._accounted = sequence
+            self._accounted = sequence or 0
         reach(CrashPoint.SLOT_RESERVED)
         return reserved
 

@@ -385,6 +385,8 @@ class Reconcile:
     async def _nonce(self, books: Books, view: _View) -> Check:
         code = gas_code(books.watched.operator)
         sequence = await books.chain.sequence(books.watched.operator, view.at)
+        if sequence is None:
+            return Check(Level.NONCE, code, view.at, skipped="accounts of this chain have no nonces")
         if view.spent is None:
             return Check(Level.NONCE, code, view.at, actual=sequence, skipped="the operator has not been used yet")
         return judge_nonce(view.at, code, sequence, view.spent)

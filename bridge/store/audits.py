@@ -236,13 +236,13 @@ JOURNALS_WITHOUT_FACT = """
 FALSE_OUTCOMES = """
     -- FULL. Payouts of settled batches whose outcome is not what the settlement booked: void and credited, or posted:
     -- paid, or claimable.
-    SELECT encode(p.distribution_id, 'hex') || ' to 0x' || encode(p.recipient, 'hex')
+    SELECT encode(p.distribution_id, 'hex') || ' to ' || address_text(p.recipient)
       FROM payouts p
       JOIN distributions d USING (distribution_id)
       JOIN journal_keys k ON k.source = 'batch' AND k.ref = encode(p.distribution_id, 'hex') || ':' || p.batch_index
       JOIN journals j ON (j.chain, j.block_number, j.journal_id) = (k.chain, k.block_number, k.journal_id)
       JOIN transfers t ON (t.chain, t.block_number, t.journal_id) = (j.chain, j.block_number, j.journal_id)
-      JOIN accounts a ON a.account_id = t.debit_account AND a.code = 'payable:0x' || encode(p.recipient, 'hex')
+      JOIN accounts a ON a.account_id = t.debit_account AND a.code = 'payable:' || address_text(p.recipient)
      WHERE k.chain = $1 AND j.kind = 'settlement' AND t.phase IN ('post', 'void')
        AND p.outcome <> CASE WHEN t.phase = 'void' THEN 'credited' WHEN d.leg = 'claim' THEN 'claimable' ELSE 'paid' END
      ORDER BY 1 LIMIT $2

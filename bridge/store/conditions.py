@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bridge.store.connection import Connection
 
 LOW_GAS_BALANCE = """
-    SELECT chain, '0x' || encode(account, 'hex') AS subject, gas_low_since AS since,
+    SELECT chain, address_text(account) AS subject, gas_low_since AS since,
            'holds ' || gas_balance || ' wei, less than ' || gas_wanted AS detail
       FROM senders WHERE gas_low_since IS NOT NULL
      ORDER BY chain, account
@@ -19,7 +19,7 @@ LOW_GAS_BALANCE = """
 # Only the lowest nonce of an account: those behind it wait for it. An attempt's age counts from its slot's first one.
 NOT_INCLUDED = """
     SELECT DISTINCT ON (s.chain, s.account) s.chain,
-           'nonce ' || s.nonce || ' of 0x' || encode(s.account, 'hex') AS subject, signed.at AS since,
+           'nonce ' || s.nonce || ' of ' || address_text(s.account) AS subject, signed.at AS since,
            'step ' || a.action_id || ', ' || signed.attempts || ' attempts, signed ' || h.head_number - signed.head
                || ' blocks ago; allowed are ' || allowed.blocks AS detail
       FROM slots s

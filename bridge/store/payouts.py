@@ -184,12 +184,12 @@ ADOPT_SLOT = "UPDATE slots SET action_id = $2, state = 'settled' WHERE slot_id =
 ADOPT_ATTEMPT = """
     -- Known already where every endpoint denied its receipt: then only what became of it is new
     INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, gas_limit, max_fee, priority_fee, signed_head, sent_at,
-                          block_number, block_hash, succeeded, gas_used, fee_paid, final)
-    SELECT $1, COALESCE(max(ordinal) + 1, 0), $2, $3, $4, $5, $6, $7, $8, now(), $8, $9, $10, $11, $12, TRUE
+                          block_number, block_hash, succeeded, gas_used, fee_paid, deposits, final)
+    SELECT $1, COALESCE(max(ordinal) + 1, 0), $2, $3, $4, $5, $6, $7, $8, now(), $8, $9, $10, $11, $12, $13, TRUE
       FROM attempts WHERE slot_id = $1
     ON CONFLICT (chain, tx_id) DO UPDATE
        SET block_number = excluded.block_number, block_hash = excluded.block_hash, succeeded = excluded.succeeded,
-           gas_used = excluded.gas_used, fee_paid = excluded.fee_paid, final = TRUE
+           gas_used = excluded.gas_used, fee_paid = excluded.fee_paid, deposits = excluded.deposits, final = TRUE
 """
 SPENT_THROUGH = """
     UPDATE senders SET next_nonce = greatest(next_nonce, $3 + 1) WHERE chain = $1 AND account = $2
@@ -211,21 +211,22 @@ WAIT = """
 """
 LOCK_ACTION = "SELECT state FROM actions WHERE action_id = $1 FOR UPDATE"
 INSERT_ATTEMPT = """
-    INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, purpose, gas_limit, max_fee, priority_fee, signed_head)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    INSERT INTO attempts
+        (slot_id, ordinal, chain, tx_id, raw, purpose, gas_limit, max_fee, priority_fee, signed_head, valid_through)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 COUNT_ATTEMPTS = "SELECT count(*) FROM attempts WHERE slot_id = $1"
 MARK_SENT = "UPDATE attempts SET sent_at = now() WHERE attempt_id = $1 AND sent_at IS NULL"
 CLEAR_INCLUSION = """
     UPDATE attempts t
-       SET block_number = NULL, block_hash = NULL, succeeded = NULL, gas_used = NULL, fee_paid = NULL,
+       SET block_number = NULL, block_hash = NULL, succeeded = NULL, gas_used = NULL, fee_paid = NULL, deposits = 0,
            signed_head = h.head_number
       FROM heads h
      WHERE h.chain = t.chain AND t.slot_id = $1 AND t.block_number IS NOT NULL AND NOT t.final
 """
 INCLUDE = """
     UPDATE attempts
-       SET block_number = $2, block_hash = $3, succeeded = $4, gas_used = $5, fee_paid = $6, final = $7,
+       SET block_number = $2, block_hash = $3, succeeded = $4, gas_used = $5, fee_paid = $6, final = $7, deposits = $8,
            sent_at = COALESCE(sent_at, now())
      WHERE attempt_id = $1
 """
@@ -496,6 +497,7 @@ class Payouts:
             seen.succeeded,
             seen.gas_used,
             seen.fee_paid,
+            seen.deposits,
         )
         await self._connection.execute(SPENT_THROUGH, chain, account, nonce)
         return True
@@ -549,6 +551,7 @@ class Payouts:
             signed.max_fee,
             signed.priority_fee,
             head_number,
+            signed.valid_through,
         )
         return True
 
@@ -578,6 +581,7 @@ class Payouts:
                 seen.gas_used,
                 seen.fee_paid,
                 transition.slot is SlotState.SETTLED,
+                seen.deposits,
             )
         if transition.slot is not SlotState.LIVE:
             await self._connection.execute(END_SLOT, flight.slot.slot_id, transition.slot)
@@ -662,6 +666,7 @@ def _attempt(row: asyncpg.Record) -> Attempt:
         row["max_fee"],
         row["priority_fee"],
         Purpose(row["purpose"]),
+        row["valid_through"],
     )
     return Attempt(
         row["attempt_id"], row["ordinal"], signed, row["signed_head"], row["sent_at"] is not None, _inclusion(row)
@@ -672,4 +677,4 @@ def _inclusion(row: Any) -> Inclusion | None:
     if row["block_number"] is None:
         return None
     block = BlockStamp(row["chain"], row["block_number"], row["block_hash"])
-    return Inclusion(block, row["succeeded"], row["gas_used"], row["fee_paid"])
+    return Inclusion(block, row["succeeded"], row["gas_used"], row["fee_paid"], row["deposits"])

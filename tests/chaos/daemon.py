@@ -210,7 +210,6 @@ class Daemon:
             lease=lease,
             batch_recipients=2,
             claims_above={} if self._shared.claims_above is None else {USDX: self._shared.claims_above},
-            bump_after_blocks=2,
         )
 
     def _publish(self, lease: Lease) -> Stage:

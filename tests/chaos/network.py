@@ -80,7 +80,7 @@ class Network(FakePayer):
     """The chain, its pool, and its contracts; also the honest half of every process's sending side."""
 
     def __init__(self, chain: FakeChain, account: Address) -> None:
-        super().__init__(chain, account=account, distributor=DISTRIBUTOR)
+        super().__init__(chain, account=account, distributor=DISTRIBUTOR, bump_after_blocks=2)
         self.chain = chain
         self.offered: set[bytes] = set()  # every transaction whose bytes any node was ever sent
         self.strangers: set[bytes] = set()  # transactions of our accounts that none of our processes sent

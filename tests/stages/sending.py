@@ -40,7 +40,7 @@ class SendingWorld:
         self.lease = lease
         self.chain = FakeChain(CHAIN, finality_depth=FINALITY_DISTANCE)
         self.chain.state["balance", OPERATOR, COIN] = GAS_WANTED
-        self.payer = FakePayer(self.chain, account=OPERATOR, distributor=DISTRIBUTOR)
+        self.payer = FakePayer(self.chain, account=OPERATOR, distributor=DISTRIBUTOR, bump_after_blocks=3)
         self.stages = self.start()
 
     @classmethod
@@ -72,7 +72,6 @@ class SendingWorld:
             ceilings=ceilings,
             batch_recipients=2,
             claims_above={} if claims_above is None else {TOKEN: claims_above},
-            bump_after_blocks=3,
             in_flight_max=in_flight_max,
             gas_floor=GasFloor(COIN, GAS_WANTED),
         )

@@ -25,7 +25,7 @@ from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_m
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
 from bridge.chains.evm.rpc import EvmRpc, RpcRefused, data_of, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
-from bridge.domain.events import Log
+from bridge.domain.events import Block, Log
 from bridge.domain.payouts import (
     Action,
     ActionKind,
@@ -33,6 +33,7 @@ from bridge.domain.payouts import (
     Batch,
     Distribution,
     Inclusion,
+    InFlight,
     Landed,
     Leg,
     Order,
@@ -42,6 +43,8 @@ from bridge.domain.payouts import (
     Refusal,
     Signed,
     Slot,
+    bump_is_due,
+    pack_batches,
 )
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, Ready, Settlement, Signer
@@ -83,6 +86,7 @@ class EvmPayer:
         vault: Address,
         distributor: Address,
         ceilings: FeeCeilings,
+        bump_after_blocks: int = 5,
         claims: Address | None = None,
         claims_uri: str | None = None,
         reverts: Reverts | None = None,
@@ -97,6 +101,7 @@ class EvmPayer:
         self._vault = vault
         self._distributor = distributor
         self._ceilings = ceilings
+        self._bump_after_blocks = bump_after_blocks
         self._claims_uri = claims_uri
         self._reverts = reverts or Reverts.of_our_contracts()
 
@@ -104,6 +109,9 @@ class EvmPayer:
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         ours = {self._vault, self._distributor} | ({self.claims} if self.claims is not None else set())
         return frozenset({*ours, token_of(asset)})
+
+    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+        return pack_batches(order.payouts, recipients_max)
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         token, rule_id = token_of(order.asset), keccak(order.rule.encode())
@@ -244,6 +252,13 @@ class EvmPayer:
         tx_id, raw = await self._signer.sign(transaction)
         assert tx_id == keccak(raw), "the signer names another transaction than it signed"
         return Signed(tx_id, raw, slot.gas_limit, fees.max_fee, fees.priority_fee, purpose)
+
+    def due(self, in_flight: Sequence[InFlight], head: Block) -> frozenset[int]:
+        late = bump_is_due(in_flight, head.number, self._bump_after_blocks)
+        return frozenset() if late is None else frozenset({late.action.action_id})
+
+    async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
+        return None  # attempts of a slot share its nonce
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         answers = await self._rpc.call_on_each("eth_sendRawTransaction", [_hex(raw)])

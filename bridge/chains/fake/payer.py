@@ -28,6 +28,7 @@ from bridge.domain.payouts import (
     Distribution,
     Fees,
     Inclusion,
+    InFlight,
     Landed,
     Leg,
     Order,
@@ -38,6 +39,7 @@ from bridge.domain.payouts import (
     Signed,
     Slot,
     bump_fees,
+    bump_is_due,
     pack_batches,
 )
 from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp
@@ -104,7 +106,15 @@ class _Mined:
 class FakePayer:
     """Implements ports.Payer for chains.fake."""
 
-    def __init__(self, chain: FakeChain, *, account: Address, distributor: Address, max_fee: int = 1000) -> None:
+    def __init__(
+        self,
+        chain: FakeChain,
+        *,
+        account: Address,
+        distributor: Address,
+        max_fee: int = 1000,
+        bump_after_blocks: int = 5,
+    ) -> None:
         self.account = account
         self.claims: Address | None = None
         self.faults = Faults()
@@ -114,6 +124,7 @@ class FakePayer:
         self._chain = chain
         self._distributor = distributor
         self._max_fee = max_fee
+        self._bump_after_blocks = bump_after_blocks
         self._mined: dict[bytes, tuple[_Mined, ...]] = {}  # by block hash, of every branch
 
     # ── the script's side ──
@@ -181,6 +192,9 @@ class FakePayer:
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         return frozenset({self._distributor} | ({self.claims} if self.claims is not None else set()))
 
+    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+        return pack_batches(order.payouts, recipients_max)
+
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         what = self._what(order)
         distribution_id = _identity(self._distributor, what)
@@ -240,6 +254,13 @@ class FakePayer:
         payload = action.payload if purpose is Purpose.PAY else NOTHING
         transaction = FakeTransaction(slot.account, slot.nonce, payload, fees)
         return Signed(transaction.tx_id, transaction.raw, slot.gas_limit, fees.max_fee, fees.priority_fee, purpose)
+
+    def due(self, in_flight: Sequence[InFlight], head: Block) -> frozenset[int]:
+        late = bump_is_due(in_flight, head.number, self._bump_after_blocks)
+        return frozenset() if late is None else frozenset({late.action.action_id})
+
+    async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
+        return None
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         transaction = FakeTransaction.parse(raw)
