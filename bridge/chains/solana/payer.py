@@ -20,6 +20,7 @@ from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import read_accounts, read_mint
 from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.fees import FeeCeilings, offer, read_market
+from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
 from bridge.chains.solana.markers import Deed
 from bridge.chains.solana.messages import (
     TRANSACTION_BYTES_MAX,
@@ -39,7 +40,6 @@ from bridge.chains.solana.receipts import budget_of, deposits_of
 from bridge.chains.solana.replies import classify_broadcast, combine_broadcasts
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
 from bridge.chains.solana.screening import Prepared, Screening
-from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
 from bridge.chains.solana.transactions import OPTIONS, Transaction, parse_transaction
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Block, Log
@@ -354,16 +354,15 @@ class SolanaPayer:
     async def _height(self, at: BlockStamp) -> int:
         """The height of final block `at`. Raises ChainDisagrees where endpoints have another block there."""
         known = self._heights.get(at)
-        if known is None:
-            block_hash, known = await self._rpc.agreed_by(
-                lambda endpoint: self._header(endpoint, at.number), "getBlock"
-            )
-            if block_hash != at.hash:
-                raise ChainDisagrees(f"endpoints have another block than {at}")
-            if len(self._heights) >= _STAMPS_MAX:
-                self._heights.clear()
-            self._heights[at] = known
-        return known
+        if known is not None:
+            return known
+        block_hash, height = await self._rpc.agreed_by(lambda endpoint: self._header(endpoint, at.number), "getBlock")
+        if block_hash != at.hash:
+            raise ChainDisagrees(f"endpoints have another block than {at}")
+        if len(self._heights) >= _STAMPS_MAX:
+            self._heights.clear()
+        self._heights[at] = height
+        return height
 
     async def _finalized(self) -> BlockStamp:
         async def slot_of(endpoint: Endpoint) -> int:
