@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from solders.account import Account
@@ -24,8 +24,9 @@ from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.signer import KeystoreSigner
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction
 from bridge.domain.events import Log
+from bridge.domain.payouts import Payout
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
-from bridge.ports import LogFilter
+from bridge.ports import LogFilter, Payer
 from bridge.simulation.svm.chain import Block
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import Settings
@@ -46,8 +47,16 @@ def address_of(name: str) -> Address:
     return Address(bytes(key_of(name).pubkey()))
 
 
+def payouts_of(*names: str, first: int = 5_000_000) -> tuple[Payout, ...]:
+    """Ascending by recipient; each gets an atom more than the one named before."""
+    found = [Payout(address_of(name), first + place) for place, name in enumerate(names)]
+    return tuple(sorted(found, key=lambda payout: payout.recipient))
+
+
 # ── Accounts as bytes ───────────────────────────────────────────────────────────────────────────────────────────────
-def mint_bytes(decimals: int = 6, *, freezer: Address | None = None, extensions: Sequence[tuple[int, bytes]] = ()) -> bytes:
+def mint_bytes(
+    decimals: int = 6, *, freezer: Address | None = None, extensions: Sequence[tuple[int, bytes]] = ()
+) -> bytes:
     data = b"\1\0\0\0" + address_of("printer") + (10**18).to_bytes(8, "little") + bytes([decimals, 1])
     data += bytes(36) if freezer is None else b"\1\0\0\0" + freezer
     if extensions:
@@ -83,24 +92,28 @@ def holding_bytes(
 
 
 @dataclass
-class Scene:
+class SvmScene:
     """A vault that is full of one token, its delegate, and a payer on one or more nodes."""
 
-    node: Node
+    nodes: list[Node]  # of one chain; the payer asks them all
     rpc: SolanaRpc
     coin: Coin
     create_accounts: bool = False
     operator: str = "operator"
     vault: str = "vault"
     former: tuple[Address, ...] = ()
-    _seen: int = field(default=0)
+
+    @property
+    def node(self) -> Node:
+        return self.nodes[0]
 
     def __post_init__(self) -> None:
         chain = self.node.chain
         self.reference = f"solana:{str(chain.genesis_hash)[:32]}"
         kind = "slip44:501" if self.coin.is_native else f"token:{format_address(self.coin.mint)}"
         self.asset = AssetId(f"{self.reference}/{kind}")
-        self.payer: SolanaPayer = self.make_payer()
+        self.payer: Payer = self.make_payer()
+        self.payouts = payouts_of("alice", "bob", "carol")
 
     def make_payer(self, **changes: Any) -> SolanaPayer:
         """Another one with the same keys has forgotten all that this one knows."""
@@ -190,15 +203,14 @@ SOL_COIN = Coin(NATIVE, SYSTEM, 9)
 
 
 @contextlib.asynccontextmanager
-async def svm_scene(coin: Coin | None = None, *, nodes: int = 1, **options: Any) -> AsyncIterator[Scene]:
-    """`nodes`: endpoints of the payer; `scene.nodes` of them in order."""
+async def svm_scene(coin: Coin | None = None, *, nodes: int = 1, **options: Any) -> AsyncIterator[SvmScene]:
+    """`nodes`: how many endpoints the payer has."""
     async with contextlib.AsyncExitStack() as stack:
         node = await stack.enter_async_context(Node.serve(SETTINGS))
         others = [await stack.enter_async_context(node.join()) for _ in range(nodes - 1)]
         rpc = SolanaRpc([one.rpc_url for one in (node, *others)], timeout_ms=3000)
         stack.push_async_callback(rpc.close)
-        scene = Scene(node, rpc, coin or token_coin(), **options)
-        scene.nodes = [node, *others]
+        scene = SvmScene([node, *others], rpc, coin or token_coin(), **options)
         scene.furnish()
         node.chain.advance_blocks(1 + FINALIZED_DEPTH)
         yield scene

@@ -122,9 +122,7 @@ class Stage:
         tables: Sequence[AddressLookupTableAccount] = (),
     ) -> Record:
         """Send a transaction that the first signer pays for, and let its slot pass. Raises RefusedError if it fails."""
-        message = MessageV0.try_compile(
-            signers[0].pubkey(), list(instructions), list(tables), self.chain.head.hash
-        )
+        message = MessageV0.try_compile(signers[0].pubkey(), list(instructions), list(tables), self.chain.head.hash)
         wire = parse(bytes(VersionedTransaction(message, list(signers))))
         self.chain.submit(wire)
         self.chain.advance_blocks()
