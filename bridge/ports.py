@@ -554,6 +554,9 @@ class PayoutStore(Protocol):
     async def apply(self, flight: InFlight, transition: Transition) -> bool:
         """Commit one arrow with its inclusion and its slot."""
 
+    async def leave_out(self, action: Action, left_out: Sequence[LeftOut]) -> None:
+        """Give each recipient that the batch of `action` did not pay a planned batch of its own. Safe to repeat."""
+
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
         """Set the outcome of every payout of a batch."""
 

@@ -10,7 +10,8 @@ sum over all accounts is zero by construction. Accounts are codes:
 
     vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
-    expense:…                                        what it cost: gas, or what a person calls it
+    expense:…                                        what it cost: gas, deposits in accounts that had to be made for a
+                                                     payment, or what a person calls it
     external:…                                       the rest of the world, where a person names it
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
@@ -35,7 +36,7 @@ from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, forma
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
-GAS = "expense:gas"
+GAS, DEPOSITS = "expense:gas", "expense:deposits"
 
 _ENCODING_VERSION = 1
 """Of the bytes under the payload hash; raised when a field is added to Journal or Transfer."""
@@ -125,7 +126,7 @@ class Watched:
 
     chain: str
     vault: Address
-    distributor: Address
+    distributor: Address  # the vault itself, where it pays without another contract between
     operator: Address
     tokens: tuple[Asset, ...]
     native: Asset
@@ -134,7 +135,9 @@ class Watched:
     @property
     def contracts(self) -> dict[str, Address]:
         """Those of ours that hold tokens, by name."""
-        ours = {"vault": self.vault, "distributor": self.distributor}
+        ours = {"vault": self.vault}
+        if self.distributor != self.vault:
+            ours["distributor"] = self.distributor
         return ours if self.claims is None else ours | {"claims": self.claims}
 
     @property
@@ -377,14 +380,19 @@ def book_intent(intent: Intent) -> Journal:
     )
 
 
-def book_settlement(batch: IntendedBatch, executed: Log, credited: Collection[Address]) -> Journal:
+def book_settlement(
+    batch: IntendedBatch, executed: Log, credited: Collection[Address], left_out: Collection[Address] = ()
+) -> Journal:
     """The batch as the finalized log `executed` says it happened.
 
     A paid recipient's pending is posted, and so is that of one who may claim from now on; that of a `credited` one is
-    voided, for the Distributor kept the amount and now owes it on chain.
+    voided, for the Distributor kept the amount and now owes it on chain. That of one who was `left_out` stays pending:
+    a batch of its own will close it.
     """
     transfers: list[Transfer] = []
     for due in batch.dues:
+        if due.recipient in left_out:
+            continue
         if due.recipient in credited:
             payable, owed = payable_code(due.recipient), owed_code(due.recipient)
             transfers += [_due(due, batch, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
@@ -422,6 +430,7 @@ class GasPaid:
     succeeded: bool
     at: BlockStamp
     valid_at: int
+    deposits: int = 0  # wei left in accounts that the transaction made
 
 
 def book_gas(paid: GasPaid, native: AssetId) -> Journal:
@@ -432,7 +441,10 @@ def book_gas(paid: GasPaid, native: AssetId) -> Journal:
         ref=paid.tx_id.hex(),
         at=paid.at,
         valid_at=paid.valid_at,
-        transfers=tuple(_transfers(GAS, gas_code(paid.operator), native, paid.fee)),
+        transfers=(
+            *_transfers(GAS, gas_code(paid.operator), native, paid.fee),
+            *_transfers(DEPOSITS, gas_code(paid.operator), native, paid.deposits),
+        ),
     )
 
 

@@ -53,7 +53,7 @@ from bridge.domain.ledger import (
 from bridge.domain.units import Address, AssetId, BlockStamp, format_tx
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
 from bridge.stages.headers import Period, find_period
-from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
+from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
 
 INTERVAL_MS = 60_000
@@ -415,12 +415,15 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
     activated trees, from which nobody has got anything yet."""
     moved: defaultdict[tuple[bytes, AssetId | None], Counter[Address]] = defaultdict(Counter)
     credited: defaultdict[tuple[bytes, int], Counter[Address]] = defaultdict(Counter)
+    left_out: defaultdict[tuple[bytes, int], set[Address]] = defaultdict(set)
     for event in events:
         fields, log = event.fields, event.log
         if event.source == TRANSFERRED and fields["from"] == watched.distributor and fields["value"]:
             moved[log.tx_hash, watched.token(log.address)][_address(fields["to"])] += _int(fields["value"])
         elif event.source == CREDITED:
             credited[batch_of(event)][_address(fields["to"])] += _int(fields["amount"])
+        elif event.source == SKIPPED:
+            left_out[batch_of(event)].add(_address(fields["to"]))
         elif event.source == EXECUTED:
             key, token = batch_of(event), watched.token(fields["token"])
             kept = credited.pop(key, Counter())
@@ -432,6 +435,7 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
                 received=moved.pop((log.tx_hash, token), Counter()) + kept,
                 log=log,
                 credited=frozenset(kept),
+                left_out=frozenset(left_out.pop(key, ())),
             )
         elif event.source == ACTIVATED:
             token, total = watched.token(fields["token"]), _int(fields["total"])

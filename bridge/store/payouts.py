@@ -23,6 +23,7 @@ from bridge.domain.payouts import (
     Inclusion,
     InFlight,
     Landed,
+    LeftOut,
     Leg,
     Order,
     Payout,
@@ -231,6 +232,10 @@ INCLUDE = """
      WHERE attempt_id = $1
 """
 END_SLOT = "UPDATE slots SET state = $2 WHERE slot_id = $1"
+LEAVE_OUT = """
+    UPDATE payouts SET batch_index = $4 WHERE distribution_id = $1 AND recipient = $2 AND batch_index = $3
+    RETURNING recipient
+"""
 SETTLE_BATCH = """
     UPDATE payouts SET outcome = CASE WHEN recipient = ANY($3) THEN 'credited' ELSE 'paid' END
      WHERE distribution_id = $1 AND batch_index = $2
@@ -587,6 +592,17 @@ class Payouts:
             await self._connection.execute(END_SLOT, flight.slot.slot_id, transition.slot)
         # Last, for the trigger records the inclusion that it finds.
         return await self.move(flight.action, transition.to, transition.reason)
+
+    async def leave_out(self, action: Action, left_out: Sequence[LeftOut]) -> None:
+        for one in left_out:
+            call = one.call
+            values = (call.kind, action.chain, call.payload, call.target, None)
+            if await self._connection.fetchval(
+                LEAVE_OUT, action.distribution_id, one.recipient, action.batch_index, call.ordinal - 1
+            ):
+                await self._connection.execute(INSERT_ACTION, action.distribution_id, call.ordinal, *values)
+        if left_out:
+            await self._connection.execute(NOTIFY)
 
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
         await self._connection.execute(SETTLE_BATCH, distribution_id, batch_index, list(credited))

@@ -179,9 +179,9 @@ def test_decision__any_amounts__recipients_get_their_amount_and_carry_ends_at_ca
 
 
 def test_gas__reverted__is_paid_all_the_same():
-    paid = GasPaid(ID, OPERATOR, 21_000, succeeded=False, at=AT, valid_at=1)
+    paid = GasPaid(ID, OPERATOR, 21_000, succeeded=False, at=AT, valid_at=1, deposits=7)
     journal = book_gas(paid, ETH)
-    assert posted(journal) == {"expense:gas": 21_000, "operator:gas:0x" + "0e" * 20: -21_000}
+    assert posted(journal) == {"expense:gas": 21_000, "expense:deposits": 7, "operator:gas:0x" + "0e" * 20: -21_007}
     assert journal.kind == "gas.reverted"
 
 
