@@ -96,6 +96,10 @@ class Node:
         except OSError as error:
             raise ConfigError(f"port {port} cannot be used: {error.strerror}", mend="choose another port") from None
 
+    async def close_sockets(self) -> None:
+        """Close all WebSockets, as a node does that is restarted."""
+        await self._server.close_sockets()
+
     @property
     def rpc_url(self) -> str:
         """For HTTP."""

@@ -108,7 +108,7 @@ class Server:
             if fault.kind is Kind.ERROR:
                 return _failure(number, RpcRefusal(fault.code, fault.message, fault.data))
             if fault.kind is Kind.SLOW:
-                await asyncio.sleep(fault.seconds)
+                await asyncio.sleep(fault.delay_ms / 1000)
             elif fault.kind is not Kind.LOSE_ANSWER:
                 raise TransportFault(fault)
         try:
@@ -129,7 +129,7 @@ class Server:
             refusal = RpcRefusal(429, "Too many requests for a specific RPC call")
             return web.Response(
                 status=429,
-                headers={"Retry-After": str(fault.seconds)},
+                headers={"Retry-After": str(fault.retry_after_s)},
                 body=orjson.dumps(_failure(None, refusal)),
                 content_type="application/json",
             )

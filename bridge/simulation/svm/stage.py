@@ -12,7 +12,7 @@ from typing import Any
 
 import solders.system_program as system
 from solders.address_lookup_table_account import AddressLookupTableAccount
-from solders.instruction import AccountMeta, Instruction
+from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
