@@ -181,7 +181,9 @@ def _paid(transaction: Transaction, deed: Deed, found: Sequence[Payment], watch:
         if not is_fee and _ours(payment, payment.source, watch) == watch.vault:
             paid[payment.mint] = paid.get(payment.mint, 0) + payment.amount
     if NATIVE in paid and watch.vault == watch.operator:
-        before, after = transaction.lamports[transaction.keys.index(marker_of(watch.operator, deed.distribution_id, deed.index))]
+        before, after = transaction.lamports[
+            transaction.keys.index(marker_of(watch.operator, deed.distribution_id, deed.index))
+        ]
         paid[NATIVE] -= after - before
     return {mint: amount for mint, amount in paid.items() if amount}
 

@@ -20,6 +20,7 @@ from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import read_accounts, read_mint
 from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.fees import FeeCeilings, offer, read_market
+from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
 from bridge.chains.solana.markers import Deed
 from bridge.chains.solana.messages import (
     TRANSACTION_BYTES_MAX,
@@ -39,7 +40,6 @@ from bridge.chains.solana.receipts import budget_of, deposits_of
 from bridge.chains.solana.replies import classify_broadcast, combine_broadcasts
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
 from bridge.chains.solana.screening import Prepared, Screening
-from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
 from bridge.chains.solana.transactions import OPTIONS, Transaction, parse_transaction
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Block, Log
