@@ -1,0 +1,25 @@
+"""A node whose slots pass by hand, and the real clients of it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from solana.rpc.async_api import AsyncClient
+
+from bridge.simulation.svm.node import Node
+from bridge.simulation.svm.settings import Settings
+
+SETTINGS = Settings(timer=False, confirmed_depth=2, finalized_depth=5, genesis_time=1_700_000_000)
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    """A new chain; nothing happens on it by itself."""
+    async with Node.serve(SETTINGS) as node:
+        yield node
+
+
+@pytest.fixture
+async def client(node: Node) -> AsyncIterator[AsyncClient]:
+    """The real client. Without HTTP/2, which a plain connection does not have."""
+    async with AsyncClient(node.rpc_url, http2=False) as client:
+        yield client
