@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ Ask = Callable[[str, list[Any]], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A finalized block and the transactions in it, in order."""
+    """A finalized block and where in it some transactions are."""
 
     block: Block
     places: Mapping[bytes, int]  # signature → index
@@ -31,14 +31,18 @@ async def read_header(ask: Ask, slot: int) -> Block:
     return _header(slot, await ask("getBlock", [slot, {**OPTIONS, "transactionDetails": "none"}]))
 
 
-async def read_contents(ask: Ask, slot: int) -> Contents:
-    """As `read_header`, with what is in the block."""
+async def read_contents(ask: Ask, slot: int, wanted: Collection[bytes]) -> Contents:
+    """As `read_header`, with the places of the transactions `wanted`. Raises ChainDisagrees where one is not there."""
     answer = await ask("getBlock", [slot, {**OPTIONS, "transactionDetails": "signatures"}])
     block = _header(slot, answer)
     signatures = answer.get("signatures")
     if not isinstance(signatures, list):
         raise ChainDisagrees(f"the endpoint sent block {slot} without its signatures")
-    return Contents(block, {rpc.signature(text): index for index, text in enumerate(signatures)})
+    places = {text: index for index, text in enumerate(signatures)}
+    try:
+        return Contents(block, {signature: places[rpc.text(signature)] for signature in wanted})
+    except KeyError as missing:
+        raise ChainDisagrees(f"the endpoint lists transaction {missing} in block {slot}, where it is not") from None
 
 
 async def read_at_or_before(ask: Ask, slot: int) -> Block:

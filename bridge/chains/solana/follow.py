@@ -54,15 +54,14 @@ class Panel:
         problem: Exception | None = None
         for witness in self._ranked():
             try:
-                await witness.survey(first, last, head)
-                return await witness.cut(first, head, TRANSACTIONS_MAX)
+                return await witness.cut(first, last, head, TRANSACTIONS_MAX)
             except (ChainUnavailable, ChainDisagrees, RpcRefused) as error:
                 problem = error
         assert problem is not None
-        await self._refuse_deep_reorg(last)
+        await self.refuse_deep_reorg(last)
         raise problem
 
-    async def read(self, first: int, last: Block | None, stop: int) -> tuple[Span, str, str]:
+    async def read(self, first: int, last: Block | None, stop: int, head: int) -> tuple[Span, str, str]:
         """(what slots first … stop hold, who said so, who said so too).
 
         Raises ChainDisagrees where no two agree, ChainUnavailable where too few answer, DeepReorg.
@@ -71,7 +70,7 @@ class Panel:
         problems: list[ChainUnavailable | ChainDisagrees | RpcRefused] = []
         witnesses = self._ranked()
         for turn in (witnesses[:QUORUM], *([each] for each in witnesses[QUORUM:])):
-            spans = [self._hear(witness, first, last, stop) for witness in turn]
+            spans = [self._hear(witness, first, last, stop, head) for witness in turn]
             for witness, word in zip(turn, await asyncio.gather(*spans), strict=True):
                 if not isinstance(word, Span):
                     problems.append(word)
@@ -82,7 +81,7 @@ class Panel:
                         self.held = dict(word.held)
                         return word, earlier.endpoint.name, witness.endpoint.name
                 said.append((word, witness))
-        await self._refuse_deep_reorg(last)
+        await self.refuse_deep_reorg(last)
         if len(said) >= QUORUM:
             for _, witness in said:
                 witness.endpoint.doubt()
@@ -90,10 +89,10 @@ class Panel:
         raise problems[0]
 
     async def _hear(
-        self, witness: Witness, first: int, last: Block | None, stop: int
+        self, witness: Witness, first: int, last: Block | None, stop: int, head: int
     ) -> Span | ChainUnavailable | ChainDisagrees | RpcRefused:
         try:
-            return await witness.read(first, last, stop, self.held)
+            return await witness.read(first, last, stop, head, self.held)
         except ChainDisagrees as error:
             witness.endpoint.doubt()
             return error
@@ -105,7 +104,7 @@ class Panel:
             if span != right:
                 witness.endpoint.doubt()
 
-    async def _refuse_deep_reorg(self, last: Block | None) -> None:
+    async def refuse_deep_reorg(self, last: Block | None) -> None:
         """Only if every endpoint that answers has another final block, and two do where there are two, was it
         replaced; otherwise one of them is wrong, or of another cluster, which is for the operator to mend."""
         if last is None:
@@ -148,37 +147,46 @@ class Follower:
         return self._final.number + 1 if self._final is not None else self._start
 
     async def events(self) -> AsyncGenerator[ChainEvent, None]:
-        while self._stored:
-            yield await self._settle()
+        try:
+            while self._stored:
+                yield await self._settle()
+            async with contextlib.aclosing(self._news()) as news:
+                async for event in news:
+                    yield event
+        finally:
+            await self._wake.close()
+
+    async def _news(self) -> AsyncGenerator[BlockAdded | Finalized, None]:
         while True:
             head = await self._agreed_final()
             if head is None or head.number < self._next:
-                if head is not None and self._final is not None and head.number == self._final.number:
-                    self._check_same(head)
+                if head is not None:
+                    await self._check_same(head)
                 await self._wake.wait(self._poll_interval_ms)
                 continue
             async with contextlib.aclosing(self._ranges(head)) as ranges:
                 async for event in ranges:
                     yield event
 
-    def _check_same(self, head: Block) -> None:
-        if head != self._final:
+    async def _check_same(self, head: Block) -> None:
+        if self._final is not None and head.number == self._final.number and head != self._final:
+            await self._panel.refuse_deep_reorg(self._final)
             raise Contradiction(f"{self._chain}: block {head.number} is called final under two hashes")
 
     async def _settle(self) -> Finalized | Reorged:
         """What a walk before this one handed on becomes final if it is read the same once more."""
         stop = self._stored[-1].number
-        span, *names = await self._panel.read(self._next, self._final, stop)
+        span, *names = await self._panel.read(self._next, self._final, stop, stop)
         stored, self._stored = self._stored, ()
         if (span.blocks, span.logs.digest()) != (stored, self._stored_logs.digest()):
             self._panel.held.clear()
             return Reorged(self._final or await self._block_before_start())
         return self._finalize(span, *names)
 
-    async def _ranges(self, head: Block) -> AsyncGenerator[ChainEvent, None]:
+    async def _ranges(self, head: Block) -> AsyncGenerator[BlockAdded | Finalized, None]:
         while self._next <= head.number:
             stop = await self._panel.cut(self._next, self._final, head.number)
-            span, *names = await self._panel.read(self._next, self._final, stop)
+            span, *names = await self._panel.read(self._next, self._final, stop, head.number)
             if stop == head.number and span.blocks[-1] != head:
                 raise ChainDisagrees(f"{self._chain}: block {stop} is called final under two hashes")
             yield BlockAdded(span.first, span.blocks, span.logs)

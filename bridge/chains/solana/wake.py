@@ -1,4 +1,4 @@
-"""A WebSocket that says when to look, and nothing else: what it tells is never believed, and its silence proves nothing.
+"""A WebSocket that says when to look, and nothing else: what it tells is not believed, and its silence proves nothing.
 
 accountSubscribe for what is watched ─► a notification ─► the poller looks now
 closed, refused, silent ──────────────────────────────────► the poller looks when its interval is over

@@ -13,9 +13,11 @@ forgotten something where it is the only one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.chains.jsonrpc import Endpoint, Throttled
 from bridge.chains.solana import rpc
@@ -34,6 +36,7 @@ ACCOUNTS_AT_ONCE = 100  # that getMultipleAccounts takes
 CALLS_AT_ONCE = 16
 TRIES_MAX = 6
 PAUSE_FIRST_MS = 200  # doubles with each try
+_T = TypeVar("_T")
 
 
 class Contradiction(ChainDisagrees):
@@ -50,25 +53,35 @@ class Span:
     held: Mapping[Address, int] = field(compare=False)  # by token account that was seen: atoms at the end
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Survey:
-    """What one endpoint lists of slots after … through."""
+    """What one endpoint lists of slots after + 1 … through, and somewhat beyond."""
 
     after: int
     through: int
     listings: Mapping[Address, Listing]
-    context: int  # slot of the state below, at or after `through`
+    context: int  # slot of the state below, at or after `through`; listings reach at least as far
     held: Mapping[Address, int]  # by token account, as the state has it
 
     @property
     def complete_through(self) -> int:
-        return min((listing.complete_through for listing in self.listings.values()), default=self.through)
+        return min([self.through, *(listing.complete_through for listing in self.listings.values())])
 
-    def hits(self, first: int, last: int) -> dict[Address, list[Hit]]:
-        return {
-            account: [hit for hit in listing.hits if first <= hit.slot <= last]
-            for account, listing in self.listings.items()
-        }
+    def covers(self, first: int, stop: int) -> bool:
+        return self.after < first and stop <= self.complete_through
+
+    def hits(self, first: int, stop: int, most: int | None = None) -> dict[Address, Sequence[Hit]]:
+        """Of each account the first `most` in slots first … stop, oldest first."""
+        found: dict[Address, Sequence[Hit]] = {}
+        for account, listing in self.listings.items():
+            start = bisect_left(listing.hits, first, key=_slot)
+            end = bisect_right(listing.hits, stop, lo=start, key=_slot)
+            found[account] = listing.hits[start : end if most is None else min(end, start + most)]
+        return found
+
+
+def _slot(hit: Hit) -> int:
+    return hit.slot
 
 
 class Witness:
@@ -87,37 +100,34 @@ class Witness:
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
 
     # ── What there is ────────────────────────────────────────────────────────────────────────────────────────────
-    async def survey(self, first: int, last: Block | None, through: int) -> None:
-        """List what there is in slots first … through, of which `through` has a block; `last` is the final block
-        before `first`, where it is known.
+    async def cut(self, first: int, last: Block | None, head: int, transactions_max: int) -> int:
+        """The last slot of a range from `first`, at most `head`, with about so many transactions. Raises as `read`."""
+        survey = self._survey
+        if survey is None or survey.through != head or not survey.covers(first, first):
+            survey = await self._look(first, last, head)
+        end = survey.complete_through
+        found = survey.hits(first, end, transactions_max).values()
+        slots = [slot for slot, _ in sorted({(hit.slot, hit.signature) for hits in found for hit in hits})]
+        if len(slots) >= transactions_max:
+            return slots[transactions_max - 1]
+        return head if end == head or not slots else slots[-1]
 
-        Raises ChainUnavailable, RpcRefused, Contradiction, ChainDisagrees.
-        """
-        if self._survey is not None and (self._survey.after, self._survey.through) == (first - 1, through):
-            return
-        self._survey = None
+    async def _look(self, first: int, last: Block | None, head: int) -> _Survey:
+        """List what there is in slots first … head, of which `head` has a block."""
         # That it has these blocks also says that it has written down everything up to there.
-        await read_header(self.ask, through)
+        await read_header(self.ask, head)
         if last is not None:
             await self._confirm(last)
-        context, held = await self._state(through)
-        listings = await asyncio.gather(*(self._list(account, first - 1, through) for account in self._watch.addresses))
+        context, held = await self._state(head)
+        addresses = self._watch.addresses
+        listings = await together(self._list(account, first - 1, context) for account in addresses)
         oldest = rpc.number(await self.ask("getFirstAvailableBlock", []))
         if oldest > first:  # asked last: history is cut off while it is read
             raise ChainUnavailable(
                 f"{self.endpoint.name} has a gap: its history begins with block {oldest}, wanted from {first}"
             )
-        listed = dict(zip(self._watch.addresses, listings, strict=True))
-        self._survey = _Survey(first - 1, through, listed, context, held)
-
-    async def cut(self, first: int, through: int, transactions_max: int) -> int:
-        """The last slot of a range from `first` with about so many transactions. To be called after `survey`."""
-        assert self._survey is not None
-        end = min(through, self._survey.complete_through)
-        hits = sorted({(hit.slot, hit.signature) for each in self._survey.hits(first, end).values() for hit in each})
-        if len(hits) > transactions_max:
-            return hits[transactions_max - 1][0]
-        return through if end == through else max((slot for slot, _ in hits), default=end)
+        self._survey = _Survey(first - 1, head, dict(zip(addresses, listings, strict=True)), context, held)
+        return self._survey
 
     async def _confirm(self, last: Block) -> None:
         told = await read_header(self.ask, last.number)
@@ -125,7 +135,7 @@ class Witness:
             raise Contradiction(f"{self.endpoint.name} has another block {last.number} than the one that was final")
 
     async def _state(self, through: int) -> tuple[int, dict[Address, int]]:
-        """(oldest slot that the answers are of, atoms by token account; those that are not there hold nothing)."""
+        """(a slot, atoms by token account at its end or a little later); accounts that are not there hold nothing."""
         accounts = sorted(self._watch.accounts)
         held: dict[Address, int] = {}
         context = rpc.U64_MAX
@@ -148,18 +158,21 @@ class Witness:
         return await list_hits(self.ask, account, after=after, through=through, until=until)
 
     # ── What it was ──────────────────────────────────────────────────────────────────────────────────────────────
-    async def read(self, first: int, last: Block | None, stop: int, known: Mapping[Address, int]) -> Span:
-        """The logs of slots first … stop. `known`: what token accounts held before `first`, as far as it is known.
+    async def read(self, first: int, last: Block | None, stop: int, head: int, known: Mapping[Address, int]) -> Span:
+        """The logs of slots first … stop.
 
-        Raises as `survey`.
+        `last`: the final block before, where it is known. `head`: a block that is final, for what is listed at once.
+        `known`: what token accounts held before `first`, as far as it is known.
+
+        Raises ChainUnavailable, RpcRefused, Contradiction, ChainDisagrees.
         """
         survey = self._survey
-        if survey is None or not (survey.after < first and stop <= survey.complete_through):
-            await self.survey(first, last, stop)
-            survey = self._survey
-            assert survey is not None
+        if survey is None or not survey.covers(first, stop):
+            survey = await self._look(first, last, head)
+            if not survey.covers(first, stop):
+                raise ChainDisagrees(f"{self.endpoint.name} lists more transactions up to block {stop} than others")
         hits = survey.hits(first, stop)
-        transactions, contents = await self._fetch(hits, stop)
+        transactions, contents = await self._fetch(hits)
         held = self._linked(transactions, known, survey, stop)
         end = contents[stop].block if stop in contents else await read_header(self.ask, stop)
         logs = self._logs(transactions, contents)
@@ -172,9 +185,7 @@ class Witness:
         self._remember(hits)
         return Span(first, blocks, pack_logs(logs), held)
 
-    async def _fetch(
-        self, hits: Mapping[Address, Sequence[Hit]], stop: int
-    ) -> tuple[list[Transaction], dict[int, Contents]]:
+    async def _fetch(self, hits: Mapping[Address, Sequence[Hit]]) -> tuple[list[Transaction], dict[int, Contents]]:
         """The transactions behind hits in the order of the chain, and the blocks that they are in."""
         wanted: dict[bytes, tuple[Hit, set[Address]]] = {}
         for account, listed in hits.items():
@@ -182,15 +193,14 @@ class Witness:
                 # A failed one took its fee, and nothing else: from an account that signs, never from a token account.
                 if not hit.failed or (self._watch.native and account in self._watch.owners):
                     wanted.setdefault(hit.signature, (hit, set()))[1].add(account)
-        slots = sorted({hit.slot for hit, _ in wanted.values()})
+        by_slot: defaultdict[int, list[bytes]] = defaultdict(list)
+        for signature, (hit, _) in wanted.items():
+            by_slot[hit.slot].append(signature)
         found, blocks = await asyncio.gather(
-            asyncio.gather(*(self._transaction(hit, accounts) for hit, accounts in wanted.values())),
-            asyncio.gather(*(read_contents(self.ask, slot) for slot in slots)),
+            together(self._transaction(hit, accounts) for hit, accounts in wanted.values()),
+            together(read_contents(self.ask, slot, inside) for slot, inside in by_slot.items()),
         )
-        contents = dict(zip(slots, blocks, strict=True))
-        for transaction in found:
-            if transaction.signature not in contents[transaction.slot].places:
-                raise ChainDisagrees(f"{self.endpoint.name} has a transaction that is not in the block it names")
+        contents = dict(zip(by_slot, blocks, strict=True))
         return sorted(found, key=lambda each: (each.slot, contents[each.slot].places[each.signature])), contents
 
     async def _transaction(self, hit: Hit, accounts: Iterable[Address]) -> Transaction:
@@ -217,8 +227,10 @@ class Witness:
                     held[account] = holding.after
         if stop == survey.through:
             for account, amount in survey.held.items():
-                later = any(hit.slot > stop for hit in survey.listings[account].hits)
-                if survey.context == stop and not later and held.setdefault(account, amount) != amount:
+                # Only if the state, which may be some slots younger, is what slot `stop` left.
+                hits = survey.listings[account].hits
+                is_same = survey.context == stop or not hits or hits[-1].slot <= stop
+                if is_same and held.setdefault(account, amount) != amount:
                     raise self._missing(account, f"the end of slot {stop}")
         return held
 
@@ -258,3 +270,15 @@ class Witness:
                         raise
                 await asyncio.sleep(PAUSE_FIRST_MS / 1000 * 2**attempt)
         raise AssertionError("the last try returns or raises")
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """The results of all, in order; with the first error the others end too."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

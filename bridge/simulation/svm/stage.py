@@ -12,7 +12,7 @@ from typing import Any
 
 import solders.system_program as system
 from solders.address_lookup_table_account import AddressLookupTableAccount
-from solders.instruction import AccountMeta, Instruction
+from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
@@ -122,9 +122,7 @@ class Stage:
         tables: Sequence[AddressLookupTableAccount] = (),
     ) -> Record:
         """Send a transaction that the first signer pays for, and let its slot pass. Raises RefusedError if it fails."""
-        message = MessageV0.try_compile(
-            signers[0].pubkey(), list(instructions), list(tables), self.chain.head.hash
-        )
+        message = MessageV0.try_compile(signers[0].pubkey(), list(instructions), list(tables), self.chain.head.hash)
         wire = parse(bytes(VersionedTransaction(message, list(signers))))
         self.chain.submit(wire)
         self.chain.advance_blocks()
