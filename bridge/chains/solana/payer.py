@@ -73,7 +73,7 @@ _STAMPS_MAX = 64
 class SolanaPayer:
     """Implements ports.Payer. There is no contract: what is paid is transferred by the vault's delegate or owner."""
 
-    claims = None
+    claims: Address | None = None
 
     def __init__(
         self,
@@ -306,7 +306,9 @@ class SolanaPayer:
         transaction, inclusion = found
         budget = budget_of(transaction)
         signed = Signed(tx_id, b"", budget.compute_units, budget.unit_price, budget.unit_price)
-        return Landed(transaction.keys[0], NO_NONCE, signed, inclusion)
+        # Accounts have no nonces here. What the database does not know gets a number that no other transaction has.
+        number = transaction.slot << 32 | int.from_bytes(tx_id[:4])
+        return Landed(transaction.keys[0], number, signed, inclusion)
 
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
@@ -354,16 +356,15 @@ class SolanaPayer:
     async def _height(self, at: BlockStamp) -> int:
         """The height of final block `at`. Raises ChainDisagrees where endpoints have another block there."""
         known = self._heights.get(at)
-        if known is None:
-            block_hash, known = await self._rpc.agreed_by(
-                lambda endpoint: self._header(endpoint, at.number), "getBlock"
-            )
-            if block_hash != at.hash:
-                raise ChainDisagrees(f"endpoints have another block than {at}")
-            if len(self._heights) >= _STAMPS_MAX:
-                self._heights.clear()
-            self._heights[at] = known
-        return known
+        if known is not None:
+            return known
+        block_hash, height = await self._rpc.agreed_by(lambda endpoint: self._header(endpoint, at.number), "getBlock")
+        if block_hash != at.hash:
+            raise ChainDisagrees(f"endpoints have another block than {at}")
+        if len(self._heights) >= _STAMPS_MAX:
+            self._heights.clear()
+        self._heights[at] = height
+        return height
 
     async def _finalized(self) -> BlockStamp:
         async def slot_of(endpoint: Endpoint) -> int:
@@ -383,10 +384,6 @@ class SolanaPayer:
             [account] = await read_accounts(self._rpc, [mint], FINALIZED)
             coin = self._coins[mint] = read_mint(mint, account).coin
         return coin
-
-
-NO_NONCE = 0
-"""Of a transaction of ours that the database does not know: accounts have no nonces here."""
 
 
 def _plan_of(action: Action) -> Proposal | PayBatch:

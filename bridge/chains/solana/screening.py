@@ -154,15 +154,16 @@ class Screening:
             return f"the vault's account {account} is frozen"
         if holding.amount < total:
             return f"the vault has {holding.amount} atoms of the token, the batch needs {total}"
-        if self._purse.operator == self._purse.vault:
-            return None
         operator = format_address(self._purse.operator)
-        if holding.delegate != self._purse.operator:
-            return f"{operator} is not the delegate of the vault's account {account}: approve it"
-        if holding.delegated < total:
+        problem = None
+        if self._purse.operator == self._purse.vault:
+            pass  # the owner needs nobody's leave
+        elif holding.delegate != self._purse.operator:
+            problem = f"{operator} is not the delegate of the vault's account {account}: approve it"
+        elif holding.delegated < total:
             allowed = f"the vault lets {operator} move {holding.delegated} atoms of the token more"
-            return f"{allowed}, the batch needs {total}: approve more"
-        return None
+            problem = f"{allowed}, the batch needs {total}: approve more"
+        return problem
 
     def _short(
         self, operator: Account | None, drafted: Draft, deposits: int, rents: Rents, paid_out: int
