@@ -61,6 +61,10 @@ class Refused(RetryableError):
         return None
 
 
+class Throttled(ChainUnavailable):
+    """The endpoint serves no more just now (HTTP 429): it is well, and answers later."""
+
+
 def name_of(url: str) -> str:
     """What may be shown of an endpoint's URL: paths, queries and user names carry keys, so only the host is left."""
     try:
@@ -389,7 +393,8 @@ class JsonRpc:
             raise ChainUnavailable(f"{endpoint.name} did not answer {what}: {type(error).__name__}") from None
         if status == 429 or status >= 500:
             endpoint.failed(int(retry_after) * 1000 if retry_after.isdigit() else 0)
-            raise ChainUnavailable(f"{endpoint.name} answered {what} with HTTP {status}")
+            kind = Throttled if status == 429 else ChainUnavailable
+            raise kind(f"{endpoint.name} answered {what} with HTTP {status}")
         if len(body) > ANSWER_BYTES_MAX:
             raise self.refused(endpoint.name, what, 0, f"the answer is too large: {len(body)} bytes")
         if status >= 400 and not body.lstrip().startswith((b"{", b"[")):

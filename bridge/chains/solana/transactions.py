@@ -51,6 +51,10 @@ class Transaction:
     steps: tuple[Step, ...]  # the instructions that it was signed with, not those that programs called
     record: bytes = field(repr=False)  # all of the above but the slot, in one spelling
 
+    @property
+    def names(self) -> frozenset[Address]:
+        return frozenset(self.keys)
+
 
 def parse_transaction(answer: object, signature: bytes) -> Transaction:
     """The answer to getTransaction with OPTIONS, for `signature`. Raises ChainDisagrees where it is something else."""
