@@ -25,7 +25,7 @@ from bridge.chains.solana.logs import Watch, derive, pick
 from bridge.chains.solana.messages import Coin
 from bridge.chains.solana.payer import SolanaPayer
 from bridge.chains.solana.payloads import PayBatch, read_payload
-from bridge.chains.solana.programs import MEMO, NATIVE, SYSTEM, TOKEN, TOKEN_2022
+from bridge.chains.solana.programs import MEMO, SYSTEM, TOKEN, TOKEN_2022
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.signer import KeystoreSigner
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction
@@ -264,9 +264,6 @@ class SvmScene:
 
 def token_coin(program: Pubkey = TOKEN, *, may_take_fees: bool = False) -> Coin:
     return Coin(address_of("mint"), program, 6, may_take_fees)
-
-
-SOL_COIN = Coin(NATIVE, SYSTEM, 9)
 
 
 @contextlib.asynccontextmanager

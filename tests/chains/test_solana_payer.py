@@ -14,6 +14,7 @@ import pytest
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
+from bridge.chains.solana.accounts import SOL as SOL_COIN
 from bridge.chains.solana.accounts import Extension
 from bridge.chains.solana.fees import FeeCeilings
 from bridge.chains.solana.markers import CANCELLED, Deed, marker_of
@@ -47,7 +48,6 @@ from tests.chains.svm_scene import (
     RENT_HOLDING,
     RENT_MARKER,
     SOL,
-    SOL_COIN,
     SvmScene,
     address_of,
     fee_extension,

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import rpc as values
-from bridge.chains.solana.accounts import read_accounts, read_mint
+from bridge.chains.solana.accounts import SOL, read_account, read_mint
 from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.fees import FeeCeilings, offer, read_market
 from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
@@ -35,7 +36,7 @@ from bridge.chains.solana.messages import (
 )
 from bridge.chains.solana.packing import capacity
 from bridge.chains.solana.payloads import PayBatch, Proposal, alone, mint_of, plan_push, read_payload
-from bridge.chains.solana.programs import ASSOCIATED_TOKEN, MEMO, TOKEN_PROGRAMS
+from bridge.chains.solana.programs import ASSOCIATED_TOKEN, MEMO, NATIVE, TOKEN_PROGRAMS
 from bridge.chains.solana.receipts import budget_of, deposits_of
 from bridge.chains.solana.replies import classify_broadcast, combine_broadcasts
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
@@ -139,10 +140,13 @@ class SolanaPayer:
 
     async def _gate(self, action: Action, at: BlockStamp) -> Refusal | None:
         """No program stands between a batch and its proposal, so this does: the content that the chain binds."""
-        done = await self._deeds.find(action.distribution_id, action.batch_index, at)
+        try:
+            done = await self._deeds.find(action.distribution_id, action.batch_index, at)
+            bound = await self.proposed(action, at)
+        except ChainDisagrees as error:
+            return Refusal(str(error), temporary=True)  # an endpoint without history; others are not held up by it
         if done is not None and done.deed.cancels:
             return Refusal(f"cancelled on chain in {values.text(done.tx_id)}", temporary=False)
-        bound = await self.proposed(action, at)
         if bound is None:
             return Refusal("the proposal is not on chain in this block", temporary=True)
         if bound != action.content_hash:
@@ -378,11 +382,17 @@ class SolanaPayer:
         return stamp
 
     async def _coin(self, mint: Address) -> Coin:
-        """What never changes of a mint, asked once. Raises ChainDisagrees where it is none."""
+        """What never changes of a mint, and batches are packed by. Raises ChainDisagrees where it is none."""
+        if mint == NATIVE:
+            return SOL
         coin = self._coins.get(mint)
         if coin is None:
-            [account] = await read_accounts(self._rpc, [mint], FINALIZED)
-            coin = self._coins[mint] = read_mint(mint, account).coin
+
+            def read(answer: Any) -> Coin:
+                return read_mint(mint, read_account(values.in_context(answer)[1])).coin
+
+            config = {"encoding": "base64", **FINALIZED}
+            coin = self._coins[mint] = await self._rpc.agreed("getAccountInfo", [values.text(mint), config], read)
         return coin
 
 
