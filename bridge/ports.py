@@ -699,6 +699,9 @@ class CorrectionStore(Protocol):
     async def waiting_reversal(self, reverses: JournalKey) -> int | None:
         """The correction that asks for this reversal already."""
 
+    async def waiting_about(self, break_id: int) -> int | None:
+        """A correction that was asked for to explain this break, and waits."""
+
     async def journal_key(self, asked: str) -> tuple[JournalKey, str] | None:
         """(source, ref) and chain of the journal with this number, or called `SOURCE REF`."""
 
@@ -803,6 +806,9 @@ class BreakStore(Protocol):
 
     async def unresolved(self) -> list[Break]:
         """Every break that is not resolved, oldest first."""
+
+    async def find(self, break_id: int) -> Break:
+        """Raises RefusedError where there is no such break."""
 
 
 class DeadLetterStore(Protocol):

@@ -181,8 +181,10 @@ class Inclusion:
     block: BlockStamp
     succeeded: bool
     gas_used: int
-    fee_paid: int  # atoms of the native coin: effective gas price × gas used, plus the L1 fee where there is one
-    deposits: int = 0  # atoms of the native coin that it left in accounts which it made, where keeping data costs that
+    fee_paid: int  # atoms of the native coin: all that it cost; effective gas price × gas used, on a rollup often more
+    l1_fee: int = 0  # of fee_paid: for its data on the chain below
+    operator_fee: int = 0  # of fee_paid: to the operator of the chain, where there is such a fee
+    deposits: int = 0  # beside fee_paid: left in accounts which it made, where keeping data costs that
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from bridge.domain.ledger import CARRIED, GAS, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
+from bridge.domain.ledger import CARRIED, FEES, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
 from bridge.domain.units import AssetId, format_amount
 from bridge.domain.windows import Window
 
@@ -674,9 +674,9 @@ def _gas(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Gas, ...]:
         # A chain whose native coin the ledger has not seen yet: its atoms can be said, its symbol cannot.
         asset = native or Asset(AssetId(f"{fact.chain}/native"), fact.chain, None, "atoms", 0)
         booked = sum(
-            flow.atoms if flow.debit == GAS else -flow.atoms
+            flow.atoms if flow.debit in FEES else -flow.atoms
             for flow in facts.flows
-            if flow.asset == asset.id and GAS in (flow.debit, flow.credit)
+            if flow.asset == asset.id and (flow.debit in FEES) != (flow.credit in FEES)
         )
         found.append(
             Gas(

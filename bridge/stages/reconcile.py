@@ -4,7 +4,7 @@ Everything is compared at one finalized block of each chain: the last one that t
 one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
-    balance       our contracts in every token, the operator's native coin: books = chain
+    balance       our contracts in every token and the native coin, the operator in the native coin: books = chain
     nonce         transactions the operator sent = slots that were spent
     completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked;
                   in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
@@ -341,7 +341,7 @@ class Reconcile:
             held = await books.chain.balance(mirror.address, mirror.asset.id, view.at)
             booked = _posted(view.balances, mirror.code, mirror.asset.id)
             late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
-            if mirror.asset.address is None and late and held != booked:
+            if mirror.address == books.watched.operator and late and held != booked:
                 checks.append(
                     Check(
                         Level.BALANCE,

@@ -99,6 +99,7 @@ class _Mined:
     transaction: FakeTransaction
     succeeded: bool
     fee_paid: int
+    l1_fee: int  # of it
     timestamp: int  # of its block
 
     @property
@@ -123,6 +124,7 @@ class FakePayer:
         self.faults = Faults()
         self.pool: dict[bytes, FakeTransaction] = {}
         self.base_fee = 10
+        self.l1_fee = 0  # of each transaction, beside its gas
         self.gate = Gate()
         self._chain = chain
         self._distributor = distributor
@@ -140,7 +142,7 @@ class FakePayer:
             before = [*self._canonical(), *mined]
             open_ = self._shut(transaction, before, now) is None
             succeeded = not self.faults.reverts and open_ and self._executable(transaction, before)
-            mined.append(_Mined(transaction, succeeded, GAS_USED * self.base_fee, now))
+            mined.append(_Mined(transaction, succeeded, GAS_USED * self.base_fee + self.l1_fee, self.l1_fee, now))
             self._charge(transaction.account, mined[-1].fee_paid)
             if succeeded:
                 emits += self._emits(transaction)
@@ -434,7 +436,7 @@ class FakePayer:
             for one in self._mined.get(entry.block.hash, ()):
                 if one.transaction.tx_id == tx_id:
                     stamp = BlockStamp(self._chain.name, entry.block.number, entry.block.hash)
-                    return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid)
+                    return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid, one.l1_fee)
         return None
 
 
