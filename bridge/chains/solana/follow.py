@@ -32,7 +32,10 @@ TRANSACTIONS_MAX = 512  # about so many in one range: what a crash makes us read
 class Panel:
     """All endpoints as witnesses. What two of them say alike counts; the only one's word twice, where there is one."""
 
-    def __init__(self, chain: str, rpc: SolanaRpc, watch: Watch, filters: Sequence[LogFilter]) -> None:
+    def __init__(
+        self, chain: str, rpc: SolanaRpc, watch: Watch, filters: Sequence[LogFilter], before: Panel | None = None
+    ) -> None:
+        """`before`: the panel of the walk before this one, whose last range may be what this one begins after."""
         self._chain = chain
         self._rpc = rpc
         self.witnesses = {
@@ -41,8 +44,9 @@ class Panel:
         if len(rpc.endpoints) < QUORUM:
             again = Witness(chain, rpc, rpc.endpoints[0], watch, filters)
             self._alone = [*self.witnesses.values(), again]
-        # What token accounts held at the end of what both said last; invariant: of the block before the next range.
-        self.held: dict[Address, int] = {}
+        # What token accounts held at the end of a block, as two witnesses said last: they hold that before the next.
+        self._held_at: Block | None = None if before is None else before._held_at
+        self._held: dict[Address, int] = {} if before is None else before._held
 
     def _ranked(self) -> list[Witness]:
         if len(self._rpc.endpoints) < QUORUM:
@@ -78,7 +82,7 @@ class Panel:
                 for span, earlier in said:
                     if span == word:
                         self._doubt_others(said, span)
-                        self.held = dict(word.held)
+                        self._held_at, self._held = word.blocks[-1], dict(word.held)
                         return word, earlier.endpoint.name, witness.endpoint.name
                 said.append((word, witness))
         await self.refuse_deep_reorg(last)
@@ -92,7 +96,8 @@ class Panel:
         self, witness: Witness, first: int, last: Block | None, stop: int, head: int
     ) -> Span | ChainUnavailable | ChainDisagrees | RpcRefused:
         try:
-            return await witness.read(first, last, stop, head, self.held)
+            known = self._held if last is not None and last == self._held_at else {}
+            return await witness.read(first, last, stop, head, known)
         except ChainDisagrees as error:
             witness.endpoint.doubt()
             return error
@@ -179,7 +184,6 @@ class Follower:
         span, *names = await self._panel.read(self._next, self._final, stop, stop)
         stored, self._stored = self._stored, ()
         if (span.blocks, span.logs.digest()) != (stored, self._stored_logs.digest()):
-            self._panel.held.clear()
             return Reorged(self._final or await self._block_before_start())
         return self._finalize(span, *names)
 

@@ -52,6 +52,7 @@ class SolanaReader:
         self._poll_interval_ms = poll_interval_ms
         self._wake_url = wake_url
         self._surroundings: Surroundings | None = None
+        self._panel: Panel | None = None
         self._follower: Follower | None = None
 
     # ── At start ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,7 +97,7 @@ class SolanaReader:
     async def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncGenerator[ChainEvent, None]:
         """See ports.ChainReader. One walk at a time; a new one starts from the cursor and from nothing else."""
         watch = (await self._look_around()).watch
-        panel = Panel(self.name, self._rpc, watch, filters)
+        self._panel = panel = Panel(self.name, self._rpc, watch, filters, self._panel)
         wake = Wake(self._wake_url, watch.addresses)
         self._follower = Follower(
             self.name, self._rpc, panel, cursor, wake=wake, poll_interval_ms=self._poll_interval_ms
