@@ -66,8 +66,11 @@ class Faults:
     unhealthy: bool = False  # getHealth and preflights say so
     forgotten_before_slot: int = 0  # transactions and blocks before are gone from this node
     no_history: bool = False  # the node keeps no transactions at all
+    archive: bool = False  # a slot without a block is told as nodes with an archive tell it
+    strict_cursors: bool = False  # an unknown `before` or `until` is refused, as newer releases of Agave do it
     unwritten_blocks: int = 0  # the newest so many blocks are there, their transactions not written yet
-    withhold_notifications: bool = False  # WebSockets stay open and silent
+    withhold_notifications: bool = False  # WebSockets stay open, but nothing is told, then or later
+    refuse_sockets: bool = False  # no new WebSocket is let in
 
     def take(self, method: str, chance: random.Random) -> Fault | None:
         """The fault that meets a request for this method; it is used up by one."""

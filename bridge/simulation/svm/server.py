@@ -153,6 +153,8 @@ class Server:
     # WebSocket.
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
+        if self._view.faults.refuse_sockets:
+            return web.Response(status=503)
         socket = web.WebSocketResponse(max_msg_size=REQUEST_SIZE_MAX)
         if not socket.can_prepare(request):
             return web.Response(status=405, text="Used HTTP Method is not allowed. POST or OPTIONS is required\n")

@@ -19,9 +19,11 @@ from solders.transaction import VersionedTransaction
 
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.records import Record
+from bridge.simulation.svm.settings import Settings
 from bridge.simulation.svm.stage import SOL, Stage
 from bridge.simulation.svm.transactions import parse
 
+SETTINGS = Settings(timer=False, confirmed_depth=2, finalized_depth=5, genesis_time=1_700_000_000)
 UNCHECKED = TxOpts(skip_preflight=True)
 
 

@@ -9,8 +9,7 @@ from bridge.simulation.svm.chain import CLOCK_SYSVAR
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import Settings
 from bridge.simulation.svm.stage import SOL
-from tests.simulation.svm.conftest import SETTINGS
-from tests.simulation.svm.sending import giving, land, refused, rich, rpc, settle, signed
+from tests.simulation.svm.sending import SETTINGS, giving, land, refused, rich, rpc, settle, signed
 
 
 async def test_block__with_a_transaction__has_all_fields(node: Node, client: AsyncClient):
@@ -109,6 +108,12 @@ async def test_block__what_is_not_there__depends_on_why():
             None,
         )
         assert await refused(client, "getBlockTime", 1003) == await refused(client, "getBlock", 1003)
+        node.faults.archive = True
+        assert await refused(client, "getBlock", 1003) == (
+            -32009,
+            "Slot 1003 was skipped, or missing in long-term storage",
+            None,
+        )
         for slot in (1009, 1020):
             assert await refused(client, "getBlock", slot) == (-32004, f"Block not available for slot {slot}", None)
         confirmed_too = {"commitment": "confirmed"}

@@ -23,7 +23,7 @@ from solders.rpc.responses import (
     SlotNotification,
     parse_websocket_message,
 )
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.stage import SOL, Stage
@@ -184,14 +184,30 @@ async def test_account__changes__are_told_with_what_it_holds_then(node: Node):
 
 
 async def test_withheld__notifications_never_come_though_the_socket_is_open(node: Node):
+    wallet = rich(node)
+    transaction = signed(node.chain.head.hash, [giving(wallet, Keypair().pubkey(), SOL)], wallet)
     async with listening(node) as client:
         await client.slot_subscribe()
+        await client.signature_subscribe(signature=transaction.signatures[0], commitment=Processed)
         node.faults.withhold_notifications = True
+        land(node, transaction)
         node.chain.advance(3)
         assert await drain(client) == []
         node.faults.withhold_notifications = False
+        [block] = node.chain.advance()
+        told = {item.result.slot for item in await drain(client)}
+        assert told == {block.slot}, "what was withheld is lost"
+
+
+async def test_refused__sockets_that_are_open_stay_open(node: Node):
+    async with listening(node) as client:
+        await client.slot_subscribe()
+        node.faults.refuse_sockets = True
+        with pytest.raises(InvalidStatus):
+            async with listening(node):
+                pass
         node.chain.advance()
-        assert await drain(client) != []
+        assert isinstance(await asyncio.wait_for(client.recv(), 5), SlotNotification)
 
 
 async def test_closed__by_the_node__ends_the_client(node: Node):

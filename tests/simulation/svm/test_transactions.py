@@ -8,6 +8,7 @@ from solders.signature import Signature
 from bridge.simulation.svm.chain import Commitment
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.records import Record
+from bridge.simulation.svm.settings import RECORDS_KEPT
 from bridge.simulation.svm.stage import SOL, Stage
 from tests.simulation.svm.sending import UNCHECKED, giving, land, refused, rich, rpc, settle, signed
 
@@ -162,6 +163,11 @@ async def test_signatures__limits_commitments_and_strangers__are_as_documented(n
     assert str(confirmed[0].signature) == record.signature
     assert await rpc(client, "getSignaturesForAddress", address, {"until": unknown}) == finalized
     assert await rpc(client, "getSignaturesForAddress", address, {"before": unknown}) == []
+    node.faults.strict_cursors = True
+    for cursor in ("before", "until"):
+        answer = await refused(client, "getSignaturesForAddress", address, {cursor: unknown})
+        assert answer[:2] == (-32020, f"Transaction {unknown} not found")
+    node.faults.clear()
     assert await rpc(client, "getSignaturesForAddress", str(Keypair().pubkey())) == []
     for limit in (0, 1001):
         answer = await refused(client, "getSignaturesForAddress", address, {"limit": limit})
@@ -182,7 +188,7 @@ async def test_history__beyond_what_is_kept__is_cleaned_up_everywhere(node: Node
             pay(node, wallet, SOL + count)
         chain.advance_blocks(700)
     finally:
-        object.__setattr__(chain.settings, "records_kept", 200_000)
+        object.__setattr__(chain.settings, "records_kept", RECORDS_KEPT)
     in_blocks = [record for block in chain.blocks for record in block.records]
     assert len(chain.history) == len(in_blocks) <= kept
     assert chain.history.of_account(str(wallet.pubkey())) == in_blocks
