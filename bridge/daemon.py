@@ -31,12 +31,14 @@ from bridge.domain.payouts import Ceilings, GasFloor
 from bridge.domain.rules import Token
 from bridge.domain.units import AssetId
 from bridge.http.claims import ClaimRoutes
+from bridge.http.metrics import MetricRoutes
 from bridge.http.server import serve_http
 from bridge.ports import ChainReader, History, Lease, LogFilter, Market, Payer
 from bridge.prices.http import HttpMarket
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config
 from bridge.runtime.logs import get_logger
+from bridge.runtime.metrics import Sample
 from bridge.runtime.rulefile import load_rule
 from bridge.runtime.supervisor import Supervisor, Wake
 from bridge.stages import binding, post
@@ -54,6 +56,7 @@ from bridge.stages.reconcile import Books, Reconcile
 from bridge.stages.seal import Seal
 from bridge.store.database import Database
 from bridge.store.leases import Leases
+from bridge.store.metrics import read_metrics
 from bridge.store.migrations import check_schema
 
 _log = get_logger("daemon")
@@ -193,9 +196,17 @@ async def serve(config: Config, stop: asyncio.Event, subscribers: Mapping[str, S
         if config.http is not None:
             routes = ClaimRoutes(chain.files for chain in services.chains if chain.files is not None)
             jobs.append(serve_http(routes.application(), *config.http.address, SystemClock()))
+        if config.metrics is not None:
+            metrics = MetricRoutes(lambda: _metrics(services))
+            jobs.append(serve_http(metrics.application(), *config.metrics.address, SystemClock()))
         with _periodic(services):
             await _until_stopped(jobs, stop)
     _log.info("daemon stopped", action="daemon.stopped")
+
+
+async def _metrics(services: Services) -> list[Sample]:
+    async with services.database.snapshot() as transaction:
+        return await read_metrics(transaction, services.config.included_within)
 
 
 def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Coroutine[Any, Any, None]]:

@@ -6,7 +6,7 @@ Adapters live in `chains/` and `store/`; stages know only what is written here. 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -817,10 +817,10 @@ class DeadLetterStore(Protocol):
 
 
 class ReportStore(Protocol):
-    async def facts(self, period: Window | None = None) -> Facts:
+    async def facts(self, period: Window | None = None, progress: Callable[[str], None] = ...) -> Facts:
         """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`.
 
-        Call it inside a snapshot.
+        Call it inside a snapshot. `progress` is told what is read next, in words.
         """
 
 

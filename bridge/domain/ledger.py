@@ -145,19 +145,21 @@ class Watched:
 
     @property
     def assets(self) -> tuple[Asset, ...]:
-        return (*self.tokens, self.native)
+        paid_out = any(token.id == self.native.id for token in self.tokens)  # then it is one of them
+        return self.tokens if paid_out else (*self.tokens, self.native)
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
         """Every token in each contract of ours, and the native coin there and in the operator's account.
 
         No contract of ours takes native coin, and no log would say so: but what destroys itself, or makes a block, can
-        leave it there.
+        leave it there. The native coin of an operator that is the vault too stands in one account only.
         """
         held = [
             Mirror(f"{name}:{format_address(address)}", address, asset)
             for name, address in self.contracts.items()
             for asset in self.assets
+            if (address, asset.id) != (self.operator, self.native.id)
         ]
         return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
 

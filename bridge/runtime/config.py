@@ -59,8 +59,8 @@ class LogsSection(Section):
     format: Literal["json", "console"] = "json"
 
 
-class HttpSection(Section):
-    """What the daemon serves over HTTP: proofs of claims."""
+class ListenSection(Section):
+    """Where the daemon listens."""
 
     listen: str  # HOST:PORT
 
@@ -75,6 +75,14 @@ class HttpSection(Section):
     def address(self) -> tuple[str, int]:
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+class HttpSection(ListenSection):
+    """What the daemon serves over HTTP to everybody: proofs of claims."""
+
+
+class MetricsSection(ListenSection):
+    """What the daemon serves over HTTP to whoever watches it: /metrics."""
 
 
 class PriceSection(Section):
@@ -139,6 +147,7 @@ class Config(Section):
     rules: list[RuleSection] = []
     prices: dict[Name, PriceSection] = {}
     http: HttpSection | None = None  # nothing is served
+    metrics: MetricsSection | None = None  # nor watched
     reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
     # How long a dead instance keeps others from taking over; a clean stop hands over at once.
     lease_duration_ms: Annotated[int, Field(ge=1000)] = 10_000

@@ -39,6 +39,7 @@ from bridge.stages.correct import approve, ask_classification
 from bridge.stages.report import report, write
 from bridge.stages.report_files.chain import ask_chain
 from bridge.stages.report_files.folder import check_folder
+from bridge.stages.report_files.program import file_sha256
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
 from bridge.store.status import Status
@@ -119,7 +120,8 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
             reconciliation = await reconcile(config)
             if await classify_gifts(simulation, reconciliation):
                 reconciliation = await reconcile(config)
-            await write(await report(database), order.report_directory, FORMATS)
+            content = await report(database, config_sha256=file_sha256(sandbox.config_path))
+            await write(content, order.report_directory, FORMATS)
             verification = await verify(config, order.report_directory)
             wall_time_ms = int((time.monotonic() - started) * 1000)
             outcome = await judge(simulation, reconciliation, wall_time_ms, verification)

@@ -209,7 +209,7 @@ async def _to_own_batch(database: Database) -> None:
 async def test_payout__vault_pays_itself__one_account_of_ours(database: Database):
     """Where no contract stands between, the vault is what says that a batch was executed."""
     watched = replace(WATCHED, distributor=VAULT)
-    assert [mirror.code for mirror in watched.mirrors] == [VAULT_CODE, OPERATOR_CODE]
+    assert [mirror.code for mirror in watched.mirrors] == [VAULT_CODE, VAULT_CODE, OPERATOR_CODE]
     chain = await start(database)
     post = await bookkeeper(chain, watched=watched)
     await chain.mine(*fee(1000))

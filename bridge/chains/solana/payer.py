@@ -348,7 +348,7 @@ class SolanaPayer:
             transaction.succeeded,
             units,
             transaction.fee,
-            deposits_of(transaction),
+            deposits=deposits_of(transaction),
         )
         return transaction, inclusion
 
