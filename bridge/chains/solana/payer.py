@@ -310,9 +310,7 @@ class SolanaPayer:
         transaction, inclusion = found
         budget = budget_of(transaction)
         signed = Signed(tx_id, b"", budget.compute_units, budget.unit_price, budget.unit_price)
-        # Accounts have no nonces here. What the database does not know gets a number that no other transaction has.
-        number = transaction.slot << 32 | int.from_bytes(tx_id[:4])
-        return Landed(transaction.keys[0], number, signed, inclusion)
+        return Landed(transaction.keys[0], None, signed, inclusion)
 
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
