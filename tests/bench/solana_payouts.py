@@ -38,7 +38,7 @@ from bridge.chains.solana.payer import SolanaPayer
 from bridge.chains.solana.reader import reference_of
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
 from bridge.chains.solana.signer import KeystoreSigner
-from bridge.domain.payouts import Action, Order, Payout, Slot
+from bridge.domain.payouts import Action, Order, Payout, Signed, Slot
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Ready
@@ -186,7 +186,7 @@ class Bench:
         ready = await payer.preflight(action, at)
         assert isinstance(ready, Ready), ready
         signed = await payer.sign(action, Slot(1, payer.account, 0, ready.gas_limit, SlotState.LIVE), None)
-        assert signed is not None
+        assert isinstance(signed, Signed), signed
         await payer.broadcast(signed.raw)
         return signed.tx_id
 

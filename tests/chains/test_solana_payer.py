@@ -111,13 +111,13 @@ class Sender:
 
     async def sign(self, purpose: Purpose = Purpose.PAY) -> Signed:
         signed = await self.try_sign(purpose)
-        assert signed is not None
+        assert isinstance(signed, Signed), signed
         return signed
 
-    async def try_sign(self, purpose: Purpose = Purpose.PAY) -> Signed | None:
+    async def try_sign(self, purpose: Purpose = Purpose.PAY) -> Signed | Refusal | None:
         previous = self.attempts[-1] if self.attempts else None
         signed = await self.payer.sign(self.action, self.flight.slot, previous, purpose)
-        if signed is not None:
+        if isinstance(signed, Signed):
             number = len(self.attempts)
             self.attempts.append(Attempt(number, number, signed, 0, sent=False, inclusion=None))
         return signed
@@ -171,7 +171,7 @@ async def test_expiry__lost_on_the_way__same_bytes_until_they_are_dead_then_othe
     assert refusal is not None
     assert refusal.temporary
     assert f"until block height {first.valid_through}" in refusal.reason
-    assert await sender.try_sign() is None, "signing asks again"
+    assert await sender.try_sign() == refusal, "signing asks again"
     one.node.chain.advance_blocks(1 + FINALIZED_DEPTH)
     assert await sender.may_replace() is None
     one.node.faults.drop_next = 0
@@ -236,7 +236,7 @@ async def test_landed__by_forgetful_endpoint__not_signed_again():
         forgetful.faults.forgotten_before_slot = head.number
         assert not await two.payer.disowned([signed.tx_id], head)
         assert await sender.may_replace() is not None
-        assert await sender.try_sign() is None
+        assert isinstance(await sender.try_sign(), Refusal)
         with pytest.raises(RetryableError):
             await two.payer.settled(signed.tx_id)
         async with two.alone(forgetful) as payer:
@@ -293,7 +293,7 @@ async def test_rival__executed_it_meanwhile__ours_is_not_signed_again(one: SvmSc
     one.node.chain.advance_blocks(2 * LIFE_BLOCKS)
     refusal = await ours.may_replace()
     assert refusal == Refusal("executed by another transaction", temporary=True)
-    assert await ours.try_sign() is None
+    assert await ours.try_sign() == refusal
     assert await one.payer.executed(batch, await one.head())
     assert await one.payer.disowned([lost.tx_id], await one.head()), "so the stage knows that another one did it"
 
@@ -352,7 +352,7 @@ async def test_cancel__payment_is_dead__marker_is_taken_and_nothing_paid(one: Sv
     one.node.faults.drop_next = 1
     await sender.sign()
     await sender.send()
-    assert await sender.try_sign(Purpose.CANCEL) is None, "the payment may still land"
+    assert isinstance(await sender.try_sign(Purpose.CANCEL), Refusal), "the payment may still land"
     one.node.chain.advance_blocks(LIFE_BLOCKS + FINALIZED_DEPTH)
     cancel = await sender.sign(Purpose.CANCEL)
     assert cancel.purpose is Purpose.CANCEL
@@ -599,7 +599,7 @@ async def test_batch__that_nobody_can_be_paid_from__refused_with_the_reason(name
         refusal = await sender.refusal()
         assert refusal.reason.startswith(reason)
         assert refusal.temporary is temporary
-        assert await sender.try_sign() is None
+        assert await sender.try_sign() == refusal
         scene.furnish()
         scene.node.chain.advance_blocks(2)
         inclusion, _ = await sender.land()

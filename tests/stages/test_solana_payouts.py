@@ -209,6 +209,30 @@ async def test_pay__bytes_expire_on_the_way__signed_again_and_both_attempts_stay
     assert await world.rows("SELECT count(*), count(block_hash) FROM attempts") == [(3, 2)]
 
 
+async def test_pay__allowance_is_taken_back_before_the_next_signature__waits_with_the_reason_until_it_is_given(
+    world: SolanaWorld,
+):
+    payouts = people(2)
+    vault, operator = address_of("vault"), address_of("operator")
+    for payout in payouts:
+        world.scene.hold(payout.recipient)
+    await world.decide(payouts)
+    await world.settle(2)
+    world.scene.node.chain.fork(FINALIZED_DEPTH, Fate.DROPPED)
+    world.scene.node.faults.drop_next = 10**6
+    world.scene.hold(vault, 10**15, delegate=(operator, 1))
+    await world.advance(LIFE_BLOCKS + 2 * FINALIZED_DEPTH)
+    step = (await world.summary()).steps[1]
+    assert step.state == "broadcast"
+    assert step.reason is not None
+    assert "move 1 atoms of the token more" in step.reason
+    world.scene.node.faults.drop_next = 0
+    world.scene.hold(vault, 10**15, delegate=(operator, 10**15))
+    await world.settle(3)
+    assert await world.states() == ["final", "final"]
+    assert world.balances(payouts) == amounts(payouts)
+
+
 async def test_pay__database_is_lost__planned_alike_found_on_chain_and_nobody_is_paid_twice(world: SolanaWorld):
     payouts = people(7)
     for payout in payouts:

@@ -179,13 +179,14 @@ class SolanaPayer:
     # ── sign and send ──
     async def sign(
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
-    ) -> Signed | None:
-        """None too where nothing can be sent now: nobody can be paid, or `previous` may still land."""
-        if previous is not None and await self._may_land(action, [previous]) is not None:
-            return None  # the stage has asked already; money is asked twice
+    ) -> Signed | Refusal:
+        if previous is not None:
+            refusal = await self._may_land(action, [previous])
+            if refusal is not None:
+                return refusal  # the stage has asked already; where it is about money, twice
         prepared = await self._prepare(action, purpose, 0)
         if isinstance(prepared, Refusal):
-            return None
+            return prepared
         written = [self._purse.operator, self._purse.vault]
         market = await read_market(self._rpc, written)
         price = offer(market, self._ceilings, None if previous is None else previous.signed)
