@@ -22,29 +22,23 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from bridge.chains.evm.aggregator import Aggregators
 from bridge.chains.evm.claim_folder import ClaimFolder
-from bridge.chains.evm.fees import FeeCeilings
-from bridge.chains.evm.follow import Finality
-from bridge.chains.evm.history import EvmHistory
-from bridge.chains.evm.payer import EvmPayer
-from bridge.chains.evm.reader import EvmReader
-from bridge.chains.evm.rpc import EvmRpc
-from bridge.chains.evm.signer import KeystoreSigner
-from bridge.deploy import check_governance
+from bridge.compose.chain import open_chain
 from bridge.domain.confirmations import Confirmation
-from bridge.domain.errors import ConfigError, DatabaseUnavailable
-from bridge.domain.ledger import Asset, Watched
+from bridge.domain.errors import DatabaseUnavailable
+from bridge.domain.ledger import Watched
 from bridge.domain.payouts import Ceilings, GasFloor
 from bridge.domain.rules import Token
-from bridge.domain.units import Address, AssetId, format_address
+from bridge.domain.units import AssetId
 from bridge.http.claims import ClaimRoutes
+from bridge.http.metrics import MetricRoutes
 from bridge.http.server import serve_http
-from bridge.ports import Lease, LogFilter, Market
+from bridge.ports import ChainReader, History, Lease, LogFilter, Market, Payer
 from bridge.prices.http import HttpMarket
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config
 from bridge.runtime.logs import get_logger
+from bridge.runtime.metrics import Sample
 from bridge.runtime.rulefile import load_rule
 from bridge.runtime.supervisor import Supervisor, Wake
 from bridge.stages import binding, post
@@ -62,6 +56,7 @@ from bridge.stages.reconcile import Books, Reconcile
 from bridge.stages.seal import Seal
 from bridge.store.database import Database
 from bridge.store.leases import Leases
+from bridge.store.metrics import read_metrics
 from bridge.store.migrations import check_schema
 
 _log = get_logger("daemon")
@@ -78,9 +73,9 @@ class ChainServices:
 
     name: str
     section: ChainSection
-    reader: EvmReader
-    history: EvmHistory
-    payer: EvmPayer | None  # None where nothing is sent: commands that only read need no key
+    reader: ChainReader
+    history: History
+    payer: Payer | None  # None where nothing is sent: commands that only read need no key
     rules: tuple[BoundRule, ...]
     watched: Watched
     filters: tuple[LogFilter, ...]
@@ -122,33 +117,6 @@ async def open_services(config: Config, *, sending: bool) -> AsyncIterator[Servi
         yield Services(config, database, tuple(chains))
 
 
-@contextlib.asynccontextmanager
-async def open_account(config: Config, name: str, signer: KeystoreSigner) -> AsyncIterator[tuple[EvmReader, EvmPayer]]:
-    """A chain as another account than the operator's uses it, under the same ceilings on fees."""
-    section = config.chains[name]
-    rpc = EvmRpc(section.rpc)
-    try:
-        reader = _reader(name, section, rpc)
-        await reader.check()
-        yield reader, _payer(name, section, rpc, signer)
-    finally:
-        await rpc.close()
-
-
-def _reader(name: str, section: ChainSection, rpc: EvmRpc) -> EvmReader:
-    return EvmReader(
-        name,
-        rpc,
-        chain_id=section.chain_id,
-        finality=_finality(section),
-        poll_interval_ms=section.poll_interval_ms,
-    )
-
-
-def _finality(section: ChainSection) -> Finality:
-    return Finality(tag=section.finality.tag, depth=section.finality.depth)
-
-
 def _open_markets(config: Config, stack: AsyncExitStack) -> dict[str, HttpMarket]:
     markets = {name: HttpMarket(name, section, config.price_key(name)) for name, section in config.prices.items()}
     for market in markets.values():
@@ -160,13 +128,10 @@ async def _open_chain(
     config: Config, name: str, database: Database, stack: AsyncExitStack, markets: Mapping[str, Market] | None
 ) -> ChainServices:
     """`markets` is None where nothing is to be decided or sent."""
-    section, sending = config.chains[name], markets is not None
-    rpc = EvmRpc(section.rpc)
-    stack.push_async_callback(rpc.close)
-    reader = _reader(name, section, rpc)
-    await reader.check()
-    await _check_contracts(config, name, rpc)
-    tokens = {symbol: Token(_erc20(section, token.address), token.address) for symbol, token in section.tokens.items()}
+    section = config.chains[name]
+    opened = await open_chain(config, name, stack, sending=markets is not None)
+    reader = opened.reader
+    tokens = {symbol: Token(section.asset(token.address), token.address) for symbol, token in section.tokens.items()}
     sections = [rule for rule in config.rules if rule.chain == name]
     plans = [
         load_rule(
@@ -185,17 +150,6 @@ async def _open_chain(
         tokens=tokens,
         from_blocks=[rule.from_block for rule in sections],
     )
-    signer = await _open_signer(config, name) if sending else None
-    operator = (
-        signer.account
-        if signer is not None
-        else KeystoreSigner.address_of(
-            config.relative(section.operator.keystore), where=f"{config.path}: [chains.{name}.operator]"
-        )
-    )
-    if sending:
-        await check_governance(config, name, rpc, operator)
-    watched = _watched(name, section, operator)
     async with database.begin() as transaction:
         await transaction.chains.register(
             name, section.kind, section.reference, await reader.genesis_hash(), section.start_block
@@ -204,74 +158,13 @@ async def _open_chain(
         name=name,
         section=section,
         reader=reader,
-        history=EvmHistory(rpc, finality=_finality(section)),
-        payer=None if signer is None else _payer(name, section, rpc, signer),
+        history=opened.history,
+        payer=opened.payer,
         rules=rules,
-        watched=watched,
-        filters=(*binding.log_filters(rules), *post.log_filters(reader, watched)),
-        files=_files(config, name),
-        prices=None if markets is None else PriceSources(Aggregators(reader), markets, SystemClock()),
-    )
-
-
-def _files(config: Config, name: str) -> ClaimFolder | None:
-    section = config.chains[name]
-    if section.claims is None:
-        return None
-    folder = config.relative(section.claims.folder) / name
-    return ClaimFolder(folder, chain_id=section.chain_id, contract=section.contracts["claims"])
-
-
-async def _check_contracts(config: Config, name: str, rpc: EvmRpc) -> None:
-    """An address without code answers every call with nothing, and every payment to it would vanish."""
-    section = config.chains[name]
-    named = {f"contracts.{key}": address for key, address in section.contracts.items()}
-    named |= {f"tokens.{key}": token.address for key, token in section.tokens.items()}
-    for field, address in named.items():
-        if await rpc.agreed("eth_getCode", [format_address(address), "latest"], lambda code: code in ("0x", None)):
-            raise ConfigError(
-                f"there is no contract at {format_address(address)} on {section.reference}",
-                where=f"{config.path}: [chains.{name}] {field}",
-                mend="correct the address, or the rpc if it serves another chain",
-            )
-
-
-async def _open_signer(config: Config, name: str) -> KeystoreSigner:
-    keystore = config.relative(config.chains[name].operator.keystore)
-    where = f"{config.path}: [chains.{name}.operator]"
-    # Opening a keystore is made slow on purpose.
-    return await asyncio.to_thread(KeystoreSigner.load, keystore, config.operator_password(name), where=where)
-
-
-def _payer(name: str, section: ChainSection, rpc: EvmRpc, signer: KeystoreSigner) -> EvmPayer:
-    return EvmPayer(
-        chain=name,
-        chain_id=section.chain_id,
-        rpc=rpc,
-        signer=signer,
-        vault=section.contracts["vault"],
-        distributor=section.contracts["distributor"],
-        claims=section.claims_contract,
-        claims_uri=None if section.claims is None else section.claims.uri,
-        ceilings=FeeCeilings(section.spending.max_fee_per_gas, section.spending.priority_fee_per_gas),
-        bump_after_blocks=section.spending.bump_after_blocks,
-    )
-
-
-def _watched(name: str, section: ChainSection, operator: Address) -> Watched:
-    return Watched(
-        chain=name,
-        vault=section.contracts["vault"],
-        distributor=section.contracts["distributor"],
-        operator=operator,
-        tokens=tuple(
-            Asset(_erc20(section, token.address), name, token.address, symbol, token.decimals)
-            for symbol, token in section.tokens.items()
-        ),
-        native=Asset(
-            AssetId(f"{section.reference}/slip44:60"), name, None, section.native.symbol, section.native.decimals
-        ),
-        claims=section.claims_contract,
+        watched=opened.watched,
+        filters=(*binding.log_filters(rules), *post.log_filters(reader, opened.watched)),
+        files=opened.files,
+        prices=None if markets is None else PriceSources(opened.feeds, markets, SystemClock()),
     )
 
 
@@ -282,11 +175,7 @@ def _ceilings(section: ChainSection) -> Ceilings:
 
 
 def _by_asset(section: ChainSection, by_token: Mapping[str, int]) -> dict[AssetId, int]:
-    return {_erc20(section, section.tokens[symbol].address): value for symbol, value in by_token.items()}
-
-
-def _erc20(section: ChainSection, token: Address) -> AssetId:
-    return AssetId(f"{section.reference}/erc20:{format_address(token)}")
+    return {section.asset(section.tokens[symbol].address): value for symbol, value in by_token.items()}
 
 
 async def serve(config: Config, stop: asyncio.Event, subscribers: Mapping[str, Subscriber] | None = None) -> None:
@@ -307,9 +196,17 @@ async def serve(config: Config, stop: asyncio.Event, subscribers: Mapping[str, S
         if config.http is not None:
             routes = ClaimRoutes(chain.files for chain in services.chains if chain.files is not None)
             jobs.append(serve_http(routes.application(), *config.http.address, SystemClock()))
+        if config.metrics is not None:
+            metrics = MetricRoutes(lambda: _metrics(services))
+            jobs.append(serve_http(metrics.application(), *config.metrics.address, SystemClock()))
         with _periodic(services):
             await _until_stopped(jobs, stop)
     _log.info("daemon stopped", action="daemon.stopped")
+
+
+async def _metrics(services: Services) -> list[Sample]:
+    async with services.database.snapshot() as transaction:
+        return await read_metrics(transaction, services.config.included_within)
 
 
 def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Coroutine[Any, Any, None]]:

@@ -13,12 +13,13 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.governance import Governance, TokenLimits, differences
 from bridge.domain.units import Address, format_address
 from bridge.ports import Signer
-from bridge.runtime.config import ChainSection, Config
+from bridge.runtime.config import Config
+from bridge.runtime.evm_section import EvmSection
 
 Roles = Mapping[tuple[str, str], frozenset[Address]]
 
 
-def check_operator(section: ChainSection, operator: Address, where: str) -> None:
+def check_operator(section: EvmSection, operator: Address, where: str) -> None:
     """Raises ConfigError where one stolen key could do what the separation of roles is there to prevent."""
     governance = section.governance
     for role, holders in (
@@ -34,7 +35,7 @@ def check_operator(section: ChainSection, operator: Address, where: str) -> None
             )
 
 
-def order_of(section: ChainSection, operator: Address) -> Order:
+def order_of(section: EvmSection, operator: Address) -> Order:
     governance, claims = section.governance, section.claims
     return Order(
         roles=_people(section, operator),
@@ -47,7 +48,7 @@ def order_of(section: ChainSection, operator: Address) -> Order:
     )
 
 
-def wanted_governance(section: ChainSection, operator: Address) -> Governance:
+def wanted_governance(section: EvmSection, operator: Address) -> Governance:
     governance = section.governance
     settings = {("timelock", "getMinDelay"): governance.admin_delay_s, ("vault", "epochLength"): governance.epoch_s}
     for gate in _gates(section):
@@ -65,7 +66,7 @@ def wanted_governance(section: ChainSection, operator: Address) -> Governance:
 
 async def check_governance(config: Config, chain: str, rpc: EvmRpc, operator: Address) -> None:
     """Raises ConfigError, naming every difference, unless roles, limits and code are as the configuration says."""
-    section, where = config.chains[chain], f"{config.path}: [chains.{chain}]"
+    section, where = config.evm(chain), f"{config.path}: [chains.{chain}]"
     check_operator(section, operator, where)
     found = await _read(section, _governed(section), rpc)
     different = differences(wanted_governance(section, operator), found)
@@ -84,7 +85,7 @@ async def deploy(
 
     Raises ConfigError for a journal of another deployment, RefusedError where a step fails.
     """
-    section = config.chains[chain]
+    section = config.evm(chain)
     where = f"{config.path}: [chains.{chain}]"
     check_operator(section, operator, where)
     if signer.account == operator:
@@ -112,12 +113,12 @@ def configuration_lines(chain: str, plan: Plan, code: Mapping[str, bytes], last_
     )
 
 
-async def _read(section: ChainSection, contracts: Mapping[str, Address], rpc: EvmRpc) -> Governance:
+async def _read(section: EvmSection, contracts: Mapping[str, Address], rpc: EvmRpc) -> Governance:
     tokens = {symbol: token.address for symbol, token in section.tokens.items()}
     return await read_governance(rpc, contracts, tokens)
 
 
-def _people(section: ChainSection, operator: Address) -> Roles:
+def _people(section: EvmSection, operator: Address) -> Roles:
     governance = section.governance
     admins, guardians = frozenset(governance.admins), frozenset(governance.guardians)
     return {
@@ -131,15 +132,15 @@ def _people(section: ChainSection, operator: Address) -> Roles:
     }
 
 
-def _gates(section: ChainSection) -> tuple[str, ...]:
+def _gates(section: EvmSection) -> tuple[str, ...]:
     return tuple(gate for gate in GATES if gate in section.governed)
 
 
-def _governed(section: ChainSection) -> dict[str, Address]:
+def _governed(section: EvmSection) -> dict[str, Address]:
     return {name: section.contracts[name] for name in section.governed}
 
 
-def _limits(section: ChainSection) -> dict[str, TokenLimits]:
+def _limits(section: EvmSection) -> dict[str, TokenLimits]:
     """Of every token: what the configuration does not name may not leave."""
     named = section.governance.limits
     return {

@@ -6,7 +6,7 @@ Adapters live in `chains/` and `store/`; stages know only what is written here. 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -554,6 +554,9 @@ class PayoutStore(Protocol):
     async def apply(self, flight: InFlight, transition: Transition) -> bool:
         """Commit one arrow with its inclusion and its slot."""
 
+    async def leave_out(self, action: Action, left_out: Sequence[LeftOut]) -> None:
+        """Give each recipient that the batch of `action` did not pay a planned batch of its own. Safe to repeat."""
+
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
         """Set the outcome of every payout of a batch."""
 
@@ -696,6 +699,9 @@ class CorrectionStore(Protocol):
     async def waiting_reversal(self, reverses: JournalKey) -> int | None:
         """The correction that asks for this reversal already."""
 
+    async def waiting_about(self, break_id: int) -> int | None:
+        """A correction that was asked for to explain this break, and waits."""
+
     async def journal_key(self, asked: str) -> tuple[JournalKey, str] | None:
         """(source, ref) and chain of the journal with this number, or called `SOURCE REF`."""
 
@@ -801,6 +807,9 @@ class BreakStore(Protocol):
     async def unresolved(self) -> list[Break]:
         """Every break that is not resolved, oldest first."""
 
+    async def find(self, break_id: int) -> Break:
+        """Raises RefusedError where there is no such break."""
+
 
 class DeadLetterStore(Protocol):
     async def record(self, stage: str, scope: str, error: str, retries: int) -> None: ...
@@ -808,10 +817,10 @@ class DeadLetterStore(Protocol):
 
 
 class ReportStore(Protocol):
-    async def facts(self, period: Window | None = None) -> Facts:
+    async def facts(self, period: Window | None = None, progress: Callable[[str], None] = ...) -> Facts:
         """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`.
 
-        Call it inside a snapshot.
+        Call it inside a snapshot. `progress` is told what is read next, in words.
         """
 
 

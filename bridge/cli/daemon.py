@@ -17,12 +17,14 @@ from rich.table import Table
 
 from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, run
 from bridge.daemon import open_database, serve
+from bridge.domain.figures import percent
+from bridge.domain.reports import count_of
 from bridge.domain.units import format_amount
 from bridge.runtime.config import load_config
 from bridge.runtime.logs import configure_logs
 from bridge.store.database import Database
 from bridge.store.migrations import grant_application, migrate
-from bridge.store.status import Consistency, Status, Waiting
+from bridge.store.status import Consistency, Performance, Status, Waiting
 
 PLAIN_WIDTH = 160
 """Columns where nobody's terminal says how many there are."""
@@ -90,6 +92,7 @@ async def _status(path: Path, as_json: bool) -> int:
     config = load_config(path)
     async with open_database(config, connections_max=1) as database, database.snapshot() as transaction:
         status = await transaction.status.read()
+        performance = await transaction.status.performance()
         conditions = await transaction.conditions.read(config.included_within)
         letters = await transaction.dead_letters.open()
     if as_json:
@@ -102,12 +105,16 @@ async def _status(path: Path, as_json: bool) -> int:
         content["consistency"] |= {
             "agreed_ppm": status.consistency.agreed_ppm,
             "coverage_ppm": status.consistency.coverage_ppm,
+            "auto_match_ppm": performance.entries.matched_ppm,
             "values": [
                 dataclasses.asdict(value)
                 | {"common": str(value.common), "whole": str(value.whole), "common_ppm": value.ppm}
                 for value in status.consistency.values
             ],
         }
+        content["performance"] = dataclasses.asdict(performance)
+        for item in content["performance"]["suspense"]:
+            item["balance"] = str(item["balance"])
         print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
         return 0
     console = Console(highlight=False)
@@ -119,6 +126,7 @@ async def _status(path: Path, as_json: bool) -> int:
     _print_chains(console, status)
     _print_rules(console, status)
     _print_counts(console, status)
+    _print_performance(console, performance)
     _print_waiting(console, status)
     for letter in letters:
         console.print(f"given up: {letter.stage} on {letter.scope}, {letter.retries} retries: {letter.error}")
@@ -184,19 +192,36 @@ def _print_counts(console: Console, status: Status) -> None:
 
 def _print_consistency(console: Console, told: Consistency) -> None:
     judged = told.agreed + told.broken
-    values = ", ".join(f"{_percent(value.ppm)} of {value.symbol}" for value in told.values)
-    console.print(f"consistency     {told.agreed:,} of {judged:,} checks agree ({_percent(told.agreed_ppm)}); {values}")
+    values = ", ".join(f"{percent(value.ppm)} of {value.symbol}" for value in told.values)
+    console.print(f"consistency     {told.agreed:,} of {judged:,} checks agree ({percent(told.agreed_ppm)}); {values}")
     console.print(
-        f"coverage        {judged:,} of {judged + told.skipped:,} checks judged ({_percent(told.coverage_ppm)})"
+        f"coverage        {judged:,} of {judged + told.skipped:,} checks judged ({percent(told.coverage_ppm)})"
+        f"{f', {told.exempt:,} exempt' if told.exempt else ''}"
     )
     for name, times in (("detected in", told.detect_s), ("resolved in", told.resolve_s)):
         if times is not None:
             console.print(f"{name}     p50 {times[0]:,} s, p95 {times[1]:,} s")
 
 
-def _percent(ppm: int) -> str:
-    """Four digits are all that millionths have; 100 % is all of it."""
-    return f"{ppm // 10_000}.{ppm % 10_000:04} %" if ppm % 10_000 else f"{ppm // 10_000} %"
+def _print_performance(console: Console, told: Performance) -> None:
+    entries = told.entries
+    console.print(
+        f"auto-match      {percent(entries.matched_ppm)}: {entries.automatic:,} of the newest entries by itself, "
+        f"{entries.by_hand:,} by hand, {entries.unmatched:,} open breaks"
+    )
+    for name, times in (
+        ("event to final  ", told.latencies.mined_to_final_s),
+        ("event to posted ", told.latencies.mined_to_posted_s),
+    ):
+        if times.count:
+            of = count_of(times.count, "distribution")
+            console.print(f"{name}p50 {times.p50:,} s, p95 {times.p95:,} s, of {of}")
+    for lag in told.lags:
+        if lag.blocks:
+            console.print(f"final to posted p50 {lag.p50_ms:,} ms, p95 {lag.p95_ms:,} ms on {lag.chain}")
+    for item in told.suspense:
+        if item.balance:
+            console.print(f"in suspense     {item.balance:,} atoms of {item.symbol} in {item.account}")
 
 
 def _print_waiting(console: Console, status: Status) -> None:

@@ -30,7 +30,7 @@ def deploy_contracts(
 async def _deploy(path: Path, keystore: Path, password_env: str, chain: str | None) -> int:
     config = load_config(path, deployed=False)
     name = _chain(config, chain)
-    section = config.chains[name]
+    section = config.evm(name)
     signer = await asyncio.to_thread(
         KeystoreSigner.load, keystore, from_environment(password_env, "--password-env"), where="--keystore"
     )

@@ -16,12 +16,14 @@ from bridge.chains.evm.gate import approve_call, veto_call
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, run
 from bridge.cli.payouts import payouts
-from bridge.daemon import open_account, open_database
+from bridge.compose.evm import open_account
+from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.payouts import Action, Leg
 from bridge.domain.units import format_address, format_amount, format_tx
 from bridge.runtime.clock import SystemClock
-from bridge.runtime.config import ChainSection, Config, load_config
+from bridge.runtime.config import Config, load_config
+from bridge.runtime.evm_section import EvmSection
 from bridge.stages.gate import send_call
 from bridge.stages.intervene import find_steps
 from bridge.store.payouts import Summary
@@ -91,11 +93,11 @@ async def _call(
     async with open_database(config, connections_max=1) as database, database.snapshot() as transaction:
         step = (await find_steps(transaction, asked))[0]
         [summary] = await transaction.payouts.summaries(step.distribution_id)
-    section = config.chains.get(step.chain)
-    if section is None:
+    if step.chain not in config.chains:
         raise ConfigError(
             f"the distribution is on chain `{step.chain}`", where=str(config.path), mend="name a file with that chain"
         )
+    section = config.evm(step.chain)
     made = _made(call, step)
     story = _story(call, summary, step, section)
     if keystore is None:
@@ -135,11 +137,11 @@ def _check_proposed(summary: Summary) -> None:
         )
 
 
-def _story(call: Call, summary: Summary, step: Action, section: ChainSection) -> list[str]:
+def _story(call: Call, summary: Summary, step: Action, section: EvmSection) -> list[str]:
     """What one should compare before one signs."""
     amount = f"{summary.total:,} atoms of {summary.asset}"
     for symbol, token in section.tokens.items():
-        if summary.asset == f"{section.reference}/erc20:{format_address(token.address)}":
+        if summary.asset == section.asset(token.address):
             amount = f"{format_amount(summary.total, token.decimals)} {symbol} ({summary.total} atoms)"
     how = f"in {summary.batches:,} batches"
     if summary.leg == Leg.CLAIM and section.claims is not None:
@@ -152,7 +154,7 @@ def _story(call: Call, summary: Summary, step: Action, section: ChainSection) ->
     ]
 
 
-def _print_call(made: Action, story: list[str], section: ChainSection, *, as_json: bool) -> None:
+def _print_call(made: Action, story: list[str], section: EvmSection, *, as_json: bool) -> None:
     to, data = format_address(made.target), "0x" + made.payload.hex()
     if not as_json:
         print("\n".join(story))

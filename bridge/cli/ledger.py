@@ -1,4 +1,4 @@
-"""bridge ledger list, adjust, reverse, corrections, approve, refuse, verify."""
+"""bridge ledger list, classify, adjust, reverse, corrections, approve, refuse, verify."""
 
 from __future__ import annotations
 
@@ -162,6 +162,26 @@ async def _adjust(
         number = await correct.ask_adjustment(
             database, debit, credit, asset, int(amount), reason=reason, by=user(), break_id=break_id
         )
+    _print_asked(number)
+    return 0
+
+
+@ledger.command("classify")
+def classify(
+    break_id: Annotated[int, typer.Argument(metavar="BREAK", min=1, max=2**63 - 1, help="The break's number.")],
+    account: Annotated[
+        str, typer.Option("--as", metavar="ACCOUNT", help="Whose it was, as in surplus:unallocated or external:donor.")
+    ],
+    reason: Reason,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Ask to book what a break found, by what it was. Nothing is booked before another person approves it."""
+    run(_classify(config, break_id, account, reason))
+
+
+async def _classify(path: Path, break_id: int, account: str, reason: str) -> int:
+    async with open_database(load_config(path), connections_max=1) as database:
+        number = await correct.ask_classification(database, break_id, account, reason=reason, by=user())
     _print_asked(number)
     return 0
 

@@ -20,7 +20,8 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, format_address
-from bridge.runtime.config import ChainSection, Config
+from bridge.runtime.config import Config
+from bridge.runtime.evm_section import EvmSection
 
 RpcUrls = Annotated[
     list[str] | None,
@@ -49,22 +50,21 @@ class Names:
     tokens: Sequence[str] = ()
     depth: int | None = None
 
-    def section(self) -> tuple[str, ChainSection] | None:
+    def section(self) -> tuple[str, EvmSection] | None:
         """The chain of the configuration that is meant. Raises ConfigError where it is not clear."""
         if self.config is None:
             if self.chain is not None:
                 raise ConfigError("names a chain of a configuration", where="--chain", mend="give --config too")
             return None
         chains = self.config.chains
-        if self.chain is None and len(chains) == 1:
-            return next(iter(chains.items()))
-        if self.chain not in chains:
+        chain = next(iter(chains)) if self.chain is None and len(chains) == 1 else self.chain
+        if chain not in chains:
             raise ConfigError(
-                f"`{self.chain}` is none of the chains" if self.chain else "there are several chains",
+                f"`{chain}` is none of the chains" if chain else "there are several chains",
                 where="--chain",
                 mend=f"name one of: {', '.join(chains)}",
             )
-        return self.chain, chains[self.chain]
+        return chain, self.config.evm(chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ async def open_node(names: Names) -> AsyncIterator[Node]:
         await rpc.close()
 
 
-def _finality(section: ChainSection | None, depth: int | None) -> Finality:
+def _finality(section: EvmSection | None, depth: int | None) -> Finality:
     if depth is not None:
         return Finality(depth=depth)
     if section is not None:

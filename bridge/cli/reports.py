@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +11,15 @@ import typer
 from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
 from bridge.cli.node import Names, open_node, parse_moment
+from bridge.cli.progress import Progress
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Verdict, calendar_period
 from bridge.domain.windows import Window
 from bridge.runtime.config import load_config
 from bridge.stages.explain import explain, render_json
-from bridge.stages.report import FORMATS, check_parquet, report, write
+from bridge.stages.report import FORMATS, check_extras, report, write
+from bridge.stages.report_files.program import file_sha256
 from bridge.stages.story_text import render
 
 
@@ -55,8 +56,7 @@ def _formats(text: str) -> frozenset[str]:
     if unknown:
         mend = f"name some of: {', '.join(FORMATS)}"
         raise ConfigError(f"`{unknown[0]}` is no format", where="--format", mend=mend)
-    if "parquet" in names:
-        check_parquet()
+    check_extras(names)
     return names
 
 
@@ -89,10 +89,6 @@ def _second(option: str, text: str) -> int:
     return second
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 async def _report(path: Path, out: Path, period: Window | None, formats: frozenset[str], *, ask_chain: bool) -> int:
     config = load_config(path)
     async with AsyncExitStack() as stack:
@@ -100,8 +96,11 @@ async def _report(path: Path, out: Path, period: Window | None, formats: frozens
         asked = config.chains if ask_chain else ()
         nodes = {name: await stack.enter_async_context(open_node(Names(config, name))) for name in asked}
         chains = {name: node.reader for name, node in nodes.items()}
-        content = await report(database, period, chains=chains)
-    paths = await write(content, out, formats, config_sha256=_sha256(path))
+        with Progress() as progress:
+            content = await report(
+                database, period, chains=chains, config_sha256=file_sha256(path), progress=progress.tell
+            )
+            paths = await write(content, out, formats, progress=progress.tell)
     # Tables stand in folders of their own: one line for each.
     for line in dict.fromkeys(path if path.parent == out else path.parent for path in paths):
         print(line)

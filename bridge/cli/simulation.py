@@ -79,6 +79,9 @@ def run_simulation(  # noqa: PLR0917  # typer makes options of them
     rule: Rule = None,
     epochs: Annotated[int, typer.Option(metavar="N", min=1, help="How many epochs of surplus to live through.")] = 3,
     reorgs: Annotated[int, typer.Option(metavar="N", min=0, help="How many reorganisations to make on the way.")] = 2,
+    incidents: Annotated[
+        bool, typer.Option(help="A gift, a recipient that its token refuses, a payment that fails. Not with --rule.")
+    ] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave chain and database running, to look at.")] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write verdict and figures as JSON.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the report goes.")] = None,
@@ -94,7 +97,9 @@ def run_simulation(  # noqa: PLR0917  # typer makes options of them
         raise typer.Exit(_keep_in_background(sys.argv[1:]))
     seed = _seed(seed)
     directory = Path(tempfile.mkdtemp(prefix=f"bridge-simulation-{seed}-"))
-    order = _simulation("simulate").Order(directory, out or directory / "report", seed, epochs, reorgs, rule=rule)
+    order = _simulation("simulate").Order(
+        directory, out or directory / "report", seed, epochs, reorgs, rule=rule, incidents=incidents
+    )
     run(_simulate(order, json, hold))
 
 

@@ -33,7 +33,8 @@ SCALAR = Address(b"")
 """The account of inputs that are no tables. In a table it counts the events that took some account below zero."""
 
 NOBODY = Address(bytes(20))
-"""Tokens come from the zero address and go there: it is nobody's account, and nothing is counted for it."""
+"""Tokens come from the zero address and go there: it is nobody's account, however wide the chain's addresses are, and
+nothing is counted for it."""
 
 Key = tuple[str, Address]  # input, account
 
@@ -76,7 +77,7 @@ def touches(plan: Plan, event: Event) -> Iterator[Touch]:
         if effect.account is not None:
             field = event.fields[effect.account]
             assert isinstance(field, bytes)
-            if field == NOBODY:
+            if not any(field):
                 continue
             account = Address(field)
         yield Touch((effect.input, account), effect.sign * amount, event.log.timestamp)

@@ -15,7 +15,7 @@ from itertools import compress, repeat
 from operator import neg
 from typing import cast
 
-from bridge.domain.accumulators import NOBODY, SCALAR, Key, Source, State, Touch, advance, signed_sum_of, sum_of
+from bridge.domain.accumulators import SCALAR, Key, Source, State, Touch, advance, signed_sum_of, sum_of
 from bridge.domain.events import EventColumns, TimedLogs, Value
 from bridge.domain.expressions import Expression
 from bridge.domain.plans import Effect, Plan
@@ -117,9 +117,10 @@ def _constants(values: Mapping[str, Value], count: int) -> dict[str, Iterable[Va
 
 def _of_somebody(rows: Sequence[int], moves: Moves) -> tuple[Sequence[int], Moves]:
     """Without those of the zero address: see touches."""
-    if NOBODY not in moves.accounts:
+    nobody = bytes(len(moves.accounts[0])) if moves.accounts else SCALAR
+    if nobody == SCALAR or nobody not in moves.accounts:
         return rows, moves
-    keep = [account != NOBODY for account in moves.accounts]
+    keep = [account != nobody for account in moves.accounts]
     return list(compress(rows, keep)), Moves(
         list(compress(moves.accounts, keep)), list(compress(moves.amounts, keep)), list(compress(moves.times, keep))
     )

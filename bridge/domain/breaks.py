@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bridge.domain.events import Log
-from bridge.domain.ledger import SUSPENSE_IN, IntendedBatch
+from bridge.domain.ledger import SUSPENSE_IN, IntendedBatch, Transfer
 from bridge.domain.payouts import Leg
 from bridge.domain.states import BreakState
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -70,9 +70,9 @@ MENDED_BY: Mapping[BreakKind, str] = {
     BreakKind.TIMING: "it goes when the transaction is settled",
     BreakKind.ORPHANED_BY_REORG: "a reversing journal, where it moved anything",
     BreakKind.FEE_MISMATCH: "the fee of the receipt restored where it was changed",
-    BreakKind.UNEXPECTED_IN: "it goes when the suspense account is empty: an adjustment says what came, and why",
-    BreakKind.UNEXPECTED_OUT: "it goes when the suspense account is empty: an adjustment says what left, and why",
-    BreakKind.UNEXPLAINED_BALANCE: "it goes when books and chain agree: an adjustment says what moved",
+    BreakKind.UNEXPECTED_IN: "it goes when the suspense account is empty: `bridge ledger classify` says what came",
+    BreakKind.UNEXPECTED_OUT: "it goes when the suspense account is empty: `bridge ledger classify` says what left",
+    BreakKind.UNEXPLAINED_BALANCE: "it goes when books and chain agree: `bridge ledger classify` says what moved",
     BreakKind.PROVIDER_DISAGREEMENT: "it goes when the nodes agree again with what is stored",
 }
 
@@ -160,6 +160,18 @@ class Break:
     def age(self, now: datetime) -> timedelta:
         """How long it was open, or has been by `now`."""
         return max((self.resolved_at or now) - self.opened_at, timedelta(0))
+
+    def classified(self, account: str) -> Transfer | None:
+        """The movement after which nothing is left of it, where what moved belongs to `account`. None where it is no
+        amount on an account of the books.
+
+            a suspense account   what lies there goes to the account, or comes from it
+            a watched account    what the chain holds more or less than the books came from the account, or went to it
+        """
+        if self.level not in (Level.SUSPENSE, Level.BALANCE) or self.asset is None or not self.amount:
+            return None
+        debit, credit = (self.subject, account) if self.amount > 0 else (account, self.subject)
+        return Transfer(debit, credit, self.asset, abs(self.amount))
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +374,7 @@ class Executed:
     received: Mapping[Address, int] | None
     log: Log
     credited: frozenset[Address]
+    left_out: frozenset[Address] = frozenset()  # neither paid nor credited
 
 
 @dataclass(slots=True)
@@ -385,7 +398,7 @@ class Batches:
             if planned is None:
                 differences.append(self._difference(BreakKind.UNEXPECTED_OUT, batch, batch.moved))
                 continue
-            dues = {due.recipient: due.amount for due in planned.dues}
+            dues = {due.recipient: due.amount for due in planned.dues if due.recipient not in batch.left_out}
             total = sum(dues.values())
             received = dues if planned.leg is Leg.CLAIM and batch.received is None else batch.received
             if (batch.token, batch.moved, received) != (planned.asset, total, dues):

@@ -10,7 +10,8 @@ sum over all accounts is zero by construction. Accounts are codes:
 
     vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
-    expense:…                                        what it cost: gas, or what a person calls it
+    expense:gas  expense:l1_fee  expense:operator_fee  expense:deposits    what transactions cost
+    expense:…                                        what a person calls it
     external:…                                       the rest of the world, where a person names it
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
@@ -35,7 +36,10 @@ from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, forma
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
-GAS = "expense:gas"
+GAS, L1_FEE, OPERATOR_FEE, DEPOSITS = "expense:gas", "expense:l1_fee", "expense:operator_fee", "expense:deposits"
+FEES = (GAS, L1_FEE, OPERATOR_FEE, DEPOSITS)
+"""What transactions cost: gas, what a rollup takes for their data on the chain below and for its operator, and deposits
+in accounts that had to be made for a payment."""
 
 _ENCODING_VERSION = 1
 """Of the bytes under the payload hash; raised when a field is added to Journal or Transfer."""
@@ -125,7 +129,7 @@ class Watched:
 
     chain: str
     vault: Address
-    distributor: Address
+    distributor: Address  # the vault itself, where it pays without another contract between
     operator: Address
     tokens: tuple[Asset, ...]
     native: Asset
@@ -134,20 +138,28 @@ class Watched:
     @property
     def contracts(self) -> dict[str, Address]:
         """Those of ours that hold tokens, by name."""
-        ours = {"vault": self.vault, "distributor": self.distributor}
+        ours = {"vault": self.vault}
+        if self.distributor != self.vault:
+            ours["distributor"] = self.distributor
         return ours if self.claims is None else ours | {"claims": self.claims}
 
     @property
     def assets(self) -> tuple[Asset, ...]:
-        return (*self.tokens, self.native)
+        paid_out = any(token.id == self.native.id for token in self.tokens)  # then it is one of them
+        return self.tokens if paid_out else (*self.tokens, self.native)
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        """Every token in each contract of ours, and the operator's native coin."""
+        """Every token in each contract of ours, and the native coin there and in the operator's account.
+
+        No contract of ours takes native coin, and no log would say so: but what destroys itself, or makes a block, can
+        leave it there. The native coin of an operator that is the vault too stands in one account only.
+        """
         held = [
-            Mirror(f"{name}:{format_address(address)}", address, token)
+            Mirror(f"{name}:{format_address(address)}", address, asset)
             for name, address in self.contracts.items()
-            for token in self.tokens
+            for asset in self.assets
+            if (address, asset.id) != (self.operator, self.native.id)
         ]
         return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
 
@@ -377,14 +389,19 @@ def book_intent(intent: Intent) -> Journal:
     )
 
 
-def book_settlement(batch: IntendedBatch, executed: Log, credited: Collection[Address]) -> Journal:
+def book_settlement(
+    batch: IntendedBatch, executed: Log, credited: Collection[Address], left_out: Collection[Address] = ()
+) -> Journal:
     """The batch as the finalized log `executed` says it happened.
 
     A paid recipient's pending is posted, and so is that of one who may claim from now on; that of a `credited` one is
-    voided, for the Distributor kept the amount and now owes it on chain.
+    voided, for the Distributor kept the amount and now owes it on chain. That of one who was `left_out` stays pending:
+    a batch of its own will close it.
     """
     transfers: list[Transfer] = []
     for due in batch.dues:
+        if due.recipient in left_out:
+            continue
         if due.recipient in credited:
             payable, owed = payable_code(due.recipient), owed_code(due.recipient)
             transfers += [_due(due, batch, Phase.VOID), Transfer(payable, owed, batch.asset, due.amount)]
@@ -418,13 +435,19 @@ class GasPaid:
 
     tx_id: bytes
     operator: Address
-    fee: int  # wei
+    fee: int  # wei, all that was taken
     succeeded: bool
     at: BlockStamp
     valid_at: int
+    l1_fee: int = 0  # of `fee`
+    operator_fee: int = 0  # of `fee`; the chain's operator gets it
+    deposits: int = 0  # beside `fee`: wei left in accounts that the transaction made
 
 
 def book_gas(paid: GasPaid, native: AssetId) -> Journal:
+    gas = paid.fee - paid.l1_fee - paid.operator_fee
+    parts = ((GAS, gas), (L1_FEE, paid.l1_fee), (OPERATOR_FEE, paid.operator_fee), (DEPOSITS, paid.deposits))
+    payer = gas_code(paid.operator)
     return Journal(
         kind="gas" if paid.succeeded else "gas.reverted",
         reason=f"transaction {format_tx(paid.tx_id)}",
@@ -432,7 +455,7 @@ def book_gas(paid: GasPaid, native: AssetId) -> Journal:
         ref=paid.tx_id.hex(),
         at=paid.at,
         valid_at=paid.valid_at,
-        transfers=tuple(_transfers(GAS, gas_code(paid.operator), native, paid.fee)),
+        transfers=tuple(each for expense, amount in parts for each in _transfers(expense, payer, native, amount)),
     )
 
 

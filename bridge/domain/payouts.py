@@ -79,6 +79,20 @@ def pack_batches(payouts: Sequence[Payout], recipients_max: int) -> tuple[Batch,
     return tuple(Batch(index, tuple(ordered[at : at + recipients_max])) for index, at in enumerate(firsts))
 
 
+LEFT_OUT_FROM, POSITIONS = 1_000_000, 1_024
+"""Indexes of batches of those who were left out begin here; no batch has as many recipients as there are positions."""
+
+
+def left_out_index(batch_index: int, position: int) -> int:
+    """The batch that pays the recipient at `position` of a batch which was executed without it.
+
+    Says nothing but what the chain knows, so that whoever lost the database gives it the same one.
+    """
+    assert batch_index < LEFT_OUT_FROM, "a recipient is left out of a planned batch, once"
+    assert position < POSITIONS
+    return LEFT_OUT_FROM + POSITIONS * batch_index + position
+
+
 # ── What was planned ────────────────────────────────────────────────────────────────────────────────────────────────
 class ActionKind(StrEnum):
     PROPOSE = "propose"  # binds content to the distribution's id on chain
@@ -167,8 +181,10 @@ class Inclusion:
     block: BlockStamp
     succeeded: bool
     gas_used: int
-    fee_paid: int  # atoms of the native coin: effective gas price × gas used, plus the L1 fee where there is one
-    deposits: int = 0  # atoms of the native coin that it left in accounts which it made, where keeping data costs that
+    fee_paid: int  # atoms of the native coin: all that it cost; effective gas price × gas used, on a rollup often more
+    l1_fee: int = 0  # of fee_paid: for its data on the chain below
+    operator_fee: int = 0  # of fee_paid: to the operator of the chain, where there is such a fee
+    deposits: int = 0  # beside fee_paid: left in accounts which it made, where keeping data costs that
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,22 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from bridge.domain.ledger import CARRIED, GAS, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
+from bridge.domain.breaks import BreakKind, Outcome, share_ppm
+from bridge.domain.figures import (
+    EXEMPT,
+    AgeBand,
+    Entries,
+    Lag,
+    Latencies,
+    Milestones,
+    Spread,
+    Tally,
+    TrendPoint,
+    ages,
+    latencies,
+    spread,
+)
+from bridge.domain.ledger import CARRIED, FEES, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
 from bridge.domain.units import AssetId, format_amount
 from bridge.domain.windows import Window
 
@@ -180,6 +195,7 @@ class DistributionFact:
     batches: int
     state: str
     tx_ids: tuple[bytes, ...]  # included attempts in the order of the steps
+    passed: Milestones | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +213,62 @@ class BreakFact:
     block_number: int
     block_hash: bytes
     evidence: str  # canonical JSON
+    assignee: str | None = None  # who takes care of it
+    detected_s: int | None = None  # from the block in which it was found to the break
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEvent:
+    """One line of a break's history."""
+
+    break_id: int
+    at: int  # seconds
+    by: str  # a person, `reconciliation N`, `check N`, or a role of the database
+    from_state: str | None  # None where it was opened
+    to_state: str
+    words: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionFact:
+    """What a person asked to be booked: an adjustment moves an amount, a reversal undoes a journal."""
+
+    correction_id: int
+    chain: str
+    reason: str
+    break_id: int | None  # the break that it explains
+    asked_by: str
+    asked_at: int  # seconds
+    reverses: str | None  # SOURCE REF of the journal
+    debit: str | None
+    credit: str | None
+    asset: AssetId | None
+    amount: int | None
+    answer: str | None  # approved or refused; None while it waits for another person
+    answered_by: str | None
+    answered_at: int | None
+    answer_reason: str | None
+    block_number: int | None  # at which it was booked
+
+
+@dataclass(frozen=True, slots=True)
+class ValueFact:
+    """Of the balances of one asset that books and chain both name, what they have in common, and the larger of both."""
+
+    asset: AssetId
+    common: int
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealFact:
+    """How far the journals of a report are linked into the hash chain of all journals."""
+
+    chain: str
+    journals: int
+    sealed: int
+    last_sequence: int | None  # of the newest of them that is sealed
+    head: bytes | None  # of the hash chain there
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +278,7 @@ class GasFact:
     reverted: int
     gas_used: int
     fees: int  # atoms of the native coin
+    budget: int = 0  # what they were allowed to cost: gas limit × fee ceiling of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +307,14 @@ class Facts:
     decided: Mapping[AssetId, int]  # Σ decisions.total, like flows: what the ledger must show as allocated
     period: Window | None = None  # None: everything up to the cut-off
     earlier: tuple[Flow, ...] = ()  # what was posted before the period
+    history: tuple[BreakEvent, ...] = ()  # of `breaks`, oldest line first
+    corrections: tuple[CorrectionFact, ...] = ()
+    values: tuple[ValueFact, ...] = ()  # of the same run as `checks`
+    seals: tuple[SealFact, ...] = ()
+    lags: tuple[Lag, ...] = ()
+    trend: tuple[TrendPoint, ...] = ()
+    entries_automatic: int = 0  # journals that no person asked for
+    entries_by_hand: int = 0
 
 
 # ── Report: what is printed ─────────────────────────────────────────────────────────────────────────────────────────
@@ -342,6 +423,7 @@ class Distribution:
     batches: int
     state: str
     tx_hashes: tuple[bytes, ...]
+    passed: Milestones | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,10 +440,34 @@ class Break:
     block_number: int
     block_hash: bytes
     evidence: str
+    assignee: str | None
+    detected_s: int | None  # from its block until it was found
+    history: tuple[BreakEvent, ...]
 
     @property
     def open(self) -> bool:
         return self.state != "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """An adjustment or a reversal, with the two people it takes."""
+
+    correction_id: int
+    chain: str
+    reason: str
+    break_id: int | None
+    asked_by: str
+    asked_at: int
+    reverses: str | None
+    debit: str | None
+    credit: str | None
+    amount: Amount | None
+    answer: str | None
+    answered_by: str | None
+    answered_at: int | None
+    answer_reason: str | None
+    block_number: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +479,12 @@ class Gas:
     fees: Amount  # as receipts say
     booked: Amount  # as the ledger says
     difference: Amount  # booked − fees
+    budget: Amount  # what they were allowed to cost
+
+    @property
+    def spent_ppm(self) -> int:
+        """Of the budget."""
+        return share_ppm(self.fees.atoms, self.budget.atoms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +496,48 @@ class Completeness:
     gaps: tuple[tuple[int, int], ...]  # first and last missing block, both included
     independent: bool  # every span was verified by a provider other than the one that read it
     logs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An endpoint, by the name that it has in our rows, and what it was asked for."""
+
+    chain: str
+    name: str
+    ranges_read: int
+    ranges_verified: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValueShare:
+    common: Amount
+    whole: Amount
+
+    @property
+    def ppm(self) -> int:
+        return share_ppm(self.common.atoms, self.whole.atoms)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigures:
+    checks: Tally  # of the run that the report rests on
+    values: tuple[ValueShare, ...]  # of the same run, by asset
+    entries: Entries
+    latencies: Latencies
+    detect_s: Spread  # from the block of a break until it was found
+    resolve_s: Spread  # from then until it was resolved
+    open_by_age: tuple[AgeBand, ...]
+    lags: tuple[Lag, ...]
+    trend: tuple[TrendPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What made the report. A report over the same rows by another program may read otherwise."""
+
+    version: str
+    code_sha256: str | None  # over the program's own files; None where nobody said
+    config_sha256: str | None  # of the bytes of the configuration file
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +564,12 @@ class Report:
     limitations: tuple[str, ...]
     period: Window | None
     movements: tuple[Movement, ...]
+    key_figures: KeyFigures
+    corrections: tuple[Correction, ...]
+    providers: tuple[Provider, ...]
+    disagreements: tuple[int, ...]  # the breaks that are about what endpoints say
+    seals: tuple[SealFact, ...]
+    origin: Origin
 
     @property
     def open_breaks(self) -> tuple[Break, ...]:
@@ -422,7 +582,10 @@ WATCHED = (*CUSTODY, "operator:")
 PAYABLE, OWED, CLAIMABLE = "payable", "owed_on_chain", "claimable"
 
 
-def assemble(facts: Facts) -> Report:
+NOBODY = Origin("", None, None)
+
+
+def assemble(facts: Facts, origin: Origin = NOBODY) -> Report:
     """The report over one snapshot. Raises AssertionError where the books do not add up in themselves."""
     assets = {asset.id: asset for asset in facts.assets}
     rows = roll_forward(facts.flows, facts.balance_checks, assets, facts.earlier)
@@ -458,6 +621,62 @@ def assemble(facts: Facts) -> Report:
             Movement(flow.debit, flow.credit, flow.source, flow.reverses, Amount(flow.atoms, label(flow.asset, assets)))
             for flow in facts.flows
         ),
+        key_figures=_key_figures(facts, breaks, assets),
+        corrections=tuple(_correction(fact, assets) for fact in facts.corrections),
+        providers=_providers(facts.spans),
+        disagreements=tuple(item.break_id for item in breaks if item.kind == BreakKind.PROVIDER_DISAGREEMENT),
+        seals=facts.seals,
+        origin=origin,
+    )
+
+
+def _key_figures(facts: Facts, breaks: Sequence[Break], assets: Mapping[AssetId, Asset]) -> KeyFigures:
+    opened = [item for item in breaks if item.open]
+    return KeyFigures(
+        checks=tally(facts.checks),
+        values=tuple(
+            ValueShare(Amount(item.common, label(item.asset, assets)), Amount(item.whole, label(item.asset, assets)))
+            for item in facts.values
+        ),
+        entries=Entries(facts.entries_automatic, facts.entries_by_hand, len(opened)),
+        latencies=latencies([item.passed for item in facts.distributions if item.passed is not None]),
+        detect_s=spread(item.detected_s for item in breaks if item.detected_s is not None),
+        resolve_s=spread(item.age_s for item in breaks if not item.open and item.age_s is not None),
+        open_by_age=ages(item.age_s for item in opened if item.age_s is not None),
+        lags=facts.lags,
+        trend=facts.trend,
+    )
+
+
+def tally(checks: Sequence[CheckCount]) -> Tally:
+    """All of `checks` together."""
+    found = {outcome: sum(item.count for item in checks if item.outcome == outcome) for outcome in Outcome}
+    exempt = sum(item.count for item in checks if is_exempt(item))
+    return Tally(found[Outcome.AGREED], found[Outcome.BROKEN], found[Outcome.SKIPPED] - exempt, exempt)
+
+
+def is_exempt(check: CheckCount) -> bool:
+    return check.outcome == Outcome.SKIPPED and (check.cause or "").startswith(EXEMPT)
+
+
+def _correction(fact: CorrectionFact, assets: Mapping[AssetId, Asset]) -> Correction:
+    amount = None
+    if fact.amount is not None and fact.asset is not None:
+        amount = Amount(fact.amount, label(fact.asset, assets))
+    values = {item.name: getattr(fact, item.name) for item in fields(fact) if item.name not in ("asset", "amount")}
+    return Correction(**values, amount=amount)
+
+
+def _providers(spans: Sequence[FinalizedSpan]) -> tuple[Provider, ...]:
+    named = sorted({(span.chain, name) for span in spans for name in (span.read_by, span.verified_by)})
+    return tuple(
+        Provider(
+            chain,
+            name,
+            ranges_read=sum(span.ranges for span in spans if (span.chain, span.read_by) == (chain, name)),
+            ranges_verified=sum(span.ranges for span in spans if (span.chain, span.verified_by) == (chain, name)),
+        )
+        for chain, name in named
     )
 
 
@@ -672,11 +891,11 @@ def _gas(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Gas, ...]:
     for fact in facts.gas:
         native = next((a for a in assets.values() if a.chain == fact.chain and a.address is None), None)
         # A chain whose native coin the ledger has not seen yet: its atoms can be said, its symbol cannot.
-        asset = native or Asset(AssetId(f"{fact.chain}/native"), fact.chain, None, "atoms", 0)
+        asset = native or label(AssetId(f"{fact.chain}/native"), {})
         booked = sum(
-            flow.atoms if flow.debit == GAS else -flow.atoms
+            flow.atoms if flow.debit in FEES else -flow.atoms
             for flow in facts.flows
-            if flow.asset == asset.id and GAS in (flow.debit, flow.credit)
+            if flow.asset == asset.id and (flow.debit in FEES) != (flow.credit in FEES)
         )
         found.append(
             Gas(
@@ -687,6 +906,7 @@ def _gas(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Gas, ...]:
                 fees=Amount(fact.fees, asset),
                 booked=Amount(booked, asset),
                 difference=Amount(booked - fact.fees, asset),
+                budget=Amount(fact.budget, asset),
             )
         )
     return tuple(found)
@@ -709,6 +929,7 @@ def _distribution(fact: DistributionFact, assets: Mapping[AssetId, Asset]) -> Di
         batches=fact.batches,
         state=fact.state,
         tx_hashes=fact.tx_ids,
+        passed=fact.passed,
     )
 
 
@@ -720,6 +941,9 @@ def label(asset: AssetId, assets: Mapping[AssetId, Asset]) -> Asset:
 def _breaks(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Break, ...]:
     """Open ones first, oldest first in each group."""
     asof = facts.reconciliation.finished_at if facts.reconciliation else None
+    lines: defaultdict[int, list[BreakEvent]] = defaultdict(list)
+    for event in facts.history:
+        lines[event.break_id].append(event)
     found = []
     for fact in sorted(facts.breaks, key=lambda item: (item.state == "resolved", item.break_id)):
         end = asof if fact.resolved_at is None else fact.resolved_at
@@ -740,6 +964,9 @@ def _breaks(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Break, ...]:
                 block_number=fact.block_number,
                 block_hash=fact.block_hash,
                 evidence=fact.evidence,
+                assignee=fact.assignee,
+                detected_s=fact.detected_s,
+                history=tuple(lines[fact.break_id]),
             )
         )
     return tuple(found)
@@ -825,9 +1052,12 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
     if unread:
         where = "in the last reconciliation" if facts.period is None else "at the block that ends the period"
         found.append(f"{count_of(len(unread), 'watched balance')} had no on-chain reading {where}.")
-    skipped = sum(check.count for check in facts.checks if check.outcome == "skipped")
+    skipped = tally(facts.checks).skipped
     if skipped:
         found.append(f"{count_of(skipped, 'check')} skipped, with the causes listed under “Checks”.")
+    unsealed = sum(item.journals - item.sealed for item in facts.seals)
+    if unsealed:
+        found.append(f"{count_of(unsealed, 'journal')} not sealed into the hash chain when the report was read.")
     found.append("Movements of a native coin that emit no log show as a balance difference, not as an event.")
     found.append(
         "States of distributions, and breaks, are as they stood when the report was read; books end at the cut-off."
@@ -839,7 +1069,7 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
     return tuple(found)
 
 
-_OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Break, Gas)
+_OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Break, Gas, Correction, ValueShare)
 """Rows whose amounts are of one asset: its id stands beside them in JSON, where an amount is atoms alone."""
 
 

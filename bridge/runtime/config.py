@@ -11,82 +11,29 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.units import UINT256_MAX, Address
+from bridge.runtime.evm_section import EvmSection
+from bridge.runtime.fields import KeySection, Name, Section
+from bridge.runtime.solana_section import SolanaSection
 
-_HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
-_PRIVATE_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}\Z")
-_CODE_HASH = re.compile(r"keccak256:[0-9a-f]{64}\Z")
+# Of 32 bytes in hex, or of 64 in base58.
+_PRIVATE_KEY = re.compile(r"((0x)?[0-9a-fA-F]{64}|[1-9A-HJ-NP-Za-km-z]{86,88})\Z")
+_KEY_BYTES = 64
 _PLACEHOLDER = re.compile(r"\{(?:timestamp|timestamp_ms|timestamp_iso|key)\}")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}\Z")
-DEPLOYED = ("timelock", "vault", "distributor")
-"""The contracts that `bridge deploy` makes."""
-CLAIMS = "claims"
-"""And this one, where sets can be claimed."""
 KEY_MEND = (
     "remove the key from the file (and treat it as stolen: it may be in backups and version control); "
     'keep it in a keystore file and name that: operator = { keystore = "operator.json", password_env = "…" }'
 )
 
-GAS_PER_RECIPIENT = 30_000
-"""Of a push to accounts that held nothing, rounded up."""
-
-
-def _address(value: object) -> Address:
-    if isinstance(value, bytes):
-        return Address(value)
-    if not isinstance(value, str) or not _HEX_ADDRESS.match(value):
-        raise ValueError("an address is 0x and 40 hex digits")
-    return Address(bytes.fromhex(value[2:]))
-
-
-def _amount(value: object) -> int:
-    """TOML integers end at 2^63, so larger amounts are written as strings of digits."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9][0-9_]*", value):
-        value = int(value.replace("_", ""))
-    if type(value) is not int or not 0 <= value <= UINT256_MAX:
-        raise ValueError("an amount is a whole number of atoms, 0 … 2^256−1 (quote it when it is above 2^63)")
-    return value
-
-
-def _name(value: str) -> str:
-    if not _NAME.match(value):
-        raise ValueError("a name starts with a letter and has letters, digits, '_', '-' and '.'")
-    return value
-
-
-def _code_hash(value: object) -> bytes:
-    """Named by its kind, for 64 bare hex digits could be a private key, which is refused."""
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str) or not _CODE_HASH.match(value):
-        raise ValueError("the hash of a contract's code is keccak256: and 64 hex digits, as `bridge deploy` prints it")
-    return bytes.fromhex(value.removeprefix("keccak256:"))
-
-
-HexAddress = Annotated[Address, BeforeValidator(_address)]
-Amount = Annotated[int, BeforeValidator(_amount)]
-CodeHash = Annotated[bytes, BeforeValidator(_code_hash)]
-Name = Annotated[str, AfterValidator(_name)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+ChainSection = EvmSection | SolanaSection
+KINDS: Mapping[str, type[BaseModel]] = {"evm": EvmSection, "solana": SolanaSection}
 
 
 class DatabaseSection(Section):
@@ -112,74 +59,8 @@ class LogsSection(Section):
     format: Literal["json", "console"] = "json"
 
 
-class FinalitySection(Section):
-    """`tag`: the node's own word; `depth`: so many blocks under the head, for chains whose nodes have no such tag."""
-
-    tag: Literal["finalized", "safe"] | None = None
-    depth: Annotated[int, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.tag is None) == (self.depth is None):
-            raise ValueError('give either tag = "finalized" or depth = N')
-        return self
-
-
-class NativeSection(Section):
-    symbol: str = "ETH"
-    decimals: Annotated[int, Field(ge=0, le=77)] = 18
-
-
-class TokenSection(Section):
-    address: HexAddress
-    # For people, and what the prices of rules are held against; never part of arithmetic itself.
-    decimals: Annotated[int, Field(ge=0, le=77)]
-
-
-class OperatorSection(Section):
-    keystore: str
-    password_file: str | None = None
-    password_env: str | None = None
-    low_balance: Amount | None = None  # wei; see ChainSection.low_balance
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.password_file is None) == (self.password_env is None):
-            raise ValueError("give either password_file or password_env")
-        return self
-
-
-class SpendingSection(Section):
-    """Ceilings of the sender: none of them can be passed, whatever a rule decides."""
-
-    max_fee_per_gas: Amount = 200_000_000_000  # wei
-    priority_fee_per_gas: Amount = 1_000_000_000  # wei
-    batch_recipients: Annotated[int, Field(ge=1, le=250)] = 200
-    bump_after_blocks: Annotated[int, Field(ge=1)] = 5
-    included_within_blocks: Annotated[int, Field(ge=1)] = 50  # what takes longer is a condition in `bridge status`
-    max_per_transaction: dict[Name, Amount] = {}
-    max_per_day: dict[Name, Amount] = {}
-    max_per_recipient: dict[Name, Amount] = {}
-
-
-class ClaimsSection(Section):
-    """Sets that are too large to push: each is a tree that its accounts claim from, with proofs for all to read."""
-
-    # By token: recipients; larger sets are claimed. Not for tokens whose balances shrink by themselves.
-    above: dict[Name, Annotated[int, Field(ge=1)]]
-    folder: str = "claims"  # static files, a folder for each distribution
-    uri: str | None = None  # where people find that folder; told on chain with each proposal
-    activation_delay_s: Annotated[int, Field(ge=0)] = 3600  # a new tree can be looked at for so long, and disabled
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.uri is not None and not re.match(r"(https?|ipfs|ipns|ar)://", self.uri):
-            raise ValueError(f"uri `{self.uri}` is no http, ipfs or arweave URL")
-        return self
-
-
-class HttpSection(Section):
-    """What the daemon serves over HTTP: proofs of claims."""
+class ListenSection(Section):
+    """Where the daemon listens."""
 
     listen: str  # HOST:PORT
 
@@ -194,6 +75,14 @@ class HttpSection(Section):
     def address(self) -> tuple[str, int]:
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+class HttpSection(ListenSection):
+    """What the daemon serves over HTTP to everybody: proofs of claims."""
+
+
+class MetricsSection(ListenSection):
+    """What the daemon serves over HTTP to whoever watches it: /metrics."""
 
 
 class PriceSection(Section):
@@ -241,85 +130,6 @@ class PriceSection(Section):
         return _PLACEHOLDER.sub(lambda match: told.get(match[0], match[0]), self.url)
 
 
-class TokenLimitsSection(Section):
-    """In atoms. What is not named is zero: nothing of the token may leave."""
-
-    floor: Amount = 0
-    cap_per_epoch: Amount = 0
-    auto_per_epoch: Amount = 0
-    claims_auto_per_epoch: Amount = 0
-
-
-class GovernanceSection(Section):
-    """Who may do what with the contracts, and how much: `deploy` makes it so, and `run` refuses anything else."""
-
-    admins: Annotated[list[HexAddress], Field(min_length=1)]
-    approvers: list[HexAddress] = []
-    guardians: Annotated[list[HexAddress], Field(min_length=1)]
-    admin_delay_s: Annotated[int, Field(ge=0)]
-    delay_s: Annotated[int, Field(ge=0)]
-    approval_lifetime_s: Annotated[int, Field(ge=1)] = 604_800
-    epoch_s: Annotated[int, Field(ge=1)]
-    limits: dict[Name, TokenLimitsSection] = {}
-    code: dict[Name, CodeHash] = {}
-
-
-class ChainSection(Section):
-    kind: Literal["evm"]
-    chain_id: Annotated[int, Field(ge=1)]
-    rpc: Annotated[list[str], Field(min_length=1)]
-    start_block: Annotated[int, Field(ge=0)]
-    finality: FinalitySection
-    poll_interval_ms: Annotated[int, Field(ge=10, le=600_000)] = 1000
-    native: NativeSection = NativeSection()
-    contracts: dict[Name, HexAddress] = {}
-    tokens: dict[Name, TokenSection]
-    governance: GovernanceSection
-    operator: OperatorSection
-    spending: SpendingSection = SpendingSection()
-    claims: ClaimsSection | None = None  # everything is pushed
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for token, limits in self.governance.limits.items():
-            if token not in self.tokens:
-                raise ValueError(f"governance.limits names `{token}`, which is not in tokens")
-            if limits.claims_auto_per_epoch and self.claims is None:
-                raise ValueError(f"governance.limits.{token} has claims_auto_per_epoch, but there is no claims section")
-        for ceiling in ("max_per_transaction", "max_per_day", "max_per_recipient"):
-            for token in getattr(self.spending, ceiling):
-                if token not in self.tokens:
-                    raise ValueError(f"spending.{ceiling} names `{token}`, which is not in tokens")
-        for token in self.claims.above if self.claims is not None else ():
-            if token not in self.tokens:
-                raise ValueError(f"claims.above names `{token}`, which is not in tokens")
-        for url in self.rpc:
-            if not re.match(r"https?://", url):
-                raise ValueError(f"rpc `{url}` is not an http:// or https:// URL")
-        return self
-
-    @property
-    def governed(self) -> tuple[str, ...]:
-        """The contracts that `bridge deploy` makes for this chain, in that order."""
-        return DEPLOYED if self.claims is None else (*DEPLOYED, CLAIMS)
-
-    @property
-    def claims_contract(self) -> Address | None:
-        return None if self.claims is None else self.contracts[CLAIMS]
-
-    @property
-    def reference(self) -> str:
-        """CAIP-2."""
-        return f"eip155:{self.chain_id}"
-
-    @property
-    def low_balance(self) -> int:
-        """Wei under which the operator's account is short of gas money: by default, what a full batch costs at most."""
-        if self.operator.low_balance is not None:
-            return self.operator.low_balance
-        return self.spending.batch_recipients * GAS_PER_RECIPIENT * self.spending.max_fee_per_gas
-
-
 class RuleSection(Section):
     file: str
     chain: str
@@ -333,10 +143,11 @@ class Config(Section):
     path: Path = Field(exclude=True)
     database: DatabaseSection
     logs: LogsSection = LogsSection()
-    chains: Annotated[dict[Name, ChainSection], Field(min_length=1)]
+    chains: Annotated[dict[Name, Annotated[ChainSection, Field(discriminator="kind")]], Field(min_length=1)]
     rules: list[RuleSection] = []
     prices: dict[Name, PriceSection] = {}
     http: HttpSection | None = None  # nothing is served
+    metrics: MetricsSection | None = None  # nor watched
     reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
     # How long a dead instance keeps others from taking over; a clean stop hands over at once.
     lease_duration_ms: Annotated[int, Field(ge=1000)] = 10_000
@@ -355,6 +166,17 @@ class Config(Section):
             where = f"{self.path}: {error.where}"
             raise ConfigError(error.problem, where=where, mend=error.mend) from error.__cause__
 
+    def evm(self, chain: str) -> EvmSection:
+        """Raises ConfigError for a chain of another kind: it has no contracts of ours."""
+        section = self.chains[chain]
+        if not isinstance(section, EvmSection):
+            raise ConfigError(
+                f"chain {chain} is of kind {section.kind}, and has no contracts to deploy, approve or veto",
+                where=f"{self.path}: [chains.{chain}]",
+                mend="name a chain of kind evm",
+            )
+        return section
+
     @property
     def included_within(self) -> dict[str, int]:
         """By chain: blocks after which a transaction that is in none of them is a condition."""
@@ -367,12 +189,14 @@ class Config(Section):
 
     def operator_password(self, chain: str) -> str:
         """Raises ConfigError where the file or the variable is missing."""
-        operator = self.chains[chain].operator
-        where = f"{self.path}: [chains.{chain}.operator]"
-        if operator.password_env is not None:
-            return from_environment(operator.password_env, f"{where} password_env")
-        assert operator.password_file is not None
-        path = self.relative(operator.password_file)
+        return self.password(self.chains[chain].operator, f"{self.path}: [chains.{chain}.operator]")
+
+    def password(self, key: KeySection, where: str) -> str:
+        """Raises ConfigError where the file or the variable is missing."""
+        if key.password_env is not None:
+            return from_environment(key.password_env, f"{where} password_env")
+        assert key.password_file is not None
+        path = self.relative(key.password_file)
         try:
             return path.read_text(encoding="utf-8").rstrip("\n")
         except OSError as error:
@@ -415,6 +239,8 @@ def load_config(path: Path, *, deployed: bool = True) -> Config:
 
 def _check_deployed(config: Config, path: Path, text: str) -> None:
     for chain, section in config.chains.items():
+        if not isinstance(section, EvmSection):
+            continue
         for name in section.governed:
             for table, known in (("contracts", section.contracts), ("governance.code", section.governance.code)):
                 if name not in known:
@@ -448,6 +274,12 @@ def _refuse_private_keys(content: Any, path: Path, text: str, trail: tuple[str, 
         for key, value in content.items():
             _refuse_private_keys(value, path, text, (*trail, str(key)))
     elif isinstance(content, list):
+        if len(content) == _KEY_BYTES and all(isinstance(byte, int) and 0 <= byte < 256 for byte in content):
+            raise ConfigError(
+                "these look like the bytes of a private key, and are refused",
+                where=_where(path, text, trail),
+                mend=KEY_MEND,
+            )
         for index, value in enumerate(content):
             _refuse_private_keys(value, path, text, (*trail, str(index)))
     elif isinstance(content, str) and trail:
@@ -464,9 +296,13 @@ def _refuse_private_keys(content: Any, path: Path, text: str, trail: tuple[str, 
 
 def _explain(item: Any, path: Path, text: str) -> str:
     trail = tuple(str(part) for part in item["loc"])
+    kind: type[BaseModel] = EvmSection
+    if trail[:1] == ("chains",) and trail[2:3] and trail[2] in KINDS:
+        kind = KINDS[trail[2]]
+        trail = (*trail[:2], *trail[3:])  # which of the kinds it was read as stands in the file anyway
     where = _where(path, text, trail)
     if item["type"] == "extra_forbidden":
-        known = _fields_at(trail[:-1])
+        known = _fields_at(trail[:-1], kind)
         near = difflib.get_close_matches(trail[-1], known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
         return f"{where}: unknown key `{trail[-1]}`\n  mend: {hint}"
@@ -476,18 +312,24 @@ def _explain(item: Any, path: Path, text: str) -> str:
     return f"{where}: {message[0].lower()}{message[1:]}"
 
 
-def _fields_at(trail: tuple[str, ...]) -> list[str]:
-    """The keys that the section at `trail` understands."""
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _fields_at(trail: tuple[str, ...], kind: type[BaseModel]) -> list[str]:
+    """The keys that the section at `trail` understands; `kind` is what its chain was read as."""
     model: type[BaseModel] = Config
     for part in trail:
         field = model.model_fields.get(part)
         if field is None:
             continue  # the name of a chain or token, the index of a rule: its model was entered with the field
-        candidates = [field.annotation, *get_args(field.annotation)]
-        found = [entry for entry in candidates if isinstance(entry, type) and issubclass(entry, BaseModel)]
+        found = list(_models_in(field.annotation))
         if not found:
             return []
-        model = found[0]
+        model = next((one for one in found if one is kind), found[0])
     return sorted(set(model.model_fields) - {"path"})
 
 

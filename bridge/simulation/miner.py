@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 
 from bridge.simulation.anvil import FINALITY_DISTANCE, Anvil
 from bridge.simulation.traffic import Traffic, TrafficBlock
@@ -41,10 +43,12 @@ class Miner:
             await asyncio.sleep(due - loop.time())
             await self.mine()
 
-    async def mine(self) -> TrafficBlock:
-        """Make the next block of the chain; its traffic."""
+    async def mine(self, others: Sequence[bytes] = ()) -> TrafficBlock:
+        """Make the next block of the chain; its traffic. `others` are in the pool already, and come back with the block
+        where a reorganisation takes it away."""
         async with self._mining:
             block = self.traffic.block(self.head + 1, self.timestamp(self.head + 1))
+            block = replace(block, others=tuple(others))
             await self._anvil.mine(block.timestamp, block.transactions)
             self.head = block.number
             self._recent.append(block)
@@ -68,7 +72,7 @@ class Miner:
             await self._anvil.call("anvil_reorg", depth, [])
             await self._anvil.call("anvil_rollback", depth)
             for block in replaced:
-                await self._anvil.mine(block.timestamp, block.transactions)
+                await self._anvil.mine(block.timestamp, (*block.others, *block.transactions))
 
 
 def step_of(block_time_s: float) -> int:

@@ -102,6 +102,22 @@ def percentile(ascending: tuple[int, ...], percent: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Verification:
+    """What was looked at in the report's folder, and on the chain for it. No `problems`: all is as the report says."""
+
+    files: int
+    blocks: int
+    balances: int
+    problems: tuple[str, ...]
+
+    def line(self) -> str:
+        return (
+            f"verified: {count_of(self.files, 'file')} whole offline; on the chain, "
+            f"{count_of(self.blocks, 'block')} and {count_of(self.balances, 'balance')} are as the report says"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The verdict of a run and what it rests on. `reasons` says why it is not balanced; empty means balanced."""
 
@@ -113,6 +129,8 @@ class Outcome:
     report_directory: Path
     run: Run
     figures: dict[str, int]
+    happened: tuple[str, ...]  # see telling.py
+    verification: Verification | None  # None where no report was written
 
     @property
     def balanced(self) -> bool:
@@ -133,7 +151,13 @@ class Outcome:
             f"{figures['wall_time_ms'] / 1000:.1f} s; from closing block to final payout: "
             f"p50 {figures['latency_p50_ms']} ms, p95 {figures['latency_p95_ms']} ms"
         )
+        if self.happened:
+            yield "on the way, and where the report shows it:"
+        for sentence in self.happened:
+            yield f"  {sentence}"
         yield f"report: {self.report_directory / 'report.html'}"
+        if self.verification is not None and not self.verification.problems:
+            yield self.verification.line()
         for reason in self.reasons:
             yield f"NOT BALANCED: {reason}"
         if self.balanced:
@@ -152,6 +176,8 @@ class Outcome:
                 row | {"amount": None if row["amount"] is None else str(row["amount"])} for row in self.run.breaks
             ],
             "figures": self.figures,
+            "happened": list(self.happened),
+            "verified": self.verification is not None and not self.verification.problems,
             "directory": str(self.directory),
             "report_dir": str(self.report_directory),
         }

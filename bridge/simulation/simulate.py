@@ -1,8 +1,8 @@
 """The main job from end to end: a sandbox, the daemon against it, a verdict.
 
     sandbox up ─► bridge migrate, bridge run ─► N epochs of traffic, with reorganisations ─► quiet: only the daemon's
-    transactions ─► every distribution final ─► claims ─► everything booked ─► daemon stopped ─► reconcile ─► report
-    ─► verdict
+    transactions ─► every distribution final ─► claims ─► everything booked ─► daemon stopped ─► reconcile ─► what was
+    found is classified by two people ─► reconcile ─► report ─► verified, offline and by the chain ─► verdict
 
 The daemon is the very program that an operator runs, in a process of its own. What it did is judged by its own
 reconciliation and, apart from that, by the chain and the traffic's own record (audit.py).
@@ -19,8 +19,9 @@ from pathlib import Path
 from random import Random
 
 from bridge.daemon import open_services, reconciler
-from bridge.domain.breaks import Reconciliation
+from bridge.domain.breaks import BreakKind, Reconciliation
 from bridge.domain.errors import ConfigError, RetryableError
+from bridge.domain.ledger import UNALLOCATED
 from bridge.domain.states import ActionState
 from bridge.runtime.config import Config, load_config
 from bridge.simulation.anvil import FINALITY_DISTANCE
@@ -28,11 +29,17 @@ from bridge.simulation.audit import audit, audit_rule
 from bridge.simulation.claimant import Claimant
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.deploy import ACTIVATION_DELAY_S
-from bridge.simulation.outcome import Outcome, Run
+from bridge.simulation.incidents import Incidents
+from bridge.simulation.outcome import Outcome, Run, Verification
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import window_ends
 from bridge.simulation.scenes.scene import Scene, SceneRule
+from bridge.simulation.telling import tell
+from bridge.stages.correct import approve, ask_classification
 from bridge.stages.report import report, write
+from bridge.stages.report_files.chain import ask_chain
+from bridge.stages.report_files.folder import check_folder
+from bridge.stages.report_files.program import file_sha256
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
 from bridge.store.status import Status
@@ -42,6 +49,7 @@ EPOCH_S = 60
 """Chain time of a window; a block is one second of it, so an epoch takes EPOCH_S × BLOCK_TIME_S of real time."""
 
 REORG_DEPTH = 3
+FORMATS = ("html", "json", "csv")
 SETTLE_TIMEOUT_S = 120
 FINISHED = frozenset({"final", "held", "quarantined", "void"})
 """States of a distribution that time alone does not change."""
@@ -61,6 +69,7 @@ class Order:
     epoch_s: int = EPOCH_S
     genesis_timestamp: int | None = None  # None: the start of the present epoch
     rule: str | None = None  # the scene that is played; None: the market
+    incidents: bool = False  # what goes wrong besides, see incidents.py; in the market alone
 
     @property
     def settings(self) -> Settings:
@@ -109,9 +118,13 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
                 await simulation.claim()
             await simulation.tell("reconciling")
             reconciliation = await reconcile(config)
-            content = await report(database)
-            await write(content, order.report_directory)
-            outcome = await judge(simulation, reconciliation, int((time.monotonic() - started) * 1000))
+            if await classify_gifts(simulation, reconciliation):
+                reconciliation = await reconcile(config)
+            content = await report(database, config_sha256=file_sha256(sandbox.config_path))
+            await write(content, order.report_directory, FORMATS)
+            verification = await verify(config, order.report_directory)
+            wall_time_ms = int((time.monotonic() - started) * 1000)
+            outcome = await judge(simulation, reconciliation, wall_time_ms, verification)
         finally:
             await database.close()
         await finished(outcome)
@@ -141,6 +154,7 @@ class Simulation:
     daemon: DaemonProcess | None = None
     reorgs: int = 0
     kills: int = 0
+    incidents: Incidents | None = field(init=False, default=None)
     windows_start: int = field(init=False)
     windows_end: int = field(init=False)
     _deaths: set[int] = field(init=False)  # chain times at which the daemon is killed
@@ -154,6 +168,8 @@ class Simulation:
         # While there is something to pay: after the first window. Each is at a moment of its own.
         busy = range(self.windows_start + epoch_s, self.windows_end + epoch_s // 2)
         self._deaths = set(Random(self.order.seed).sample(busy, self.order.kills))
+        if self.order.incidents and self.order.rule is None:
+            self.incidents = Incidents(self.sandbox, self.database, twice=self.order.epochs > 1)
 
     @asynccontextmanager
     async def daemon_running(self) -> AsyncIterator[None]:
@@ -226,19 +242,31 @@ class Simulation:
         self.watch(Progress(phase, miner.head, done, self.order.epochs, self.reorgs, await self._status()))
 
     async def _live(self, phase: str) -> None:
-        await self.sandbox.miner.mine()
+        await self._mine()
         await self._maybe_reorganise()
         await self._maybe_kill()
         await self.tell(phase)
         await asyncio.sleep(self.order.block_time_s)
 
-    async def _maybe_reorganise(self) -> None:
-        """Take blocks away at the worst moment: when they hold a transaction of ours that is not final yet.
+    async def _mine(self) -> None:
+        """The next block. A reorganisation that is due comes first, so that it takes no incident away."""
+        elapsed = self._now() - self.windows_start
+        if self.incidents is None or elapsed < self.order.epoch_s // 2 or self._reorg_due():
+            await self.sandbox.miner.mine()
+        else:
+            await self.incidents.mine(last=elapsed >= self.order.epochs * self.order.epoch_s)
 
-        One after each window, and what is left of them after the last.
-        """
+    def _now(self) -> int:
+        return self.sandbox.miner.timestamp(self.sandbox.miner.head)
+
+    def _reorg_due(self) -> bool:
+        """One after each window, and what is left of them after the last."""
         due = self.windows_start + min(self.reorgs + 1, self.order.epochs) * self.order.epoch_s
-        if self.reorgs == self.order.reorgs or self.sandbox.miner.timestamp(self.sandbox.miner.head) < due:
+        return self.reorgs < self.order.reorgs and self._now() >= due
+
+    async def _maybe_reorganise(self) -> None:
+        """Take blocks away at the worst moment: when they hold a transaction of ours that is not final yet."""
+        if not self._reorg_due() or (self.incidents is not None and not self.incidents.deeper_than(REORG_DEPTH)):
             return
         if (await self._status()).actions.get(ActionState.INCLUDED, 0):
             await self.sandbox.miner.reorganise(REORG_DEPTH)
@@ -272,7 +300,17 @@ class Simulation:
         if sum(rule.paying for rule in status.rules) > sum(status.distributions.values()):
             return "a decision has no distribution yet"
         unfinished = {state: count for state, count in status.distributions.items() if state not in FINISHED}
-        return f"distributions: {unfinished}" if unfinished else None
+        return f"distributions: {unfinished}" if unfinished else await self._failing()
+
+    async def _failing(self) -> str | None:
+        """What failed is held until the finalized chain has said that it was not executed; then it is tried again."""
+        if self.incidents is None or self.incidents.failed is None:
+            return None
+        async with self.database.snapshot() as transaction:
+            summaries = await transaction.payouts.summaries()
+        failed = self.incidents.failed.distribution_id
+        state = next(each.state for each in summaries if each.distribution_id == failed)
+        return None if state == "final" else f"what failed is {state}"
 
     @property
     def scene(self) -> Scene:
@@ -304,10 +342,48 @@ async def reconcile(config: Config) -> Reconciliation:
         return await reconciler(services).run()
 
 
-async def judge(simulation: Simulation, reconciliation: Reconciliation, wall_time_ms: int) -> Outcome:
+async def classify_gifts(simulation: Simulation, reconciliation: Reconciliation) -> bool:
+    """Two people say what the gift was, as `bridge ledger classify` and `approve` do. Whether there was one."""
+    gift = None if simulation.incidents is None else simulation.incidents.gift
+    found = [
+        each
+        for each in reconciliation.breaks
+        if gift is not None
+        and (each.kind, each.asset, each.amount) == (BreakKind.UNEXPECTED_IN, gift.asset, gift.amount)
+    ]
+    for each in found:
+        number = await ask_classification(
+            simulation.database, each.break_id, UNALLOCATED, reason="a gift to the treasury", by="ann (simulated)"
+        )
+        await approve(simulation.database, number, by="bob (simulated)")
+    return bool(found)
+
+
+async def verify(config: Config, directory: Path) -> Verification:
+    """The report's folder, as `bridge verify DIR` and `bridge verify DIR --rpc URL` look at it."""
+    checked = check_folder(directory)
+    problems, blocks, balances = [*checked.problems], 0, 0
+    async with open_services(config, sending=False) as services:
+        for chain in services.chains:
+            if checked.document is None:
+                break
+            asked = await ask_chain(checked.document, chain.reader)
+            blocks, balances = blocks + asked.blocks, balances + asked.balances
+            problems += asked.problems
+    return Verification(checked.files, blocks, balances, tuple(problems))
+
+
+async def judge(
+    simulation: Simulation,
+    reconciliation: Reconciliation,
+    wall_time_ms: int,
+    verification: Verification | None = None,
+) -> Outcome:
     """The verdict on a simulation that has settled: every reason to say no is gathered."""
     async with simulation.database.snapshot() as transaction:
         run = await Run.read(transaction)
+        incidents = () if simulation.incidents is None else simulation.incidents.all
+        happened = await tell(transaction, incidents, simulation.reorgs)
     reasons = [
         f"distribution 0x{distribution.distribution_id.hex()} is {distribution.state}"
         for distribution in run.distributions
@@ -326,6 +402,10 @@ async def judge(simulation: Simulation, reconciliation: Reconciliation, wall_tim
     history = simulation.sandbox.miner.history
     for rule in simulation.scene.rules:
         reasons += audit_rule(rule, history, run.decided.get(rule.name, []), simulation.ends(rule))
+    problems = () if verification is None else verification.problems
+    reasons += [f"the report is not verified: {problem}" for problem in problems]
+    if simulation.incidents is not None:
+        happened += [f"no occasion came for {what}: another seed has it" for what in simulation.incidents.missing]
     return Outcome(
         seed=simulation.order.seed,
         epochs=simulation.order.epochs,
@@ -334,5 +414,7 @@ async def judge(simulation: Simulation, reconciliation: Reconciliation, wall_tim
         directory=simulation.order.directory,
         report_directory=simulation.order.report_directory,
         run=run,
+        happened=tuple(happened),
+        verification=verification,
         figures={**run.figures(), "reorgs": simulation.reorgs, "kills": simulation.kills, "wall_time_ms": wall_time_ms},
     )

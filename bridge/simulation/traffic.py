@@ -104,12 +104,14 @@ Debut = Callable[[Random], Deed]
 
 @dataclass(frozen=True, slots=True)
 class TrafficBlock:
-    """The traffic of one block. `transactions[i]` is the signed bytes of `acts[i]`; `timestamp` in seconds."""
+    """The traffic of one block. `transactions[i]` is the signed bytes of `acts[i]`; `timestamp` in seconds. `others`
+    are signed bytes that came before it and are nobody's traffic."""
 
     number: int
     timestamp: int
     acts: tuple[Act, ...]
     transactions: tuple[bytes, ...]
+    others: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

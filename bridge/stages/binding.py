@@ -16,7 +16,6 @@ from bridge.domain.units import Address, format_address
 from bridge.ports import ChainReader, EventDecoder, LogFilter
 
 OURS = ("vault", "distributor", "claims")
-_ZERO = Address(bytes(20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +146,14 @@ def bind_rules(
                 mend = f"add it to [chains.{chain.name}.tokens]"
                 raise ConfigError(f"there is no token `{name}`", where=where, mend=mend)
         token = tokens[rule.asset]
+        nobody = Address(bytes(len(token.address)))
         binding = Binding(
             reference=chain.reference,
             asset=token.asset,
             token=token.address,
             contracts={name: contracts[name] for name in sorted(plan.contracts())},
             tokens={name: tokens[name] for name in sorted(plan.tokens())},
-            never_paid=frozenset({_ZERO, token.address, *(contracts[name] for name in OURS if name in contracts)}),
+            never_paid=frozenset({nobody, token.address, *(contracts[name] for name in OURS if name in contracts)}),
         )
         _check_recipients(rule, binding)
         decoders = {source: chain.decoder(event.declaration) for source, event in rule.events.items()}

@@ -5,6 +5,7 @@ one asks ──► a row that waits ──► another approves ──► the jou
 
 from __future__ import annotations
 
+from bridge.domain.breaks import MENDED_BY
 from bridge.domain.corrections import (
     REVERSAL,
     Approved,
@@ -16,6 +17,7 @@ from bridge.domain.corrections import (
 )
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.ledger import Asset, Journal, Transfer
+from bridge.domain.states import BreakState
 from bridge.domain.units import UINT256_MAX, BlockStamp
 from bridge.ports import Database, Transaction
 
@@ -55,6 +57,31 @@ async def ask_adjustment(
         if break_id is not None:
             await _check_break(tx, break_id, found.chain)
         transfer = Transfer(debit, credit, found.id, amount)
+        return await tx.corrections.ask(found.chain, reason, by, transfer=transfer, break_id=break_id)
+
+
+async def ask_classification(database: Database, break_id: int, account: str, *, reason: str, by: str) -> int:
+    """Ask for the adjustment after which nothing is left of the break, as the last run found it: what moved came from,
+    or went to, `account`.
+
+    Returns the correction's number. Raises ConfigError where `account` does not fit the books, RefusedError where the
+    break is none that an entry explains, or is explained already.
+    """
+    reason = _reason(reason)
+    if not is_account(account):
+        raise ConfigError(f"`{account}` is not an account of the books", where="--as", mend=f"name one of {CODES}")
+    async with database.begin() as tx:
+        found = await tx.breaks.find(break_id)
+        if found.state is BreakState.RESOLVED:
+            raise RefusedError(f"break {break_id} is resolved: nothing is left of it")
+        if account == found.subject:
+            raise ConfigError("is the account of the break itself", where="--as", mend="name what it came from")
+        transfer = found.classified(account)
+        if transfer is None:
+            raise RefusedError(f"break {break_id} is no amount on one account. {MENDED_BY[found.kind].capitalize()}")
+        waiting = await tx.corrections.waiting_about(break_id)
+        if waiting is not None:
+            raise RefusedError(f"correction {waiting} is about break {break_id}, and waits for another person")
         return await tx.corrections.ask(found.chain, reason, by, transfer=transfer, break_id=break_id)
 
 

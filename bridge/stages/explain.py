@@ -203,7 +203,8 @@ async def _journal_keys(
     if facts.distribution:
         planned = facts.distribution.distribution_id.hex()
         keys.append(("distribution", planned))
-        keys += [("batch", f"{planned}:{index}") for index in range(facts.distribution.batches)]
+        indexes = {share.batch_index for share in facts.shares if share.batch_index is not None}
+        keys += [("batch", f"{planned}:{index}") for index in sorted(indexes)]
     return list(dict.fromkeys(keys))
 
 

@@ -70,5 +70,7 @@ async def _settle(transaction: Transaction, payer: Payer, action: Action, logs: 
         if action.leg is Leg.CLAIM:
             await transaction.claims.activated(action)
         else:
+            # First: what was left out is none of this batch any more.
+            await transaction.payouts.leave_out(action, settlement.left_out)
             await transaction.payouts.settle_batch(action.distribution_id, action.batch_index, settlement.credited)
     return settlement.executed

@@ -10,6 +10,7 @@ in whichever order they come: with a database that was lost and is rebuilt from 
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -43,6 +44,7 @@ OF_DISTRIBUTOR = (
     "BatchExecuted(bytes32 indexed id, uint32 indexed index, address indexed token, uint256 paid, uint256 credited)",
     "Credited(bytes32 indexed id, address indexed token, address indexed to, uint32 index, uint256 amount)",
     "Withdrawn(address indexed token, address indexed account, address indexed to, uint256 amount)",
+    "Skipped(bytes32 indexed id, address indexed token, address indexed to, uint32 index)",
 )
 OF_CLAIMS = (
     (
@@ -56,6 +58,7 @@ OF_CLAIMS = (
 )
 DECLARATIONS = {"vault": OF_VAULT, "distributor": OF_DISTRIBUTOR, "claims": OF_CLAIMS}
 TRANSFERRED, EXECUTED, CREDITED = "token.Transfer", "distributor.BatchExecuted", "distributor.Credited"
+SKIPPED = "distributor.Skipped"
 ACTIVATED = "claims.RootActivated"
 
 
@@ -71,12 +74,14 @@ class EventReader:
             holders=tuple(holder.rjust(32, b"\0") for holder in contracts.values()),
         )
         self._names = {address: name for name, address in contracts.items()}
-        self._decoders: dict[tuple[Address, bytes], EventDecoder] = {
-            (address, decoder.topic0): decoder
-            for name, address in contracts.items()
+        emitters = {"vault": watched.vault, "distributor": watched.distributor, "claims": watched.claims}
+        self._decoders: dict[tuple[Address, bytes], tuple[str, EventDecoder]] = {
+            (address, decoder.topic0): (f"{name}.{decoder.name}", decoder)
+            for name, address in emitters.items()
+            if address is not None
             for decoder in map(chain.decoder, DECLARATIONS[name])
         }
-        self._decoders |= {(token, transfer.topic0): transfer for token in self.coverage.tokens}
+        self._decoders |= {(token, transfer.topic0): (TRANSFERRED, transfer) for token in self.coverage.tokens}
 
     @property
     def filters(self) -> tuple[LogFilter, ...]:
@@ -89,14 +94,12 @@ class EventReader:
 
     def read(self, log: Log) -> Event:
         """The log by name: CONTRACT.EVENT; CONTRACT.other where it moves nothing or has not its declared shape."""
-        name = self._names.get(log.address, "token")
-        decoder = self._decoders.get((log.address, log.topics[0])) if log.topics else None
-        if decoder is None:
-            return Event(f"{name}.other", log, {})
-        try:
-            return Event(f"{name}.{decoder.name}", log, decoder.decode(log))
-        except ValueError:  # not an entry we can make; if it moved anything, the balances will say so
-            return Event(f"{name}.other", log, {})
+        source, decoder = self._decoders.get((log.address, log.topics[0]), (None, None)) if log.topics else (None, None)
+        if source is not None and decoder is not None:
+            # What has not its shape is no entry we can make; if it moved anything, the balances will say so.
+            with contextlib.suppress(ValueError):
+                return Event(source, log, decoder.decode(log))
+        return Event(f"{self._names.get(log.address, 'token')}.other", log, {})
 
 
 def log_filters(chain: ChainReader, watched: Watched) -> tuple[LogFilter, ...]:
@@ -209,16 +212,20 @@ class Post:
         """
         executed: dict[tuple[bytes, int], Log] = {}
         credited: defaultdict[tuple[bytes, int], set[Address]] = defaultdict(set)
+        left_out: defaultdict[tuple[bytes, int], set[Address]] = defaultdict(set)
         for event in map(self._reader.read, logs):
             if event.source in (EXECUTED, ACTIVATED):
                 executed.setdefault(batch_of(event), event.log)
             elif event.source == CREDITED:
                 credited[batch_of(event)].add(_address(event.fields["to"]))
+            elif event.source == SKIPPED:
+                left_out[batch_of(event)].add(_address(event.fields["to"]))
         if executed:
             batches = await tx.bookings.open_batches(list(executed))
             keys = [(batch.distribution_id, batch.index) for batch in batches]
             await tx.ledger.post([
-                book_settlement(batch, executed[key], credited[key]) for batch, key in zip(batches, keys, strict=True)
+                book_settlement(batch, executed[key], credited[key], left_out[key])
+                for batch, key in zip(batches, keys, strict=True)
             ])  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Everything is compared at one finalized block of each chain: the last one that t
 one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
-    balance       our contracts in every token, the operator's native coin: books = chain
+    balance       our contracts in every token and the native coin, the operator in the native coin: books = chain
     nonce         transactions the operator sent = slots that were spent
     completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked;
                   in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
@@ -53,7 +53,7 @@ from bridge.domain.ledger import (
 from bridge.domain.units import Address, AssetId, BlockStamp, format_tx
 from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
 from bridge.stages.headers import Period, find_period
-from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, TRANSFERRED, EventReader, batch_of
+from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
 
 INTERVAL_MS = 60_000
@@ -341,7 +341,7 @@ class Reconcile:
             held = await books.chain.balance(mirror.address, mirror.asset.id, view.at)
             booked = _posted(view.balances, mirror.code, mirror.asset.id)
             late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
-            if mirror.asset.address is None and late and held != booked:
+            if mirror.address == books.watched.operator and late and held != booked:
                 checks.append(
                     Check(
                         Level.BALANCE,
@@ -415,12 +415,15 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
     activated trees, from which nobody has got anything yet."""
     moved: defaultdict[tuple[bytes, AssetId | None], Counter[Address]] = defaultdict(Counter)
     credited: defaultdict[tuple[bytes, int], Counter[Address]] = defaultdict(Counter)
+    left_out: defaultdict[tuple[bytes, int], set[Address]] = defaultdict(set)
     for event in events:
         fields, log = event.fields, event.log
         if event.source == TRANSFERRED and fields["from"] == watched.distributor and fields["value"]:
             moved[log.tx_hash, watched.token(log.address)][_address(fields["to"])] += _int(fields["value"])
         elif event.source == CREDITED:
             credited[batch_of(event)][_address(fields["to"])] += _int(fields["amount"])
+        elif event.source == SKIPPED:
+            left_out[batch_of(event)].add(_address(fields["to"]))
         elif event.source == EXECUTED:
             key, token = batch_of(event), watched.token(fields["token"])
             kept = credited.pop(key, Counter())
@@ -432,6 +435,7 @@ def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]
                 received=moved.pop((log.tx_hash, token), Counter()) + kept,
                 log=log,
                 credited=frozenset(kept),
+                left_out=frozenset(left_out.pop(key, ())),
             )
         elif event.source == ACTIVATED:
             token, total = watched.token(fields["token"]), _int(fields["total"])

@@ -129,8 +129,8 @@ def _book(fact: Decided | Intent | GasPaid, native: AssetId) -> Journal:
 
 
 def _settle(batch: IntendedBatch, batches: Batches) -> Journal:
-    key = (batch.distribution_id, batch.index)
-    return book_settlement(batch, batches.executed[key].log, batches.executed[key].credited)
+    executed = batches.executed[batch.distribution_id, batch.index]
+    return book_settlement(batch, executed.log, executed.credited, executed.left_out)
 
 
 async def _compare(

@@ -66,12 +66,12 @@ INTENTS = """
 """
 DUES = """
     SELECT distribution_id, batch_index, recipient, amount FROM payouts
-     WHERE distribution_id = ANY($1) ORDER BY distribution_id, batch_index, recipient
+     WHERE distribution_id = ANY($1) ORDER BY distribution_id, recipient
 """
 
 GAS = """
-    SELECT a.tx_id, s.account, COALESCE(a.fee_paid, 0) AS fee, a.succeeded, a.chain, a.block_number, a.block_hash,
-           block_time(a.chain, a.block_number) AS valid_at
+    SELECT a.tx_id, s.account, COALESCE(a.fee_paid, 0) AS fee, a.l1_fee, a.operator_fee, a.deposits, a.succeeded,
+           a.chain, a.block_number, a.block_hash, block_time(a.chain, a.block_number) AS valid_at
       FROM attempts a JOIN slots s USING (slot_id)
      WHERE a.chain = $1 AND a.tx_id = ANY($2)
 """
@@ -230,6 +230,9 @@ class Bookings:
                 succeeded=row["succeeded"],
                 at=_stamp(row),
                 valid_at=row["valid_at"],
+                l1_fee=row["l1_fee"],
+                operator_fee=row["operator_fee"],
+                deposits=row["deposits"],
             )
             for row in (await self._connection.fetch(GAS, chain, ids) if ids else ())
         )

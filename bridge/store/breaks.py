@@ -62,6 +62,14 @@ OPEN_BREAKS = """
            level = excluded.level, check_subject = excluded.check_subject, lasting = excluded.lasting
 """
 
+SETTLE = """
+    UPDATE checks k SET outcome = 'agreed', cause = 'settled by a person: ' || k.cause
+      FROM unnest($2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[]) AS settled (chain, level, subject, asset)
+     WHERE k.reconciliation_id = $1 AND k.outcome = 'broken'
+       AND (k.chain, k.level, k.subject) = (settled.chain, settled.level, settled.subject)
+       AND k.asset IS NOT DISTINCT FROM settled.asset
+"""
+
 CLEAR = """
     UPDATE breaks b
        SET state = 'resolved', resolved_at = clock_timestamp(), cleared_by = k.check_id,
@@ -145,10 +153,33 @@ class Breaks:
             breaks=tuple(await self.unresolved()),
             cleared=len(cleared),
         )
+        await self._settle(result)
         verdict = "balanced" if result.balanced else "breaks"
         assert await self._connection.fetchval(FINISH, reconciliation_id, verdict) == reconciliation_id
         await self._connection.execute(NOTIFY)
         return result
+
+    async def _settle(self, result: Reconciliation) -> None:
+        """What the chain says for ever and a person has resolved is no break any more: a check that found nothing else
+        agrees, and says whose word that is."""
+        standing = {(item.kind, item.chain, item.subject, item.asset) for item in result.breaks}
+        settled = [
+            check
+            for check in result.checks
+            if check.differences
+            and all(
+                item.lasting and (item.kind, check.at.chain, item.subject, item.asset) not in standing
+                for item in check.differences
+            )
+        ]
+        await self._connection.execute(
+            SETTLE,
+            result.reconciliation_id,
+            [check.at.chain for check in settled],
+            [check.level for check in settled],
+            [check.subject for check in settled],
+            [check.asset for check in settled],
+        )
 
     async def assign(self, break_id: int, *, to: str, by: str) -> None:
         """`to` takes care of it from now on; it may be handed on. Raises RefusedError as `find` does, and where it is

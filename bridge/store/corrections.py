@@ -40,6 +40,8 @@ OPEN_REVERSAL = f"""
     {CORRECTIONS} WHERE (c.reverses_source, c.reverses_ref) = ($1, $2) AND a.answer IS NULL LIMIT 1
 """
 
+OPEN_ABOUT = f"{CORRECTIONS} WHERE c.break_id = $1 AND a.answer IS NULL ORDER BY c.correction_id LIMIT 1"
+
 JOURNAL_BY_ID = "SELECT source, ref, chain FROM journal_keys WHERE journal_id = $1"
 JOURNAL_BY_KEY = "SELECT source, ref, chain FROM journal_keys WHERE source || ' ' || ref = $1 AND source = ANY($2)"
 ASSETS = "SELECT asset AS id, chain, address, symbol, decimals FROM assets WHERE $1 IN (asset, symbol) ORDER BY asset"
@@ -116,6 +118,11 @@ class Corrections:
     async def waiting_reversal(self, reverses: JournalKey) -> int | None:
         """The correction that asks for this reversal already."""
         number: int | None = await self._connection.fetchval(OPEN_REVERSAL, *reverses)
+        return number
+
+    async def waiting_about(self, break_id: int) -> int | None:
+        """A correction that was asked for to explain this break, and waits."""
+        number: int | None = await self._connection.fetchval(OPEN_ABOUT, break_id)
         return number
 
     async def journal_key(self, asked: str) -> tuple[JournalKey, str] | None:

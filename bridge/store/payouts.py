@@ -23,6 +23,7 @@ from bridge.domain.payouts import (
     Inclusion,
     InFlight,
     Landed,
+    LeftOut,
     Leg,
     Order,
     Payout,
@@ -184,12 +185,15 @@ ADOPT_SLOT = "UPDATE slots SET action_id = $2, state = 'settled' WHERE slot_id =
 ADOPT_ATTEMPT = """
     -- Known already where every endpoint denied its receipt: then only what became of it is new
     INSERT INTO attempts (slot_id, ordinal, chain, tx_id, raw, gas_limit, max_fee, priority_fee, signed_head, sent_at,
-                          block_number, block_hash, succeeded, gas_used, fee_paid, deposits, final)
-    SELECT $1, COALESCE(max(ordinal) + 1, 0), $2, $3, $4, $5, $6, $7, $8, now(), $8, $9, $10, $11, $12, $13, TRUE
+                          block_number, block_hash, succeeded, gas_used, fee_paid, l1_fee, operator_fee, deposits,
+                          final)
+    SELECT $1, COALESCE(max(ordinal) + 1, 0), $2, $3, $4, $5, $6, $7, $8, now(), $8, $9, $10, $11, $12, $13, $14, $15,
+           TRUE
       FROM attempts WHERE slot_id = $1
     ON CONFLICT (chain, tx_id) DO UPDATE
        SET block_number = excluded.block_number, block_hash = excluded.block_hash, succeeded = excluded.succeeded,
-           gas_used = excluded.gas_used, fee_paid = excluded.fee_paid, deposits = excluded.deposits, final = TRUE
+           gas_used = excluded.gas_used, fee_paid = excluded.fee_paid, l1_fee = excluded.l1_fee,
+           operator_fee = excluded.operator_fee, deposits = excluded.deposits, final = TRUE
 """
 SPENT_THROUGH = """
     UPDATE senders SET next_nonce = greatest(next_nonce, $3 + 1) WHERE chain = $1 AND account = $2
@@ -219,18 +223,22 @@ COUNT_ATTEMPTS = "SELECT count(*) FROM attempts WHERE slot_id = $1"
 MARK_SENT = "UPDATE attempts SET sent_at = now() WHERE attempt_id = $1 AND sent_at IS NULL"
 CLEAR_INCLUSION = """
     UPDATE attempts t
-       SET block_number = NULL, block_hash = NULL, succeeded = NULL, gas_used = NULL, fee_paid = NULL, deposits = 0,
-           signed_head = h.head_number
+       SET block_number = NULL, block_hash = NULL, succeeded = NULL, gas_used = NULL, fee_paid = NULL,
+           l1_fee = 0, operator_fee = 0, deposits = 0, signed_head = h.head_number
       FROM heads h
      WHERE h.chain = t.chain AND t.slot_id = $1 AND t.block_number IS NOT NULL AND NOT t.final
 """
 INCLUDE = """
     UPDATE attempts
-       SET block_number = $2, block_hash = $3, succeeded = $4, gas_used = $5, fee_paid = $6, final = $7, deposits = $8,
-           sent_at = COALESCE(sent_at, now())
+       SET block_number = $2, block_hash = $3, succeeded = $4, gas_used = $5, fee_paid = $6, l1_fee = $7,
+           operator_fee = $8, deposits = $9, final = $10, sent_at = COALESCE(sent_at, now())
      WHERE attempt_id = $1
 """
 END_SLOT = "UPDATE slots SET state = $2 WHERE slot_id = $1"
+LEAVE_OUT = """
+    UPDATE payouts SET batch_index = $4 WHERE distribution_id = $1 AND recipient = $2 AND batch_index = $3
+    RETURNING recipient
+"""
 SETTLE_BATCH = """
     UPDATE payouts SET outcome = CASE WHEN recipient = ANY($3) THEN 'credited' ELSE 'paid' END
      WHERE distribution_id = $1 AND batch_index = $2
@@ -497,6 +505,8 @@ class Payouts:
             seen.succeeded,
             seen.gas_used,
             seen.fee_paid,
+            seen.l1_fee,
+            seen.operator_fee,
             seen.deposits,
         )
         await self._connection.execute(SPENT_THROUGH, chain, account, nonce)
@@ -580,13 +590,26 @@ class Payouts:
                 seen.succeeded,
                 seen.gas_used,
                 seen.fee_paid,
-                transition.slot is SlotState.SETTLED,
+                seen.l1_fee,
+                seen.operator_fee,
                 seen.deposits,
+                transition.slot is SlotState.SETTLED,
             )
         if transition.slot is not SlotState.LIVE:
             await self._connection.execute(END_SLOT, flight.slot.slot_id, transition.slot)
         # Last, for the trigger records the inclusion that it finds.
         return await self.move(flight.action, transition.to, transition.reason)
+
+    async def leave_out(self, action: Action, left_out: Sequence[LeftOut]) -> None:
+        for one in left_out:
+            call = one.call
+            values = (call.kind, action.chain, call.payload, call.target, None)
+            if await self._connection.fetchval(
+                LEAVE_OUT, action.distribution_id, one.recipient, action.batch_index, call.ordinal - 1
+            ):
+                await self._connection.execute(INSERT_ACTION, action.distribution_id, call.ordinal, *values)
+        if left_out:
+            await self._connection.execute(NOTIFY)
 
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
         await self._connection.execute(SETTLE_BATCH, distribution_id, batch_index, list(credited))
@@ -677,4 +700,5 @@ def _inclusion(row: Any) -> Inclusion | None:
     if row["block_number"] is None:
         return None
     block = BlockStamp(row["chain"], row["block_number"], row["block_hash"])
-    return Inclusion(block, row["succeeded"], row["gas_used"], row["fee_paid"], row["deposits"])
+    fees = (row["fee_paid"], row["l1_fee"], row["operator_fee"], row["deposits"])
+    return Inclusion(block, row["succeeded"], row["gas_used"], *fees)

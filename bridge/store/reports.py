@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from bridge.domain.breaks import share_ppm
+from bridge.domain.figures import EXEMPT, LAG_BANDS, LAG_BOUNDS_MS, Lag, LevelTally, Milestones, Tally, TrendPoint
 from bridge.domain.ledger import Asset
 from bridge.domain.reports import (
     Attention,
     BalanceCheck,
+    BreakEvent,
     BreakFact,
     ChainScope,
     CheckCount,
+    CorrectionFact,
     CutOff,
     DistributionFact,
     Facts,
@@ -26,6 +31,8 @@ from bridge.domain.reports import (
     GasFact,
     Reconciliation,
     RuleVersion,
+    SealFact,
+    ValueFact,
 )
 from bridge.domain.units import AssetId
 from bridge.domain.windows import Window
@@ -145,9 +152,8 @@ BALANCE_CHECKS_OF_PERIOD = """
      ORDER BY subject, asset, actual IS NULL, check_id
 """
 
-# Causes that name amounts or blocks would make one row each: only skipped and broken checks say theirs.
 CHECKS = """
-    SELECT level, chain, outcome, CASE outcome WHEN 'agreed' THEN NULL ELSE cause END AS cause, count(*) AS count
+    SELECT level, chain, outcome, cause, count(*) AS count
       FROM checks WHERE reconciliation_id = $1
      GROUP BY 1, 2, 3, 4
      ORDER BY array_position(ARRAY['event', 'balance', 'nonce', 'completeness', 'suspense', 'payout'], level), 2, 3, 4
@@ -186,7 +192,8 @@ RULES = """
      ORDER BY r.rule, r.version
 """
 
-# Distributions of decisions up to the cut-off, or within the period, oldest window first.
+# Distributions of decisions up to the cut-off, or within the period, oldest window first. A block that we saw before
+# its own time has a clock that is ahead of ours: it was mined when we saw it.
 DISTRIBUTIONS = """
     SELECT d.distribution_id, d.decision_id, d.chain, d.rule, e.version, d.asset, e.window_start, e.window_end,
            d.total, d.recipients, d.batches, s.state,
@@ -195,6 +202,17 @@ DISTRIBUTIONS = """
                AS credited,
            (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'claimable')
                AS claimable,
+           LEAST(block_time(d.chain, e.block_number),
+                 (SELECT extract(epoch FROM min(b.added_at))::BIGINT FROM blocks b
+                   WHERE b.chain = d.chain AND b.number = e.block_number)) AS mined_at,
+           extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
+           (SELECT extract(epoch FROM max(c.confirmed_at))::BIGINT
+              FROM actions a JOIN confirmations c USING (action_id)
+             WHERE a.distribution_id = d.distribution_id AND c.to_state = 'final') AS final_at,
+           (SELECT extract(epoch FROM max(j.recorded_at))::BIGINT
+              FROM generate_series(0, d.batches - 1) AS batch
+              JOIN journal_keys k ON (k.source, k.ref) = ('batch', encode(d.distribution_id, 'hex') || ':' || batch)
+              JOIN journals j USING (chain, block_number, journal_id)) AS posted_at,
            ARRAY(SELECT t.tx_id FROM actions a JOIN slots USING (action_id) JOIN attempts t USING (slot_id)
                   WHERE a.distribution_id = d.distribution_id AND t.block_number IS NOT NULL
                   ORDER BY a.ordinal, t.attempt_id) AS tx_ids
@@ -213,22 +231,127 @@ DECIDED = """
 
 BREAKS = """
     SELECT break_id, kind, chain, subject, asset, amount, state, extract(epoch FROM opened_at)::BIGINT AS opened_at,
-           extract(epoch FROM resolved_at)::BIGINT AS resolved_at, resolution, block_number, block_hash, evidence
+           extract(epoch FROM resolved_at)::BIGINT AS resolved_at, resolution, block_number, block_hash, evidence,
+           assignee, extract(epoch FROM opened_at)::BIGINT - block_time(chain, block_number) AS detected_s
       FROM breaks ORDER BY break_id
 """
 
 # Those that a run over the period could see (first seen by block $2 of chain $1) and that stood after it began ($3).
 BREAKS_OF_PERIOD = """
     SELECT break_id, kind, b.chain, subject, asset, amount, state, extract(epoch FROM opened_at)::BIGINT AS opened_at,
-           extract(epoch FROM resolved_at)::BIGINT AS resolved_at, resolution, block_number, block_hash, evidence
+           extract(epoch FROM resolved_at)::BIGINT AS resolved_at, resolution, block_number, block_hash, evidence,
+           assignee, extract(epoch FROM opened_at)::BIGINT - block_time(chain, block_number) AS detected_s
       FROM breaks b JOIN unnest($1::TEXT[], $2::BIGINT[]) AS seen (chain, number) USING (chain)
      WHERE b.block_number <= seen.number AND (resolved_at IS NULL OR extract(epoch FROM resolved_at) >= $3)
      ORDER BY break_id
 """
 
+HISTORY = """
+    SELECT break_id, extract(epoch FROM changed_at)::BIGINT AS at, changed_by AS by, from_state, to_state, words
+      FROM break_history WHERE break_id = ANY($1) ORDER BY break_id, entry_id
+"""
+
+# Without spans all of them; else those that were booked within one.
+CORRECTIONS = """
+    SELECT c.correction_id, c.chain, c.reason, c.break_id, c.asked_by,
+           extract(epoch FROM c.asked_at)::BIGINT AS asked_at,
+           c.reverses_source || ' ' || c.reverses_ref AS reverses, c.debit, c.credit, c.asset, c.amount,
+           a.answer, a.answered_by, extract(epoch FROM a.answered_at)::BIGINT AS answered_at,
+           a.reason AS answer_reason, k.block_number
+      FROM corrections c
+      LEFT JOIN correction_answers a USING (correction_id)
+      LEFT JOIN journal_keys k ON a.answer = 'approved' AND (k.source, k.ref) =
+            (CASE WHEN c.reverses_source IS NULL THEN 'adjustment' ELSE 'reversal' END,
+             COALESCE(c.reverses_source || ' ' || c.reverses_ref, c.correction_id::TEXT))
+     WHERE $1::TEXT[] IS NULL
+        OR EXISTS (SELECT FROM unnest($1, $2::BIGINT[], $3::BIGINT[]) AS span (chain, last, before)
+                    WHERE c.chain = span.chain AND k.block_number <= span.last AND k.block_number > span.before)
+     ORDER BY c.correction_id
+"""
+
+# Of balances that books and chain both name, what they have in common, and the larger of the two.
+VALUES = """
+    SELECT asset, sum(greatest(least(expected, actual), 0)) AS common,
+           sum(greatest(abs(expected), abs(actual))) AS whole
+      FROM checks
+     WHERE reconciliation_id = $1 AND level = 'balance' AND outcome <> 'skipped'
+       AND asset IS NOT NULL AND expected IS NOT NULL AND actual IS NOT NULL
+     GROUP BY asset ORDER BY asset
+"""
+
+SEALS = """
+    SELECT $1::TEXT AS chain, found.journals, found.sealed, found.last_sequence, s.head
+      FROM (SELECT count(*) AS journals, count(s.sequence) AS sealed, max(s.sequence) AS last_sequence
+              FROM journal_keys k LEFT JOIN seals s USING (journal_id)
+             WHERE k.chain = $1 AND k.block_number <= $2 AND k.block_number > $3) AS found
+      LEFT JOIN seals s ON s.sequence = found.last_sequence
+"""
+
+ENTRIES = """
+    SELECT count(*) FILTER (WHERE source NOT IN ('adjustment', 'reversal')) AS automatic,
+           count(*) FILTER (WHERE source IN ('adjustment', 'reversal')) AS by_hand
+      FROM journal_keys WHERE chain = $1 AND block_number <= $2 AND block_number > $3
+"""
+
+# From the moment in which a block was final here to that in which its logs were booked; $4: bounds of the bands.
+LAGS = """
+    WITH booked AS (
+        SELECT block_number, min(recorded_at) AS recorded_at FROM journals
+         WHERE chain = $1 AND block_number <= $2 AND block_number > $3 AND source LIKE 'log:%'
+         GROUP BY block_number
+    ), lags AS (
+        SELECT greatest(0, (extract(epoch FROM b.recorded_at - r.verified_at) * 1000)::BIGINT) AS ms
+          FROM booked b
+          JOIN LATERAL (SELECT verified_at FROM finalized_ranges
+                         WHERE chain = $1 AND first_block <= b.block_number
+                         ORDER BY first_block DESC LIMIT 1) AS r ON TRUE
+    ), bands AS (
+        SELECT width_bucket(ms, $4::BIGINT[]) AS band, count(*) AS blocks FROM lags GROUP BY 1
+    )
+    SELECT $1::TEXT AS chain, count(*) AS blocks,
+           percentile_disc(0.5) WITHIN GROUP (ORDER BY ms) AS p50_ms,
+           percentile_disc(0.95) WITHIN GROUP (ORDER BY ms) AS p95_ms,
+           ARRAY(SELECT COALESCE(b.blocks, 0) FROM generate_series(0, $5::INTEGER) AS band
+                   LEFT JOIN bands b USING (band) ORDER BY band) AS bands
+      FROM lags
+"""
+
+# Runs that looked at a block of these spans, in so many groups ($4) of runs that followed each other.
+_TREND_RUNS = """
+    WITH runs AS (
+        SELECT DISTINCT r.reconciliation_id, r.finished_at
+          FROM reconciliations r
+          JOIN checks k USING (reconciliation_id)
+          JOIN unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[]) AS span (chain, last, before) ON k.chain = span.chain
+         WHERE r.finished_at IS NOT NULL AND k.block_number <= span.last AND k.block_number > span.before
+    ), placed AS (
+        SELECT *, ntile($4) OVER (ORDER BY reconciliation_id) AS point FROM runs
+    )
+"""
+TREND = f"""{_TREND_RUNS}
+    SELECT p.point, k.level, count(*) FILTER (WHERE k.outcome = 'agreed') AS agreed,
+           count(*) FILTER (WHERE k.outcome = 'broken') AS broken,
+           count(*) FILTER (WHERE k.outcome = 'skipped' AND k.cause NOT LIKE $5) AS skipped,
+           count(*) FILTER (WHERE k.outcome = 'skipped' AND k.cause LIKE $5) AS exempt,
+           (SELECT count(*) FROM placed q WHERE q.point = p.point) AS runs,
+           (SELECT extract(epoch FROM min(q.finished_at))::BIGINT FROM placed q WHERE q.point = p.point) AS first_at,
+           (SELECT extract(epoch FROM max(q.finished_at))::BIGINT FROM placed q WHERE q.point = p.point) AS last_at
+      FROM placed p JOIN checks k USING (reconciliation_id)
+     GROUP BY p.point, k.level
+     ORDER BY p.point, array_position(ARRAY['event', 'balance', 'nonce', 'completeness', 'suspense', 'payout'], k.level)
+"""  # noqa: S608  # only constants are put in
+TREND_VALUES = f"""{_TREND_RUNS}
+    SELECT p.point, k.asset, sum(greatest(least(k.expected, k.actual), 0)) AS common,
+           sum(greatest(abs(k.expected), abs(k.actual))) AS whole
+      FROM placed p JOIN checks k USING (reconciliation_id)
+     WHERE k.level = 'balance' AND k.outcome <> 'skipped' AND k.expected IS NOT NULL AND k.actual IS NOT NULL
+     GROUP BY p.point, k.asset ORDER BY p.point, k.asset
+"""  # noqa: S608
+
 GAS = """
     SELECT chain, count(*) AS transactions, count(*) FILTER (WHERE NOT succeeded) AS reverted,
-           COALESCE(sum(gas_used), 0)::BIGINT AS gas_used, COALESCE(sum(fee_paid), 0) AS fees
+           COALESCE(sum(gas_used), 0)::BIGINT AS gas_used,
+           COALESCE(sum(fee_paid + deposits), 0) AS fees, COALESCE(sum(gas_limit * max_fee), 0) AS budget
       FROM attempts WHERE final AND chain = $1 AND block_number <= $2 AND block_number > $3
      GROUP BY chain
 """
@@ -241,6 +364,10 @@ ATTENTION = """
     SELECT 'decision held', d.rule || ' 0x' || encode(d.decision_id, 'hex'), d.reason
       FROM decisions d WHERE d.verdict = 'hold'
     UNION ALL
+    SELECT 'correction asked for', 'correction ' || c.correction_id, c.asked_by || ': ' || c.reason
+      FROM corrections c
+     WHERE NOT EXISTS (SELECT FROM correction_answers a WHERE a.correction_id = c.correction_id)
+    UNION ALL
     SELECT 'dead letter', stage || ' ' || scope, error FROM dead_letters WHERE resolved_at IS NULL
      ORDER BY kind, subject, reason
 """
@@ -249,6 +376,13 @@ _BEFORE_ALL = -2
 """A block number below that of every journal: books that cover block 0 are opened before it."""
 _NO_LIMIT = 2**62
 
+TREND_POINTS = 24
+"""Of a report: a year of runs is as many figures as a day of them."""
+
+
+def _quiet(_: str) -> None:
+    """Nobody waits for it."""
+
 
 class Reports:
     """Reads; never writes. Open it from `Database.snapshot()`, or its parts may be of different moments."""
@@ -256,34 +390,83 @@ class Reports:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def facts(self, period: Window | None = None) -> Facts:
-        """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`."""
+    async def facts(self, period: Window | None = None, progress: Callable[[str], None] = _quiet) -> Facts:
+        """Everything that a report is assembled from: of all blocks up to the cut-off, or of those within `period`.
+
+        `progress` is told what is read next, in words.
+        """
         fetch = self._connection.fetch
+        progress("chains and the reconciliation")
         chains, run = await (self._all() if period is None else self._within(period))
         run_id: int | None = run["reconciliation_id"] if run else None
         spans = [_span(chain) for chain in chains if chain.cut_off]
-        limits = [None] * 3 if period is None else [list(column) for column in zip(*spans, strict=True)] or [[], [], []]
+        columns = [list(column) for column in zip(*spans, strict=True)] or [[], [], []]
+        limits = [None] * 3 if period is None else columns
         read = spans if period is not None else [(chain.chain, _NO_LIMIT, _BEFORE_ALL) for chain in chains]
         earlier = [(chain.chain, chain.opening.number, _BEFORE_ALL) for chain in chains if chain.opening]
         decided: defaultdict[AssetId, int] = defaultdict(int)
+        progress("entries of the ledger")
+        flows = tuple(Flow(**row) for row in await self._each(FLOWS, spans))
+        before = tuple(Flow(**row) for row in await self._each(FLOWS, earlier))
+        entries = await self._each(ENTRIES, spans)
+        progress("distributions")
+        distributions = tuple(_distribution(row) for row in await self._each(DISTRIBUTIONS, spans))
         for row in await self._each(DECIDED, spans):
             decided[row["asset"]] += row["total"]
+        progress("breaks and checks")
+        breaks = tuple(BreakFact(**row) for row in await self._breaks(chains, run_id, period))
+        history = await fetch(HISTORY, [item.break_id for item in breaks])
+        trend = await self._trend(columns)
+        progress("times and proofs of completeness")
         return Facts(
             chains=tuple(chains),
             assets=tuple(Asset(**row) for row in await fetch(ASSETS)),
             reconciliation=Reconciliation(**run) if run else None,
-            flows=tuple(Flow(**row) for row in await self._each(FLOWS, spans)),
+            flows=flows,
             balance_checks=tuple(BalanceCheck(**row) for row in await self._balance_checks(chains, run_id, period)),
             checks=tuple(CheckCount(**row) for row in await fetch(CHECKS, run_id)),
             spans=tuple(FinalizedSpan(**row) for row in await self._each(SPANS, read)),
             rules=tuple(RuleVersion(**row) for row in await fetch(RULES, *limits)),
-            distributions=tuple(_distribution(row) for row in await self._each(DISTRIBUTIONS, spans)),
-            breaks=tuple(BreakFact(**row) for row in await self._breaks(chains, run_id, period)),
+            distributions=distributions,
+            breaks=breaks,
             gas=tuple(GasFact(**row) for row in await self._each(GAS, spans)),
             attention=tuple(Attention(**row) for row in await fetch(ATTENTION)),
             decided=dict(decided),
             period=period,
-            earlier=tuple(Flow(**row) for row in await self._each(FLOWS, earlier)),
+            earlier=before,
+            history=tuple(BreakEvent(**row) for row in history),
+            corrections=tuple(CorrectionFact(**row) for row in await fetch(CORRECTIONS, *limits)),
+            values=tuple(ValueFact(**row) for row in await fetch(VALUES, run_id)),
+            seals=tuple(SealFact(**row) for row in await self._each(SEALS, spans)),
+            lags=tuple(_lag(row) for row in await self._lags(spans)),
+            trend=trend,
+            entries_automatic=sum(row["automatic"] for row in entries),
+            entries_by_hand=sum(row["by_hand"] for row in entries),
+        )
+
+    async def _lags(self, spans: list[tuple[str, int, int]]) -> list[asyncpg.Record]:
+        bands = (list(LAG_BOUNDS_MS), len(LAG_BANDS) - 1)
+        return [row for span in spans for row in await self._connection.fetch(LAGS, *span, *bands)]
+
+    async def _trend(self, columns: list[list[Any]]) -> tuple[TrendPoint, ...]:
+        values: defaultdict[int, list[int]] = defaultdict(list)
+        for row in await self._connection.fetch(TREND_VALUES, *columns, TREND_POINTS):
+            values[row["point"]].append(share_ppm(int(row["common"]), int(row["whole"])))
+        points: defaultdict[int, list[asyncpg.Record]] = defaultdict(list)
+        for row in await self._connection.fetch(TREND, *columns, TREND_POINTS, f"{EXEMPT}%"):
+            points[row["point"]].append(row)
+        return tuple(
+            TrendPoint(
+                first_at=rows[0]["first_at"],
+                last_at=rows[0]["last_at"],
+                runs=rows[0]["runs"],
+                levels=tuple(
+                    LevelTally(row["level"], Tally(row["agreed"], row["broken"], row["skipped"], row["exempt"]))
+                    for row in rows
+                ),
+                value_ppm=min(values[point], default=None),
+            )
+            for point, rows in points.items()
         )
 
     async def _all(self) -> tuple[list[ChainScope], asyncpg.Record | None]:
@@ -360,4 +543,14 @@ def _chain(row: asyncpg.Record) -> ChainScope:
 
 
 def _distribution(row: asyncpg.Record) -> DistributionFact:
-    return DistributionFact(**{**row, "tx_ids": tuple(row["tx_ids"])})
+    values = dict(row)
+    mined, decided, final, posted = (values.pop(f"{name}_at") for name in ("mined", "decided", "final", "posted"))
+    # Steps are final one by one: the distribution is once all of them are.
+    passed = (
+        Milestones(mined, decided, final if row["state"] == "final" else None, posted) if mined is not None else None
+    )
+    return DistributionFact(**{**values, "tx_ids": tuple(row["tx_ids"])}, passed=passed)
+
+
+def _lag(row: asyncpg.Record) -> Lag:
+    return Lag(row["chain"], row["blocks"], row["p50_ms"], row["p95_ms"], tuple(row["bands"]))

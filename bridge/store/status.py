@@ -7,6 +7,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bridge.domain.breaks import AGE_BANDS, AGES, share_ppm
+from bridge.domain.figures import (
+    EXEMPT,
+    LAG_BANDS,
+    LAG_BOUNDS_MS,
+    Entries,
+    Lag,
+    Latencies,
+    Milestones,
+    Tally,
+    latencies,
+)
+from bridge.store.reports import LAGS
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
@@ -78,7 +90,8 @@ LAST_RECONCILIATION = """
 
 CHECKS = """
     SELECT count(*) FILTER (WHERE outcome = 'agreed') AS agreed, count(*) FILTER (WHERE outcome = 'broken') AS broken,
-           count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+           count(*) FILTER (WHERE outcome = 'skipped' AND cause NOT LIKE $2) AS skipped,
+           count(*) FILTER (WHERE outcome = 'skipped' AND cause LIKE $2) AS exempt
       FROM checks WHERE reconciliation_id = $1
 """
 # Of balances that books and chain both name, what they have in common, and the larger of the two.
@@ -96,6 +109,58 @@ BREAK_TIMES = """
       FROM (SELECT extract(epoch FROM opened_at)::BIGINT - block_time(chain, block_number) AS detect,
                    extract(epoch FROM resolved_at - opened_at)::BIGINT AS resolve FROM breaks) AS times
 """
+
+# ── How well it goes: of what is newest, so that asking costs the same for ever ─────────────────────────────────────
+NEWEST = 10_000
+"""Journals and blocks that the figures are made of."""
+NEWEST_DISTRIBUTIONS = 500
+
+ENTRIES = """
+    SELECT count(*) FILTER (WHERE source NOT IN ('adjustment', 'reversal')) AS automatic,
+           count(*) FILTER (WHERE source IN ('adjustment', 'reversal')) AS by_hand,
+           (SELECT count(*) FROM breaks WHERE state <> 'resolved') AS unmatched
+      FROM (SELECT source FROM journal_keys ORDER BY journal_id DESC LIMIT $1) AS newest
+"""
+MILESTONES = """
+    SELECT LEAST(block_time(e.chain, e.block_number),
+                 (SELECT extract(epoch FROM min(b.added_at))::BIGINT FROM blocks b
+                   WHERE b.chain = e.chain AND b.number = e.block_number)) AS mined_at,
+           extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
+           (SELECT extract(epoch FROM max(c.confirmed_at))::BIGINT
+              FROM actions a JOIN confirmations c USING (action_id)
+             WHERE a.distribution_id = d.distribution_id AND c.to_state = 'final') AS final_at,
+           (SELECT extract(epoch FROM max(j.recorded_at))::BIGINT
+              FROM generate_series(0, d.batches - 1) AS batch
+              JOIN journal_keys k ON (k.source, k.ref) = ('batch', encode(d.distribution_id, 'hex') || ':' || batch)
+              JOIN journals j USING (chain, block_number, journal_id)) AS posted_at
+      FROM (SELECT * FROM distributions ORDER BY created_at DESC, distribution_id LIMIT $1) AS d
+      JOIN decisions e USING (decision_id)
+     WHERE NOT EXISTS (SELECT FROM actions a WHERE a.distribution_id = d.distribution_id AND a.state <> 'final')
+"""
+POSTED = "SELECT scope, block_number FROM cursors WHERE stage = 'post' ORDER BY scope"
+SUSPENSE = """
+    SELECT c.code AS account, c.asset, a.symbol, b.credits_posted - b.debits_posted AS balance
+      FROM balances b JOIN accounts c USING (account_id) JOIN assets a USING (asset)
+     WHERE c.code IN ('suspense:in', 'suspense:out') ORDER BY c.code, c.asset
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SuspenseStatus:
+    account: str
+    asset: str
+    symbol: str
+    balance: int  # atoms, credits − debits; zero when all is explained
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """Of what is newest: NEWEST journals and blocks, NEWEST_DISTRIBUTIONS."""
+
+    entries: Entries
+    latencies: Latencies
+    lags: tuple[Lag, ...]
+    suspense: tuple[SuspenseStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,19 +246,22 @@ class Consistency:
     agreed: int
     broken: int
     skipped: int
+    exempt: int  # left out on purpose
     values: tuple[Agreement, ...]
     detect_s: tuple[int, int] | None  # p50 and p95 of all breaks, seconds from the block to the break
     resolve_s: tuple[int, int] | None  # p50 and p95 of those that are resolved
 
     @property
+    def tally(self) -> Tally:
+        return Tally(self.agreed, self.broken, self.skipped, self.exempt)
+
+    @property
     def agreed_ppm(self) -> int:
-        """Of the checks that could be judged."""
-        return share_ppm(self.agreed, self.agreed + self.broken)
+        return self.tally.agreed_ppm
 
     @property
     def coverage_ppm(self) -> int:
-        """Checks that could be judged, of all."""
-        return share_ppm(self.agreed + self.broken, self.agreed + self.broken + self.skipped)
+        return self.tally.coverage_ppm
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +302,27 @@ class StatusReader:
             consistency=await self._consistency(None if last is None else last["reconciliation_id"]),
         )
 
+    async def performance(self) -> Performance:
+        """Asked for by people and by scrapes, not by each beat of a heart."""
+        fetch = self._connection.fetch
+        [entries] = await fetch(ENTRIES, NEWEST)
+        passed = [Milestones(**row) for row in await fetch(MILESTONES, NEWEST_DISTRIBUTIONS) if row["mined_at"]]
+        spans = [(row["scope"], row["block_number"], row["block_number"] - NEWEST) for row in await fetch(POSTED)]
+        bands = (list(LAG_BOUNDS_MS), len(LAG_BANDS) - 1)
+        lags = [row for span in spans for row in await fetch(LAGS, *span, *bands)]
+        return Performance(
+            entries=Entries(**entries),
+            latencies=latencies(passed),
+            lags=tuple(Lag(**{**row, "bands": tuple(row["bands"])}) for row in lags),
+            suspense=tuple(
+                SuspenseStatus(row["account"], row["asset"], row["symbol"], int(row["balance"]))
+                for row in await fetch(SUSPENSE)
+            ),
+        )
+
     async def _consistency(self, reconciliation_id: int | None) -> Consistency:
         fetch = self._connection.fetch
-        [checks], [times] = await fetch(CHECKS, reconciliation_id), await fetch(BREAK_TIMES)
+        [checks], [times] = await fetch(CHECKS, reconciliation_id, f"{EXEMPT}%"), await fetch(BREAK_TIMES)
         return Consistency(
             **checks,
             values=tuple([Agreement(**row) for row in await fetch(VALUES, reconciliation_id)]),

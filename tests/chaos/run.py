@@ -123,6 +123,7 @@ class Track:
         await self._connection.execute(EMPTY)
         self._loop.talking = False
         world = World(self._loop, self._connection, trouble, instances=instances)
+        world.network.l1_fee = outcome.seed % 2 * 777_777  # every other chain is a rollup
         await world.troubled(TROUBLED_BLOCKS)
         waits = await world.healed()
         if waits is not None:

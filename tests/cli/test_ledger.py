@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from bridge.cli.person import user
+from bridge.domain.breaks import judge_suspense
 from bridge.domain.ledger import SUSPENSE_IN, UNALLOCATED
+from bridge.domain.units import BlockStamp
 from bridge.runtime.clock import SystemClock
 from bridge.stages.correct import ask_adjustment
 from bridge.stages.seal import Seal
 from bridge.store.database import Database
 from tests.cli.program import bridge
 from tests.cli.test_payouts import CONFIG
-from tests.stages.books import USDX, VAULT, bookkeeper, fee, run, start
+from tests.stages.books import CHAIN, USDX, VAULT, block_hash, bookkeeper, fee, run, start
 
 pytestmark = pytest.mark.slow  # each starts the program anew
 
@@ -75,6 +77,21 @@ async def test_adjust__asked_here__cannot_be_approved_here(place: Place):
     assert await place.answer("refuse", "1", "--reason", "a typing error") == "correction 1: refused\n"
     assert await place.answer("corrections") == "no correction waits for an approval\n"
     assert f"refused by {user()}" in await place.answer("corrections", "--all")
+
+
+async def test_classify__break_of_a_donation__asked_for_to_the_atom(place: Place):
+    unknown = await place.ledger("classify", "1", "--as", UNALLOCATED, "--reason", "a gift")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "there is no break 1" in unknown.stderr
+    async with place.database.begin() as tx:
+        at = BlockStamp(CHAIN, 1, block_hash(1))
+        held = judge_suspense(at, SUSPENSE_IN, USDX, -7, [])
+        await tx.breaks.finish(await tx.breaks.start(), [held])
+    assert "waits for another person" in await place.answer("classify", "1", "--as", UNALLOCATED, "--reason", "a gift")
+    listed = await place.answer("corrections")
+    assert f"7 atoms of {USDX} to {SUSPENSE_IN} from {UNALLOCATED}, about break 1\n" in listed
+    wrong = await place.ledger("classify", "1", "--as", "donors", "--reason", "a gift")
+    assert (wrong.returncode, "mend: name one of vault:0x…" in wrong.stderr) == (2, True)
 
 
 async def test_approve__asked_by_another__booked_and_listed(place: Place):

@@ -43,9 +43,9 @@ def test_formats__some__as_a_set():
 
 def test_formats__unknown_or_none__named_with_those_there_are():
     with pytest.raises(
-        ConfigError, match="--format: `pdf` is no format\n  mend: name some of: html, json, csv, parquet, camt053"
+        ConfigError, match="--format: `doc` is no format\n  mend: name some of: html, pdf, json, csv, parquet, camt053"
     ):
-        _formats("html,pdf")
+        _formats("html,doc")
     with pytest.raises(ConfigError, match="`` is no format"):
         _formats("")
 

@@ -90,6 +90,14 @@ def test_transfer_log__zero_or_unwatched_token__one_journal_that_moves_nothing()
     assert transfer_log(ALICE, VAULT, 5, OTHER_TOKEN) == []
 
 
+@given(amount=amounts, decimals=st.integers(0, 77))
+def test_decimals__whatever_they_are_said_to_be__same_entry_to_the_byte(amount: int, decimals: int):
+    lied = replace(WATCHED, tokens=(replace(WATCHED.tokens[0], decimals=decimals),))
+    fields: dict[str, Value] = {"from": ALICE, "to": VAULT, "value": amount}
+    moved = event("token.Transfer", TOKEN, **fields)
+    assert book_event(moved, lied).payload_hash == book_event(moved, WATCHED).payload_hash
+
+
 def test_fee_paid__after_its_transfer__leaves_suspense_empty():
     into = transfer_log(ALICE, VAULT, 9) + moved("vault.FeePaid", VAULT, token=TOKEN, payer=ALICE, amount=9)
     assert net(into) == {VAULT_CODE: 9, UNALLOCATED: -9}
@@ -179,10 +187,20 @@ def test_decision__any_amounts__recipients_get_their_amount_and_carry_ends_at_ca
 
 
 def test_gas__reverted__is_paid_all_the_same():
-    paid = GasPaid(ID, OPERATOR, 21_000, succeeded=False, at=AT, valid_at=1)
+    paid = GasPaid(ID, OPERATOR, 21_000, succeeded=False, at=AT, valid_at=1, deposits=7)
     journal = book_gas(paid, ETH)
-    assert posted(journal) == {"expense:gas": 21_000, "operator:gas:0x" + "0e" * 20: -21_000}
+    assert posted(journal) == {"expense:gas": 21_000, "expense:deposits": 7, "operator:gas:0x" + "0e" * 20: -21_007}
     assert journal.kind == "gas.reverted"
+
+
+def test_gas__on_a_rollup__each_part_is_an_expense_of_its_own():
+    paid = GasPaid(ID, OPERATOR, 1_000, succeeded=True, at=AT, valid_at=5, l1_fee=300, operator_fee=7)
+    assert posted(book_gas(paid, ETH)) == {
+        "expense:gas": 693,
+        "expense:l1_fee": 300,
+        "expense:operator_fee": 7,
+        "operator:gas:0x" + "0e" * 20: -1_000,
+    }
 
 
 # ── Payouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────

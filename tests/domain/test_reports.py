@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.domain.figures import Spread
 from bridge.domain.ledger import Asset
 from bridge.domain.reports import (
     Amount,
     BalanceCheck,
     BreakFact,
     ChainScope,
+    CheckCount,
     CutOff,
     Facts,
     FinalizedSpan,
@@ -244,6 +246,29 @@ def test_to_json__float__refused():
 
 def test_count_of__one_and_more__agrees():
     assert [count_of(1, "batch"), count_of(2, "batch"), count_of(0, "break")] == ["1 batch", "2 batches", "0 breaks"]
+
+
+def test_assemble__exempt_checks__counted_apart_and_no_gap_in_coverage():
+    checks = (
+        CheckCount("balance", "main", "agreed", None, 8),
+        CheckCount("balance", "main", "broken", "unexplained_balance", 1),
+        CheckCount("balance", "main", "skipped", "no state", 1),
+        CheckCount("balance", "main", "skipped", "exempt: by configuration", 90),
+    )
+    told = assemble(facts(checks=checks)).key_figures.checks
+    assert (told.agreed, told.broken, told.skipped, told.exempt) == (8, 1, 1, 90)
+    assert (told.agreed_ppm, told.coverage_ppm) == (888_888, 900_000)
+    assert any("1 check skipped" in text for text in assemble(facts(checks=checks)).limitations)
+
+
+def test_assemble__breaks__times_ages_and_what_is_left_to_match():
+    closed = open_break(break_id=2, state="resolved", resolved_at=1_430, resolution="landed", detected_s=-4)
+    told = assemble(
+        facts(breaks=(open_break(detected_s=40), closed), entries_automatic=97, entries_by_hand=2)
+    ).key_figures
+    assert (told.detect_s, told.resolve_s) == (Spread(2, 0, 40), Spread(1, 30, 30))
+    assert [(band.band, band.breaks) for band in told.open_by_age if band.breaks] == [("<24 h", 1)]
+    assert told.entries.matched_ppm == 970_000
 
 
 # ── Periods ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -51,6 +51,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def chain() -> LivelyChain:
+    return small_history()
+
+
+def small_history() -> LivelyChain:
     """Two windows of fees, one without, and one whose weights nobody can know."""
     chain = LivelyChain()
     chain.deposit(0, ALICE, 10)

@@ -82,7 +82,7 @@ def refusal(folder: Path, text: str) -> str:
 
 def test_load_config__good_file__values_are_exact(tmp_path: Path):
     config = load_config(write(tmp_path, GOOD))
-    chain = config.chains["anvil"]
+    chain = config.evm("anvil")
     assert chain.reference == "eip155:31337"
     assert chain.contracts["vault"].hex() == "5fbdb2315678afecb367f032d93f642f64180aa3"
     assert chain.spending.max_per_day == {"USDX": 10**23}
@@ -126,14 +126,14 @@ def test_load_config__mistake__names_place_and_mend(tmp_path: Path, old: str, ne
 
 def test_load_config__claims__values_are_exact(tmp_path: Path):
     config = load_config(write(tmp_path, WITH_CLAIMS))
-    chain = config.chains["anvil"]
+    chain = config.evm("anvil")
     assert chain.claims is not None
     assert (chain.claims.above, chain.claims.activation_delay_s) == ({"USDX": 1000}, 3600)
     assert chain.claims_contract is not None
     assert chain.claims_contract.hex().endswith("0514")
     assert config.http is not None
     assert config.http.address == ("127.0.0.1", 8080)
-    assert load_config(write(tmp_path, GOOD)).chains["anvil"].claims_contract is None
+    assert load_config(write(tmp_path, GOOD)).evm("anvil").claims_contract is None
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,10 @@ def test_operator_password__variable_not_set__named(tmp_path: Path, monkeypatch:
 
 
 def test_low_balance__not_given__what_a_full_batch_costs_at_the_ceiling(tmp_path: Path):
-    chain = load_config(write(tmp_path, GOOD)).chains["anvil"]
+    chain = load_config(write(tmp_path, GOOD)).evm("anvil")
     assert chain.low_balance == 200 * 30_000 * 200_000_000_000
     given = GOOD.replace('password_file = "operator.password"', 'password_file = "operator.password"\nlow_balance = 7')
-    assert load_config(write(tmp_path, given)).chains["anvil"].low_balance == 7
+    assert load_config(write(tmp_path, given)).evm("anvil").low_balance == 7
 
 
 PRICES = """
@@ -255,3 +255,62 @@ def test_price_key__variable_not_set__says_which(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("EXCHANGE_KEY", "sesame")
     assert config.price_key("exchange") == "sesame"
     assert load_config(write(tmp_path, GOOD + PRICES)).price_key("exchange") is None
+
+
+# ── Chains of kind solana ───────────────────────────────────────────────────────────────────────────────────────────
+GENESIS = "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d"
+SOLANA = f"""\
+[database]
+url = "postgresql://localhost/bridge"
+
+[chains.sol]
+kind = "solana"
+genesis_hash = "{GENESIS}"
+rpc = ["http://127.0.0.1:8899"]
+start_block = 7
+
+[chains.sol.contracts]
+vault = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2"
+
+[chains.sol.tokens.USDC]
+address = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+decimals = 6
+
+[chains.sol.operator]
+keystore = "operator.json"
+password_file = "operator.password"
+
+[chains.sol.spending]
+max_per_day = {{ USDC = 1_000_000 }}
+"""
+
+
+def test_load_config__solana__values_are_exact(tmp_path: Path):
+    config = load_config(write(tmp_path, SOLANA))
+    chain = config.chains["sol"]
+    assert chain.reference == "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"
+    assert chain.native_asset == f"{chain.reference}/slip44:501"
+    mint = chain.tokens["USDC"].address
+    assert chain.asset(mint) == f"{chain.reference}/token:EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
+    assert (len(mint), chain.start_block, chain.spending.max_per_day) == (32, 7, {"USDC": 1_000_000})
+    with pytest.raises(ConfigError, match="no contracts to deploy"):
+        config.evm("sol")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('kind = "solana"', 'kind = "sol"', "chains.sol"),
+        (f'"{GENESIS}"', '"0x12"', "6: chains.sol.genesis_hash: an address is base58 of 32 bytes"),
+        ('vault = "7Np4', 'safe = "7Np4', "no `vault`"),
+        ("start_block = 7", "start_block = 7\nchain_id = 1", "unknown key `chain_id`"),
+        ("start_block = 7", "start_block = 7\npol_interval_ms = 9", "did you mean `poll_interval_ms`?"),
+        ("{ USDC = 1_000_000 }", "{ USDT = 1 }", "spending.max_per_day names `USDT`, which is not in tokens"),
+        ("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", "1" * 32, "only the vault's own key can pay out"),
+        ('"operator.json"', f'"{"4" * 87}"', "looks like a private key"),
+        ('rpc = ["', f'rpc = {[7] * 64}\nother = ["', "the bytes of a private key"),
+    ],
+)
+def test_load_config__solana_mistake__says_where_and_what(tmp_path: Path, old: str, new: str, said: str):
+    assert old in SOLANA
+    assert said in refusal(tmp_path, SOLANA.replace(old, new))

@@ -1,5 +1,5 @@
 """The world that tests of books meddle with."""
 
-from tests.simulation.meddling import world
+from tests.simulation.meddling import rollup_world, world
 
-__all__ = ["world"]
+__all__ = ["rollup_world", "world"]

@@ -1,9 +1,11 @@
 """One epoch on the real chain with the daemon at work, and hands to meddle with; what the books say of it."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Contract
 from bridge.domain.breaks import Reconciliation
@@ -19,6 +21,7 @@ from bridge.simulation.wallets import Wallet
 from bridge.stages.report import report
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
+from tests.simulation.rollup import Rollup, as_rollup
 
 GENESIS = 1_800_000_000
 EPOCH_S = 40
@@ -28,8 +31,9 @@ CHAIN = "anvil"
 class World:
     """One epoch of traffic, the daemon at work, and hands to meddle with."""
 
-    def __init__(self, scene: Simulation) -> None:
+    def __init__(self, scene: Simulation, rollup: Rollup | None = None) -> None:
         self.scene = scene
+        self.rollup = rollup
         self.sandbox = scene.sandbox
         self.stage = scene.sandbox.deployment.stage
         self.admin = self.stage.bookkeeper
@@ -51,9 +55,17 @@ class World:
         await self.sandbox.mine(FINALITY_DISTANCE)
         await self.scene.settle()
 
-    async def balance(self, code: str, block: int) -> int:
+    async def rebase(self, atoms: int) -> None:
+        """The vault's USDX change by themselves: no transaction, no event."""
+        place, vault = format_address(self.usdx.address), self.stage.vault.address
+        slot = "0x" + keccak(vault.rjust(32, b"\0") + bytes(32)).hex()  # OpenZeppelin's _balances are the first there
+        held = int(await self.sandbox.anvil.call("eth_getStorageAt", place, slot, "latest"), 16)
+        await self.sandbox.anvil.call("anvil_setStorageAt", place, slot, f"0x{held + atoms:064x}")
+        await self.sandbox.mine()
+
+    async def balance(self, code: str, block: int, asset: AssetId | None = None) -> int:
         async with self.scene.database.snapshot() as tx:
-            return await tx.ledger.balance_at(CHAIN, code, self.asset, block)
+            return await tx.ledger.balance_at(CHAIN, code, asset or self.asset, block)
 
     async def payout(self, recipient: Address) -> tuple[int, str | None, int]:
         """Amount, outcome, and the block to which its decision was pinned."""
@@ -80,11 +92,26 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+async def rollup_world(tmp_path: Path) -> AsyncIterator[World]:
+    """The same on a chain that takes more than gas, with two providers."""
+    async with open_world(tmp_path, rollup=True) as world:
+        yield world
+
+
+@asynccontextmanager
+async def open_world(tmp_path: Path, *, rollup: bool = False) -> AsyncIterator[World]:
     order = Order(
         tmp_path / "sandbox", tmp_path, seed=5, epochs=1, reorgs=0, block_time_s=0.1, epoch_s=EPOCH_S
     )  # fmt: skip
     settings = Settings(seed=order.seed, block_time_s=None, epoch_s=EPOCH_S, genesis_timestamp=GENESIS)
-    async with Sandbox.start(order.directory, settings) as sandbox:
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox.start(order.directory, settings))
+        taken = await stack.enter_async_context(as_rollup(sandbox)) if rollup else None
         config = load_config(sandbox.config_path)
         database = await Database.open(config.database.resolve())
         try:
@@ -92,7 +119,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             scene = Simulation(order, sandbox, config, database, lambda progress: None)
             async with scene.daemon_running():
                 await scene.traffic()
-                yield World(scene)
+                yield World(scene, taken)
         finally:
             await database.close()
 

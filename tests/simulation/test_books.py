@@ -3,10 +3,16 @@
 import pytest
 from eth_hash.auto import keccak
 
+from bridge.domain.ledger import FEES, UNALLOCATED
 from bridge.domain.reports import Report, Waterfall
 from bridge.domain.units import AssetId, format_address
 from bridge.simulation.scenario import weights
+from bridge.stages.correct import approve, ask_classification
 from tests.simulation.meddling import EPOCH_S, World, found
+
+ETH = AssetId("eip155:31337/slip44:60")
+DESTROYS_ITSELF = b"\x73"
+"""PUSH20 heir, SELFDESTRUCT: a contract that gives what it is made with to the heir at once, and leaves no log."""
 
 
 def waterfall(content: Report, asset: AssetId) -> Waterfall:
@@ -20,8 +26,11 @@ def owed_on_chain(content: Report, asset: AssetId) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
-async def test_books__credited_donation_theft_and_coin_from_nowhere__each_told_to_the_atom(world: World):
+@pytest.mark.timeout(240)
+async def test_books__all_that_moves_on_a_rollup_with_two_providers__told_to_the_atom_and_classified(
+    rollup_world: World,
+):
+    world = rollup_world
     sandbox, start = world.sandbox, world.scene.windows_start
     stakes = weights(sandbox.miner.history, start, start + EPOCH_S)
     recipient = max(world.stage.participants, key=lambda wallet: stakes.get(wallet.address, 0))
@@ -69,14 +78,36 @@ async def test_books__credited_donation_theft_and_coin_from_nowhere__each_told_t
     await world.call(world.admin, vault, "release", b"\x66" * 32, format_address(world.usdx.address), 1_000_001)
     operator = sandbox.deployment.operator.address
     await world.send(donor.sign(operator, value=31_337))
+    await world.send(donor.sign(None, DESTROYS_ITSELF + vault.address + b"\xff", value=11))
+    await world.rebase(-5)
     await world.book()
     result = await world.reconcile()
     assert result.skipped == ()
     assert found(result) == {
         ("unexpected_in", "suspense:in", world.asset, 123_456_789),
         ("unexpected_out", "suspense:out", world.asset, -1_000_001),
-        ("unexplained_balance", f"operator:gas:{format_address(operator)}", AssetId("eip155:31337/slip44:60"), 31_337),
+        ("unexplained_balance", f"operator:gas:{format_address(operator)}", ETH, 31_337),
+        ("unexplained_balance", f"vault:{format_address(vault.address)}", ETH, 11),
+        ("unexplained_balance", f"vault:{format_address(vault.address)}", world.asset, -5),
     }
     fall = waterfall(await world.report(), world.asset)
     assert (fall.credited.atoms, fall.in_flight.atoms, fall.undecided.atoms) == (amount, 0, 0)
     assert await world.audit() == []
+
+    accounts = {"unexpected_in": UNALLOCATED, "unexpected_out": "expense:theft", "unexplained_balance": "external:it"}
+    for item in result.breaks:
+        number = await ask_classification(
+            world.scene.database, item.break_id, accounts[item.kind], reason="a test", by="ann"
+        )
+        await approve(world.scene.database, number, by="bob")
+    assert (await world.reconcile()).balanced
+
+    # Gas, and what the rollup takes beside it: each in an account of its own, and together all that left the operator.
+    taken = world.rollup
+    assert taken is not None
+    assert (taken.l1_fees > 0, taken.operator_fees > 0) == (True, True)
+    [gas] = (await world.report()).gas
+    assert gas.difference.atoms == 0
+    costs = [await world.balance(code, sandbox.miner.head, ETH) for code in FEES]
+    assert costs[1:] == [taken.l1_fees, taken.operator_fees]
+    assert (costs[0] > 0, sum(costs)) == (True, gas.booked.atoms)

@@ -72,7 +72,7 @@ async def test_sandbox__started__writes_what_an_operator_would(tmp_path):
     async with Sandbox.start(tmp_path / "box", QUIET) as sandbox:
         facts = json.loads((tmp_path / "box" / "sandbox.json").read_text())
         config = load_config(sandbox.config_path)
-        chain = config.chains["anvil"]
+        chain = config.evm("anvil")
         assert facts["rpc_url"] == sandbox.rpc_url == chain.rpc[0]
         assert facts["database_url"] == sandbox.database_url == config.database.resolve()
         assert sandbox.endpoints == {sandbox.rpc_url, sandbox.database_url}
@@ -105,7 +105,7 @@ async def test_sandbox__rules__are_the_shipped_ones_with_its_own_numbers(tmp_pat
 async def test_sandbox__operator__has_gas_money_and_has_sent_nothing(tmp_path):
     async with Sandbox.start(tmp_path, QUIET) as sandbox:
         config = load_config(sandbox.config_path)
-        keystore = config.relative(config.chains["anvil"].operator.keystore).read_text()
+        keystore = config.relative(config.evm("anvil").operator.keystore).read_text()
         key = Account.decrypt(keystore, config.operator_password("anvil"))
         address = sandbox.facts()["operator"]
         assert Account.from_key(key).address.lower() == address

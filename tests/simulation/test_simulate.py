@@ -1,5 +1,6 @@
 """The main job from end to end: the real daemon, the real chain, the real database, and trouble on the way."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from bridge.runtime.config import load_config
 from bridge.simulation.outcome import Outcome, percentile
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.simulate import Order, Progress, refuse_foreign_endpoints, simulate
+from bridge.stages.report_files.folder import check_folder
 
 GENESIS = 1_800_000_000  # a multiple of every epoch's length below
 EPOCH_S = 40
@@ -52,16 +54,54 @@ def paid(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
+def given(outcome: Outcome) -> list[dict[str, Any]]:
+    """The same, whether a token let the recipient have it or the distributor keeps it for it."""
+    return [each | {"payouts": [{**payout, "outcome": None} for payout in each["payouts"]]} for each in paid(outcome)]
+
+
+def check_report(outcome: Outcome) -> None:
+    """A stranger finds each thing that went wrong in the report's own files, and that nobody has changed them."""
+    directory = outcome.report_directory
+    document = json.loads((directory / "report.json").read_text())
+    assert document["verdict"] == "balanced"
+    assert {row["difference"] for row in document["roll_forward"]} == {"0"}
+    [chain] = document["chains"]
+    assert chain["reorgs"] == 3
+    [found] = document["breaks"]
+    assert (found["kind"], found["subject"], found["state"]) == ("unexpected_in", "suspense:in", "resolved")
+    [fall] = [each for each in document["waterfalls"] if each["asset"]["id"] == found["asset"]]
+    assert fall["adjustments"] == found["amount"]
+    assert int(fall["credited"]) > 0
+    assert sum(each["credited"] for each in document["distributions"]) in (1, 2)
+    [gas] = document["gas"]
+    assert (gas["reverted"], gas["difference"]) == (1, "0")
+    lines = list(outcome.lines())
+    assert sum("reorganisation" in line or line.startswith("  block ") for line in lines) >= 4
+    assert not [line for line in lines if "do not say so" in line or "no occasion" in line]
+    assert lines[-2].startswith("verified: 14 files whole offline; on the chain, 1 block and 13 balances")
+    assert lines[-1].startswith("balanced: seed 11")
+
+    for name in ("report.json", "csv/breaks.csv"):
+        path = directory / name
+        whole = path.read_text()
+        digit = whole.index(found["amount"])
+        path.write_text(whole[:digit] + str(int(whole[digit]) % 9 + 1) + whole[digit + 1 :])
+        assert any(problem.startswith(name) for problem in check_folder(directory).problems)
+        path.write_text(whole)
+    assert check_folder(directory).problems == ()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_simulate__reorganisations_on_the_way__same_payouts_as_without(tmp_path: Path):
     quiet = await run(order(tmp_path / "quiet"))
-    troubled = await run(order(tmp_path / "troubled", reorgs=3))
+    troubled = await run(order(tmp_path / "troubled", reorgs=3, incidents=True))
     assert quiet.reasons == ()
     assert troubled.reasons == ()
     assert (quiet.figures["reorgs"], troubled.figures["reorgs"]) == (0, 3)
     assert len(paid(quiet)) >= 3
-    assert paid(troubled) == paid(quiet)
+    assert given(troubled) == given(quiet)
+    check_report(troubled)
 
 
 @pytest.mark.slow

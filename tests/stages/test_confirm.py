@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from bridge.chains.fake.reader import FakeReader
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
+from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Inclusion
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import Address, BlockStamp
+from bridge.stages.intervene import intervene
 from bridge.store.database import Database
 from tests.stages.sending import CHAIN, FINALITY_DISTANCE, SendingWorld, recipients
 
@@ -159,6 +162,59 @@ async def test_confirm__transfer_failed__payout_is_credited(world: SendingWorld)
     assert await world.rows("SELECT outcome FROM payouts ORDER BY recipient") == [("paid",), ("credited",), ("paid",)]
     summary = await world.summary()
     assert (summary.paid_total, summary.credited_total) == (12, 6)
+
+
+async def test_confirm__recipient_left_out__waits_in_a_batch_of_its_own_until_a_person_releases_it(world: SendingWorld):
+    frozen = recipients(3)[1]
+    world.payer.faults.frozen = {frozen}
+    await world.advance(8)
+    outcomes = "SELECT batch_index, outcome FROM payouts ORDER BY recipient"
+    assert await world.rows(outcomes) == [(0, "paid"), (1_000_001, None), (1, "paid")]
+    assert await world.states() == [*FINAL, "held"]
+    assert "is frozen" in str((await world.reasons())[-1])
+    assert (await world.summary()).paid_total == 12
+
+    world.payer.faults.frozen = set()
+    [released] = await intervene(
+        world.database,
+        InterventionKind.RELEASE,
+        str((await world.summary()).steps[-1].action_id),
+        None,
+        reason="thawed",
+        by="alice",
+    )
+    assert released.refused is None
+    await world.advance(8)
+    assert await world.rows(outcomes) == [(0, "paid"), (1_000_001, "paid"), (1, "paid")]
+    world.assert_paid_once(3)
+
+
+class _WithoutNonces(FakeReader):
+    """Accounts of this chain count nothing."""
+
+    async def sequence(self, account: Address, at: BlockStamp) -> None:  # type: ignore[override]
+        return None
+
+
+async def test_confirm__chain_without_nonces__paid_once_whoever_paid(world: SendingWorld):
+    """Here the executed batch itself tells that somebody else's transaction came first."""
+    pay, confirm = world.stages
+    for stage in (pay, confirm):
+        stage._chain = _WithoutNonces(world.chain)
+    [(payload,)] = await world.rows("SELECT payload FROM actions WHERE ordinal = 1")
+    assert isinstance(payload, bytes)
+    await world.advance(3)
+    world.payer.pool.clear()
+    world.payer.faults.lose_broadcasts = True
+    await world.reorg(2)
+    world.payer.spend_nonce(payload)
+    await world.advance(8)
+    assert (await world.states())[1] == "final"
+    assert ("quarantined", "final") in await arrows(world, 1)
+    world.payer.faults.lose_broadcasts = False
+    await world.advance(8)
+    assert await world.states() == FINAL
+    world.assert_paid_once(2)
 
 
 async def test_confirm__endpoints_fail__moves_nothing(world: SendingWorld):

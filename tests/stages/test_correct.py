@@ -1,13 +1,18 @@
 """Corrections: asked by one, approved by another, booked once; and what the reconciler and the report make of them."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import pytest
 
 from bridge.domain.errors import ConfigError, RefusedError
-from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED
-from bridge.stages.correct import approve, ask_adjustment, ask_reversal, refuse
+from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, gas_code
+from bridge.domain.reports import Verdict
+from bridge.domain.units import Address, AssetId
+from bridge.stages.correct import approve, ask_adjustment, ask_classification, ask_reversal, refuse
 from bridge.stages.report import report
 from bridge.store.database import Database
 from tests.stages.books import (
@@ -20,6 +25,7 @@ from tests.stages.books import (
     VAULT,
     VAULT_CODE,
     Chain,
+    Emitted,
     bookkeeper,
     fee,
     run,
@@ -27,6 +33,8 @@ from tests.stages.books import (
     transfer,
 )
 from tests.stages.test_reconcile import follow, found, reconcile, sql
+
+NOBODY = Address(bytes(20))
 
 
 @pytest.fixture
@@ -41,6 +49,11 @@ async def chain(database: Database) -> Chain:
 async def balance(chain: Chain, code: str) -> int:
     async with chain.database.snapshot() as tx:
         return await tx.ledger.balance_at(CHAIN, code, USDX, chain.tip)
+
+
+async def balances(chain: Chain) -> dict[tuple[str, AssetId], int]:
+    async with chain.database.snapshot() as tx:
+        return {(each.code, each.asset): each.posted for each in await tx.ledger.balances(CHAIN, chain.tip)}
 
 
 async def gift(chain: Chain, *, amount: int = 7, by: str = "alice", reason: str = "a gift") -> int:
@@ -73,12 +86,150 @@ async def test_adjust__rebase__books_equal_chain_and_the_report_shows_the_adjust
     await approve(chain.database, number, by="bob")
     assert (await reconcile(chain)).balanced
     content = await report(chain.database)
-    [vault] = [row for row in content.roll_forward if row.account == VAULT_CODE]
+    [vault] = [row for row in content.roll_forward if (row.account, row.closing.asset.id) == (VAULT_CODE, USDX)]
     assert (vault.adjustments.atoms, vault.closing.atoms) == (2, 1007)
     assert vault.difference is not None
     assert vault.difference.atoms == 0
     [waterfall] = content.waterfalls
     assert (waterfall.adjustments.atoms, waterfall.unallocated.atoms) == (2, 1007)
+
+
+async def _gift(chain: Chain) -> list[Emitted]:
+    return [transfer(PAYER, VAULT, 7)]
+
+
+async def _theft(chain: Chain) -> list[Emitted]:
+    return [transfer(VAULT, PAYER, 7)]
+
+
+async def _rebase(chain: Chain) -> list[Emitted]:
+    chain.held[VAULT, USDX] += 2
+    return []
+
+
+async def _coin(chain: Chain) -> list[Emitted]:
+    chain.held[OPERATOR, ETH] += 50
+    return []
+
+
+async def _coin_out(chain: Chain) -> list[Emitted]:
+    chain.held[OPERATOR, ETH] -= 50
+    return []
+
+
+async def _destroyed(chain: Chain) -> list[Emitted]:
+    """A contract that destroyed itself left its coin to the vault."""
+    chain.held[VAULT, ETH] += 9
+    return []
+
+
+async def _fee_taken(chain: Chain) -> list[Emitted]:
+    """The token takes one of a hundred, and says so by a transfer of its own."""
+    return [transfer(PAYER, VAULT, 100), transfer(VAULT, NOBODY, 1), fee(99)[1]]
+
+
+async def _fee_kept_quiet(chain: Chain) -> list[Emitted]:
+    """The token says that a hundred came, and one is not there."""
+    chain.held[VAULT, USDX] -= 1
+    return [transfer(PAYER, VAULT, 100), fee(99)[1]]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What happens; the breaks that it makes; what a person says that the first of them was; what is booked then."""
+
+    how: Callable[[Chain], Coroutine[Any, Any, list[Emitted]]]
+    breaks: list[tuple[str, str, int]]
+    account: str
+    booked: dict[tuple[str, AssetId], int]
+
+
+OPERATOR_ACCOUNT = gas_code(OPERATOR)
+MOVED = {
+    "donation": Moved(
+        _gift, [("unexpected_in", SUSPENSE_IN, 7)], UNALLOCATED, {(UNALLOCATED, USDX): -7, (VAULT_CODE, USDX): 7}
+    ),
+    "theft": Moved(
+        _theft,
+        [("unexpected_out", SUSPENSE_OUT, -7)],
+        "expense:theft",
+        {("expense:theft", USDX): 7, (VAULT_CODE, USDX): -7},
+    ),
+    "rebase": Moved(
+        _rebase,
+        [("unexplained_balance", VAULT_CODE, 2)],
+        UNALLOCATED,
+        {(UNALLOCATED, USDX): -2, (VAULT_CODE, USDX): 2},
+    ),
+    "native coin in": Moved(
+        _coin,
+        [("unexplained_balance", OPERATOR_ACCOUNT, 50)],
+        "external:treasury",
+        {("external:treasury", ETH): -50, (OPERATOR_ACCOUNT, ETH): 50},
+    ),
+    "native coin out": Moved(
+        _coin_out,
+        [("unexplained_balance", OPERATOR_ACCOUNT, -50)],
+        "external:treasury",
+        {("external:treasury", ETH): 50, (OPERATOR_ACCOUNT, ETH): -50},
+    ),
+    "native coin of what destroyed itself": Moved(
+        _destroyed,
+        [("unexplained_balance", VAULT_CODE, 9)],
+        "external:unknown",
+        {("external:unknown", ETH): -9, (VAULT_CODE, ETH): 9},
+    ),
+    "fee on transfer, told": Moved(
+        _fee_taken,
+        [("unexpected_in", SUSPENSE_IN, 1), ("unexpected_out", SUSPENSE_OUT, -1)],
+        SUSPENSE_OUT,
+        {(UNALLOCATED, USDX): -99, (VAULT_CODE, USDX): 99},
+    ),
+    "fee on transfer, kept quiet": Moved(
+        _fee_kept_quiet,
+        [("unexpected_in", SUSPENSE_IN, 1), ("unexplained_balance", VAULT_CODE, -1)],
+        VAULT_CODE,
+        {(UNALLOCATED, USDX): -99, (VAULT_CODE, USDX): 99},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+async def test_classify__whatever_moved__one_word_of_two_people_and_books_equal_chain(chain: Chain, name: str):
+    moved = MOVED[name]
+    before = await balances(chain)
+    await follow(chain, await moved.how(chain))
+    result = await reconcile(chain)
+    assert found(result) == moved.breaks
+    [first, *_] = [each.break_id for each in result.breaks if each.subject == moved.breaks[0][1]]
+    number = await ask_classification(chain.database, first, moved.account, reason="we know", by="alice")
+    with pytest.raises(RefusedError, match=f"correction {number} is about break {first}, and waits"):
+        await ask_classification(chain.database, first, moved.account, reason="again", by="carol")
+    await approve(chain.database, number, by="bob")
+    assert (await reconcile(chain)).balanced
+    after = await balances(chain)
+    changed = {key: amount for key in after if (amount := after[key] - before.get(key, 0))}
+    assert changed == moved.booked
+    assert (await report(chain.database)).verdict is Verdict.BALANCED
+    with pytest.raises(RefusedError, match="nothing is left of it"):
+        await ask_classification(chain.database, first, moved.account, reason="again", by="carol")
+
+
+async def test_classify__break_that_is_no_amount_on_one_account__refused_with_what_mends_it(chain: Chain):
+    await sql(chain.database, "DELETE FROM journals WHERE kind = 'vault.FeePaid'")
+    await sql(chain.database, "DELETE FROM journal_keys WHERE source = 'log:anvil' AND ref LIKE '%:1'")
+    result = await reconcile(chain)
+    [missing] = [each for each in result.breaks if each.subject.startswith("log ")]
+    with pytest.raises(RefusedError, match=r"no amount on one account\. It goes when the log is booked"):
+        await ask_classification(chain.database, missing.break_id, UNALLOCATED, reason="we know", by="alice")
+
+
+@pytest.mark.parametrize("account", ["vault", "surplus:mine", VAULT_CODE])
+async def test_classify__account_that_cannot_be__mistake_to_mend(chain: Chain, account: str):
+    await follow(chain, await _rebase(chain))
+    await reconcile(chain)
+    with pytest.raises(ConfigError):
+        await ask_classification(chain.database, 1, account, reason="we know", by="alice")
 
 
 async def test_approve__by_who_asked__refused_and_nothing_booked(chain: Chain):

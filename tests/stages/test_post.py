@@ -22,6 +22,7 @@ from tests.stages.books import (
     OPERATOR,
     OPERATOR_CODE,
     PAYER,
+    SKIPPED,
     THIEF,
     TOKEN,
     USDX,
@@ -43,6 +44,9 @@ from tests.stages.books import (
     run,
     start,
     transfer,
+)
+from tests.stages.books import (
+    BATCH_EXECUTED as EXECUTED,
 )
 
 AMOUNTS = {ALICE: 600, BOB: 399}
@@ -173,6 +177,50 @@ async def test_payout__one_paid_one_credited__everything_explained(database: Dat
     await chain.mine(transfer(DISTRIBUTOR, THIEF, 399), (DISTRIBUTOR, WITHDRAWN, fields))
     await run(post)
     assert await posted(database) == {(VAULT_CODE, "USDX"): 1, (CARRIED, "USDX"): -1} | gas
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["moved_to_its_own_batch", "not_yet"])
+async def test_payout__one_left_out__stays_pending_until_its_own_batch(database: Database, known: bool):
+    chain = await start(database)
+    post = await bookkeeper(chain)
+    await chain.mine(*fee(1000))
+    await decide(chain, 1, AMOUNTS, carried_out=1)
+    await plan(chain, AMOUNTS)
+    if known:
+        await _to_own_batch(database)
+    skipped: Mapping[str, Value] = {"id": DISTRIBUTION, "token": TOKEN, "to": BOB, "index": 0}
+    await chain.mine((DISTRIBUTOR, SKIPPED, skipped), *batch({ALICE: 600}, {}))
+    await run(post)
+    assert await pending(database) == 399
+    assert (await posted(database))[payable_code(BOB), "USDX"] == -399
+    if not known:
+        await _to_own_batch(database)
+    await chain.mine(*batch({BOB: 399}, {}, index=1_000_001))
+    await run(post)
+    assert await pending(database) == 0
+    assert await posted(database) == {(VAULT_CODE, "USDX"): 1, (CARRIED, "USDX"): -1}
+
+
+async def _to_own_batch(database: Database) -> None:
+    async with database.begin() as tx:
+        await tx.connection.execute("UPDATE payouts SET batch_index = 1000001 WHERE recipient = $1", BOB)
+
+
+async def test_payout__vault_pays_itself__one_account_of_ours(database: Database):
+    """Where no contract stands between, the vault is what says that a batch was executed."""
+    watched = replace(WATCHED, distributor=VAULT)
+    assert [mirror.code for mirror in watched.mirrors] == [VAULT_CODE, VAULT_CODE, OPERATOR_CODE]
+    chain = await start(database)
+    post = await bookkeeper(chain, watched=watched)
+    await chain.mine(*fee(1000))
+    await decide(chain, 1, AMOUNTS, carried_out=1)
+    await plan(chain, AMOUNTS)
+    executed: Mapping[str, Value] = {"id": DISTRIBUTION, "index": 0, "token": TOKEN, "paid": 999, "credited": 0}
+    moved = [transfer(VAULT, recipient, amount) for recipient, amount in AMOUNTS.items()]
+    await chain.mine(*moved, (VAULT, EXECUTED, executed))
+    await run(post)
+    assert await pending(database) == 0
+    assert await posted(database) == {(VAULT_CODE, "USDX"): 1, (CARRIED, "USDX"): -1}
 
 
 async def test_payout__database_rebuilt_after_it_happened__same_books(database: Database):

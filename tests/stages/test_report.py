@@ -15,6 +15,7 @@ from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write
 from bridge.stages.report_html import render_html
+from bridge.stages.report_sections.charts import WIDTH
 from bridge.store.database import Database
 from tests.stages.world import (
     CHAIN,
@@ -155,10 +156,10 @@ async def test_html__eighteen_decimals__every_digit_is_there(small_report: Repor
     assert "9.999099999999999631" in Page(render_html(small_report)).text
 
 
-async def test_html__chart__bars_stay_inside_the_plot(small_report: Report):
-    rects = [attrs for tag, attrs in Page(render_html(small_report)).elements if tag == "rect" and "x" in attrs]
-    assert len(rects) == 10
-    assert all(int(r["x"] or "") >= 0 and int(r["x"] or "") + int(r["width"] or "") <= 10_000 for r in rects)
+async def test_html__charts__every_mark_stays_inside_its_drawing(small_report: Report):
+    rects = [attrs for tag, attrs in Page(render_html(small_report)).elements if tag == "rect" and "mark" in str(attrs)]
+    assert len(rects) > 10
+    assert all(int(r["x"] or "") >= 0 and int(r["x"] or "") + int(r["width"] or "") <= WIDTH for r in rects)
 
 
 async def test_html__negative_remainder__chart_shows_it(database: Database):
@@ -168,8 +169,8 @@ async def test_html__negative_remainder__chart_shows_it(database: Database):
     # Without the opening, what decisions took from it leaves less than nothing unallocated.
     flows = tuple(flow for flow in facts.flows if flow.source not in ("opening", "log"))
     html = render_html(assemble(dataclasses.replace(facts, flows=flows)))
-    rects = [attrs for tag, attrs in Page(html).elements if tag == "rect" and "x" in attrs]
-    assert all(int(r["x"] or "") >= 0 and int(r["x"] or "") + int(r["width"] or "") <= 10_000 for r in rects)
+    rects = [attrs for tag, attrs in Page(html).elements if tag == "rect" and "mark" in str(attrs)]
+    assert all(int(r["x"] or "") >= 0 and int(r["x"] or "") + int(r["width"] or "") <= WIDTH for r in rects)
     assert "−1,200.00" in html
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -20,20 +21,22 @@ from bridge.chains.fake.reader import FakeReader
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import BalanceCheck, ChainScope, CheckCount, CutOff, Flow, Report, assemble
+from bridge.domain.reports import BalanceCheck, ChainScope, CheckCount, CutOff, Flow, Origin, Report, assemble
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write
 from bridge.stages.report_files.chain import Asked, ask_chain
 from bridge.stages.report_files.folder import check_folder
 from bridge.stages.report_files.manifest import MANIFEST
+from bridge.stages.report_files.reading import report_of
 from bridge.stages.report_files.tables import TABLES, Kind, csv_text
 from bridge.store.database import Database
 from tests.domain.test_reports import CHECKS, ETH, FLOWS, USDX, VAULT, facts, open_break
+from tests.stages.rich import rich_report
 from tests.stages.world import build_world
 
 HUGE = 2**256 - 1
-TABULAR = ("html", "json", "csv", "parquet")  # camt.053 holds no amount of that size
+TABULAR = ("html", "pdf", "json", "csv", "parquet")  # camt.053 holds no amount of that size
 PERIOD = Window(1_000, 2_000)
 
 
@@ -46,12 +49,12 @@ def small(**changed: object) -> Report:
         "checks": (CheckCount("balance", "main", "agreed", None, 3),),
         **changed,
     }
-    return assemble(facts(**values))
+    return assemble(facts(**values), Origin("0.1.0", None, "00" * 32))
 
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> Path:
-    await write(small(), tmp_path / "report", TABULAR, config_sha256="00" * 32)
+    await write(small(), tmp_path / "report", TABULAR)
     return tmp_path / "report"
 
 
@@ -69,7 +72,7 @@ async def test_write__every_format__every_file_in_the_manifest(folder: Path):
     manifest = json.loads((folder / MANIFEST).read_bytes())
     files = {file["path"]: file for file in manifest["files"]}
     assert files.keys() | {MANIFEST} == contents(folder).keys()
-    assert len(files) == 3 + 2 * len(TABLES)
+    assert len(files) == 4 + 2 * len(TABLES)
     content = (folder / "csv/roll_forward.csv").read_bytes()
     assert files["csv/roll_forward.csv"] == {
         "path": "csv/roll_forward.csv",
@@ -82,7 +85,7 @@ async def test_write__every_format__every_file_in_the_manifest(folder: Path):
 
 
 async def test_write__twice__same_bytes_in_every_file(folder: Path, tmp_path: Path):
-    await write(small(), tmp_path / "again", TABULAR, config_sha256="00" * 32)
+    await write(small(), tmp_path / "again", TABULAR)
     assert contents(folder) == contents(tmp_path / "again")
 
 
@@ -139,10 +142,15 @@ async def test_readme__every_column__with_type_and_meaning(folder: Path):
             assert re.search(rf"^    {column.name}\??  *{column.kind.value}  *\S", text, re.MULTILINE), column.name
 
 
-async def test_write__parquet_without_pyarrow__names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=re.escape("bridge[claims]")):
-        await write(small(), tmp_path / "report", ("parquet",))
+@pytest.mark.parametrize(
+    ("name", "package", "extra"), [("parquet", "pyarrow", "bridge[claims]"), ("pdf", "typst", "bridge[pdf]")]
+)
+async def test_write__without_what_a_format_needs__names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=re.escape(extra)):
+        await write(small(), tmp_path / "report", (name,))
     assert contents(tmp_path) == {}
 
 
@@ -151,7 +159,7 @@ async def test_write__parquet_without_pyarrow__names_the_extra(tmp_path: Path, m
 async def test_check__as_it_was_written__no_problem(tmp_path: Path, changed: dict[str, object]):
     await write(small(**changed), tmp_path, TABULAR)
     checked = check_folder(tmp_path)
-    assert (checked.problems, checked.notes, checked.files) == ((), (), 3 + 2 * len(TABLES))
+    assert (checked.problems, checked.notes, checked.files) == ((), (), 4 + 2 * len(TABLES))
 
 
 async def test_check__real_rows__no_problem(database: Database, tmp_path: Path):
@@ -177,8 +185,50 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def test_check__byte_changed__file_named(folder: Path):
     replace(folder / "report.html", "Roll-forward", "Roll-backward")
+    hashed, compared = check_folder(folder).problems
+    assert hashed.startswith("report.html: was changed: its sha256 is ")
+    assert compared.startswith("report.html: is not what report.json says, from line ")
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.pdf", "README.txt"])
+def test_check__page_changed_and_manifest_made_to_fit__page_named(folder: Path, name: str):
+    path = folder / name
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(b"0", b"1", 1) if name != "report.pdf" else content.replace(b"endobj", b"endobJ", 1)
+    )
+    rehash(folder)
     (problem,) = check_folder(folder).problems
-    assert problem.startswith("report.html: was changed: its sha256 is ")
+    assert problem.startswith(f"{name}: is not what report.json says")
+
+
+async def test_check__made_by_another_version__noted_and_its_pages_are_not_compared(tmp_path: Path):
+    old = dataclasses.replace(small(), origin=Origin("0.0.1", "ab" * 32, None))
+    await write(old, tmp_path, ("html",))
+    replace(tmp_path / "report.html", "Roll-forward", "Roll-backward")
+    rehash(tmp_path)
+    checked = check_folder(tmp_path)
+    assert checked.problems == ()
+    assert ["another version of this program" in note for note in checked.notes] == [True]
+
+
+def test_check__pdf_without_typst__noted(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "bridge.stages.report_pdf", raising=False)
+    monkeypatch.setitem(sys.modules, "typst", None)
+    checked = check_folder(folder)
+    assert checked.problems == ()
+    assert checked.notes == ("report.pdf was checked by its sha256 alone: making it again needs typst (bridge[pdf])",)
+
+
+async def test_check__everything_happens_in_it__whole_and_read_back_as_it_was(tmp_path: Path):
+    said: list[str] = []
+    await write(rich_report(), tmp_path, (*TABULAR, "camt053"), progress=said.append)
+    assert check_folder(tmp_path).problems == ()
+    assert report_of(json.loads((tmp_path / "report.json").read_bytes())) == rich_report()
+    assert said[0] == f"writing report.html (1 of {len(said)})"
+    history = table(tmp_path, "break_history")
+    assert [row["to_state"] for row in history if row["break"] == "5"] == ["open", "assigned", "resolved"]
+    assert len(table(tmp_path, "trend")) == 24 * 6 - 4
 
 
 def test_check__file_gone_or_added__named(folder: Path):

@@ -90,6 +90,26 @@ async def test_finish__lasting__more_than_what_a_person_resolved__opened_again(b
     assert (thrice.break_id > twice.break_id, thrice.amount) == (True, 2)
 
 
+async def test_finish__lasting__resolved_by_a_person__its_check_agrees_unless_it_found_more(books: Database):
+    def executed(*more: Difference) -> Check:
+        twice = Difference(BreakKind.DUPLICATE, "batch 1:0", {"logs": ["a"]}, USDX, 5, lasting=True)
+        return Check(Level.PAYOUT, "executed batches", AT, differences=(twice, *more))
+
+    [twice] = (await finish(books, executed())).breaks
+    await change(books, lambda store: store.resolve(twice.break_id, reason="asked back", by="ann"))
+    await finish(books, executed())
+    await finish(books, executed(donation(1)))
+    async with books.snapshot() as tx:
+        rows = await tx.connection.fetch("SELECT outcome, cause FROM checks ORDER BY check_id")
+        told = (await tx.status.read()).consistency
+    assert [tuple(row) for row in rows] == [
+        ("broken", "duplicate"),
+        ("agreed", "settled by a person: duplicate"),
+        ("broken", "duplicate, unexpected_in"),
+    ]
+    assert (told.agreed, told.broken) == (0, 1)
+
+
 async def test_finish__twice__refused(books: Database):
     async with books.begin() as tx:
         reconciliation_id = await tx.breaks.start()

@@ -1,9 +1,11 @@
 """What the report reads from the rows of one snapshot."""
 
+from itertools import pairwise
+
 from bridge.domain.reports import CutOff, Facts, FinalizedSpan
 from bridge.domain.windows import Window
 from bridge.store.database import Database
-from tests.stages.world import CHAIN, T0, USDX, block_hash, build_world
+from tests.stages.world import CHAIN, ETH, T0, USDX, VAULT_CODE, block_hash, build_world
 
 
 async def test_facts__small_world__read_at_the_reconciled_block(database: Database):
@@ -147,3 +149,91 @@ async def test_facts__breaks_of_a_period__those_that_stood_in_it_and_were_seen_b
             "UPDATE breaks SET resolved_at = opened_at - interval '2 hours' WHERE state = 'resolved'"
         )
     assert (await facts_of(database, 15, 41)).breaks == ()
+
+
+# ── Key figures ─────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_facts__small_world__journals_seals_lags_and_milestones(database: Database):
+    await build_world(database)
+    facts = await facts_of(database, 0, 41)
+    async with database.snapshot() as transaction:
+        whole = await transaction.reports.facts()
+    (seal,) = facts.seals
+    assert (seal.journals, seal.sealed, seal.last_sequence, seal.head) == (facts.entries_automatic, 0, None, None)
+    assert (facts.entries_automatic, facts.entries_by_hand) == (20, 0)
+    (lag,) = facts.lags
+    assert (lag.blocks, lag.p50_ms, lag.bands[0]) == (3, 0, 3)  # booked in the transaction that read them
+    paid, flying = whole.distributions
+    assert paid.passed is not None
+    # Not later than the block says, nor than it was seen.
+    assert paid.passed.mined_at <= min(T0 + 90, paid.passed.posted_at or 0)
+    assert flying.passed is not None
+    assert flying.passed.final_at is None
+    assert paid.passed.final_at is not None
+    assert paid.passed.posted_at is not None
+    assert [(item.detected_s, item.assignee) for item in facts.breaks] == [(3_200, None), (3_200, None)]
+    assert [(event.break_id, event.from_state, event.to_state) for event in facts.history] == [
+        (1, None, "open"),
+        (2, None, "resolved"),
+    ]
+    assert facts.gas[0].budget == 3 * 200_000 * 2 * 10**9
+
+
+async def test_facts__values__what_books_and_chain_have_in_common(database: Database):
+    await build_world(database)
+    async with database.begin() as transaction:
+        await transaction.connection.execute("UPDATE checks SET actual = actual - 100 WHERE subject = $1", VAULT_CODE)
+    facts = await facts_of(database, 0, 41)
+    assert {item.asset: item.whole - item.common for item in facts.values} == {USDX: 100, ETH: 0}
+    (point,) = facts.trend
+    assert (point.runs, point.whole.agreed, point.whole.broken, point.whole.skipped) == (1, 5, 1, 1)
+    assert point.value_ppm == 999_999
+
+
+async def test_facts__trend__runs_of_the_period_in_groups_with_the_exempt_apart(database: Database):
+    await build_world(database)
+    async with database.begin() as transaction:
+        run = transaction.connection.execute
+        await run(
+            "INSERT INTO reconciliations (finished_at, verdict)"
+            " SELECT to_timestamp($1 + n), 'balanced' FROM generate_series(1, 59) AS n",
+            T0,
+        )
+        await run(
+            "INSERT INTO checks (reconciliation_id, level, chain, subject, block_number, block_hash, outcome, cause)"
+            " SELECT reconciliation_id, level, $1, level, 16 + reconciliation_id % 8, $2, outcome, cause"
+            "   FROM reconciliations, (VALUES ('balance', 'agreed', NULL), ('nonce', 'skipped', 'exempt: by choice'),"
+            "   ('event', 'skipped', 'a node is away')) AS made (level, outcome, cause) WHERE reconciliation_id > 1",
+            *(CHAIN, block_hash(16)),
+        )
+    trend = (await facts_of(database, 15, 24)).trend
+    assert (len(trend), sum(point.runs for point in trend)) == (24, 59)
+    assert [item.level for item in trend[0].levels] == ["event", "balance", "nonce"]
+    assert sum(point.whole.exempt for point in trend) == sum(point.whole.skipped for point in trend) == 59
+    assert all(one.last_at < other.first_at for one, other in pairwise(trend))
+    assert (await facts_of(database, 24, 30)).trend == ()
+
+
+async def test_facts__corrections__with_both_people_and_where_they_were_booked(database: Database):
+    await build_world(database)
+    async with database.begin() as transaction:
+        run = transaction.connection.execute
+        await run(
+            "INSERT INTO corrections (chain, reason, asked_by, debit, credit, asset, amount)"
+            " SELECT $1, reason, 'dana', 'suspense:in', 'surplus:unallocated', $2, 7 FROM unnest($3::TEXT[]) AS reason",
+            *(CHAIN, USDX, ["a donation", "another"]),
+        )
+        await run("INSERT INTO correction_answers (correction_id, answer, answered_by) VALUES (1, 'approved', 'amir')")
+        await run(
+            "INSERT INTO journal_keys VALUES ('adjustment', '1', $1, nextval('journal_ids'), $2, 30)",
+            *(block_hash(1), CHAIN),
+        )
+    async with database.snapshot() as transaction:
+        facts = await transaction.reports.facts()
+    assert [(item.reason, item.answered_by, item.block_number) for item in facts.corrections] == [
+        ("a donation", "amir", 30),
+        ("another", None, None),
+    ]
+    assert [item.subject for item in facts.attention if item.kind == "correction asked for"] == ["correction 2"]
+    assert [item.correction_id for item in (await facts_of(database, 25, 35)).corrections] == [1]
+    assert (await facts_of(database, 31, 35)).corrections == ()
+    assert (await facts_of(database, 25, 35)).entries_by_hand == 1

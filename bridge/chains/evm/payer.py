@@ -18,6 +18,7 @@ from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from bridge.chains.evm.abi import encode_call, selector
+from bridge.chains.evm.charges import read_charges
 from bridge.chains.evm.claim_plan import plan_tree
 from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.distributions import derive_id, token_of
@@ -355,13 +356,14 @@ class EvmPayer:
             if receipt is None or receipt["blockHash"] is None:
                 return None
             block_hash = bytes.fromhex(receipt["blockHash"][2:])
-            gas_used = quantity(receipt["gasUsed"])
-            l1_fee = quantity(receipt.get("l1Fee") or "0x0")
+            charges = read_charges(receipt)
             inclusion = Inclusion(
                 BlockStamp(self._chain, quantity(receipt["blockNumber"]), block_hash),
                 quantity(receipt["status"]) == 1,
-                gas_used,
-                gas_used * quantity(receipt["effectiveGasPrice"]) + l1_fee,
+                charges.gas_used,
+                charges.total,
+                charges.l1_fee,
+                charges.operator_fee,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ChainDisagrees(f"{endpoint} gave something that is no receipt: {error!r}") from None

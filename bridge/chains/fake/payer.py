@@ -30,6 +30,7 @@ from bridge.domain.payouts import (
     Inclusion,
     InFlight,
     Landed,
+    LeftOut,
     Leg,
     Order,
     Payout,
@@ -40,18 +41,19 @@ from bridge.domain.payouts import (
     Slot,
     bump_fees,
     bump_is_due,
+    left_out_index,
     pack_batches,
 )
-from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp
+from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address
 from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
 
 GAS_LIMIT = 100_000
 GAS_USED = 60_000
 NOTHING = b"{}"
 """The payload of a transaction that does nothing but spend its nonce."""
-PROPOSED, BATCH_EXECUTED, CREDITED, APPROVED, VETOED, ROOT_ACTIVATED = (
+PROPOSED, BATCH_EXECUTED, CREDITED, SKIPPED, APPROVED, VETOED, ROOT_ACTIVATED = (
     hashlib.sha256(name).digest()
-    for name in (b"Proposed", b"BatchExecuted", b"Credited", b"Approved", b"Vetoed", b"RootActivated")
+    for name in (b"Proposed", b"BatchExecuted", b"Credited", b"Skipped", b"Approved", b"Vetoed", b"RootActivated")
 )
 
 
@@ -89,6 +91,7 @@ class Faults:
     refusal: Refusal | None = None  # what every pre-flight says
     reverts: bool = False  # what is mined from now on reverts
     credited: set[Address] = field(default_factory=set)  # transfers to these fail and become credits
+    frozen: set[Address] = field(default_factory=set)  # batches are executed without these
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class _Mined:
     transaction: FakeTransaction
     succeeded: bool
     fee_paid: int
+    l1_fee: int  # of it
     timestamp: int  # of its block
 
     @property
@@ -120,6 +124,7 @@ class FakePayer:
         self.faults = Faults()
         self.pool: dict[bytes, FakeTransaction] = {}
         self.base_fee = 10
+        self.l1_fee = 0  # of each transaction, beside its gas
         self.gate = Gate()
         self._chain = chain
         self._distributor = distributor
@@ -137,7 +142,7 @@ class FakePayer:
             before = [*self._canonical(), *mined]
             open_ = self._shut(transaction, before, now) is None
             succeeded = not self.faults.reverts and open_ and self._executable(transaction, before)
-            mined.append(_Mined(transaction, succeeded, GAS_USED * self.base_fee, now))
+            mined.append(_Mined(transaction, succeeded, GAS_USED * self.base_fee + self.l1_fee, self.l1_fee, now))
             self._charge(transaction.account, mined[-1].fee_paid)
             if succeeded:
                 emits += self._emits(transaction)
@@ -240,6 +245,9 @@ class FakePayer:
             return shut
         if not self._executable(transaction, before):
             return Refusal("would revert", temporary=True)
+        recipients = [bytes.fromhex(to) for to, _ in json.loads(action.payload).get("payouts", ())]
+        if recipients and self.faults.frozen.issuperset(recipients):
+            return Refusal(f"the account of {format_address(recipients[0])} is frozen", temporary=False)
         return Ready(GAS_LIMIT)
 
     async def sign(
@@ -314,7 +322,20 @@ class FakePayer:
         index = action.batch_index.to_bytes(32, "big")
         own = [log for log in own if log.topics[0] != PROPOSED and log.topics[2] == index]
         credited = frozenset(Address(log.data) for log in own if log.topics[0] == CREDITED)
-        return Settlement(any(log.topics[0] == BATCH_EXECUTED for log in own), credited)
+        skipped = frozenset(log.data for log in own if log.topics[0] == SKIPPED)
+        executed = any(log.topics[0] == BATCH_EXECUTED for log in own)
+        return Settlement(executed, credited, self._left_out(action, skipped))
+
+    def _left_out(self, action: Action, skipped: frozenset[bytes]) -> tuple[LeftOut, ...]:
+        call = json.loads(action.payload)
+        found: list[LeftOut] = []
+        for position, (recipient, amount) in enumerate(call["payouts"]):
+            if bytes.fromhex(recipient) in skipped:
+                index = left_out_index(action.batch_index, position)
+                payload = json.dumps({**call, "index": index, "payouts": [[recipient, amount]]}).encode()
+                planned = PlannedCall(index + 1, ActionKind.EXECUTE, action.target, payload)
+                found.append(LeftOut(Address(bytes.fromhex(recipient)), planned))
+        return tuple(found)
 
     # ── inside ──
     def _send_as(self, account: Address, call: dict[str, str]) -> None:
@@ -386,9 +407,10 @@ class FakePayer:
             distribution_id, index = bytes.fromhex(call["id"]), int(call["index"]).to_bytes(32, "big")
             recipients = [bytes.fromhex(recipient) for recipient, _ in call["payouts"]]
             facts = [
-                ((CREDITED, distribution_id, index), recipient)
+                ((topic, distribution_id, index), recipient)
+                for topic, chosen in ((CREDITED, self.faults.credited), (SKIPPED, self.faults.frozen))
                 for recipient in recipients
-                if recipient in self.faults.credited
+                if recipient in chosen
             ]
             facts.append(((BATCH_EXECUTED, distribution_id, index), b""))
         elif call.get("call") in (APPROVE, VETO):
@@ -414,7 +436,7 @@ class FakePayer:
             for one in self._mined.get(entry.block.hash, ()):
                 if one.transaction.tx_id == tx_id:
                     stamp = BlockStamp(self._chain.name, entry.block.number, entry.block.hash)
-                    return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid)
+                    return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid, one.l1_fee)
         return None
 
 

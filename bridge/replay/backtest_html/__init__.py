@@ -14,8 +14,9 @@ from bridge.domain.ledger import Asset
 from bridge.domain.reports import Amount
 from bridge.domain.units import AssetId, format_address
 from bridge.replay.backtest_outcome import RECIPIENTS_SHOWN, Epoch, Outcome, Tally
-from bridge.stages.report_html import CSS, environment, utc
+from bridge.stages.report_html import CSS, environment
 from bridge.stages.report_html.charts import bar, bar_chart, scale
+from bridge.stages.report_sections import utc
 
 DIRECTORY = Path(__file__).parent
 

@@ -1,7 +1,8 @@
 """Whether a report's folder is whole: its files against the manifest, its tables and sums against report.json.
 
     manifest.json ──sha256, size──► each file          report.json ──sums──► agrees in itself
-                                                            └──tables──► each row of csv/ and parquet/
+                                                            ├──tables──► each row of csv/ and parquet/
+                                                            └──made again──► report.html, report.pdf, README.txt
 
 Who changes a file is found by its hash, who changes the manifest too by what the files say of each other, and who
 changes all of them alike by the chain (chain.py).
@@ -13,16 +14,20 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bridge.domain.errors import ConfigError
+from bridge.domain.reports import Report
 from bridge.stages.report_files import camt053
-from bridge.stages.report_files.manifest import MANIFEST, Entry, entries_of, subject
+from bridge.stages.report_files.manifest import HTML, MANIFEST, PDF, README, Entry, entries_of, subject
+from bridge.stages.report_files.program import code_sha256
+from bridge.stages.report_files.reading import report_of
 from bridge.stages.report_files.sums import disagreements
-from bridge.stages.report_files.tables import TABLES, Document, Table, csv_text
+from bridge.stages.report_files.tables import TABLES, Document, Table, csv_text, readme_text
+from bridge.stages.report_html import render_html
 
 _NO_REPORT = (KeyError, TypeError, ValueError, AttributeError)
 ROWS_NAMED = 3
@@ -60,6 +65,7 @@ def check_folder(directory: Path) -> Checked:
         ]
         problems += _tables(directory, entries, document, notes)
         problems += _statements(directory, document)
+        problems += _pages(directory, document, notes)
     except OSError:
         document = None  # it is named as missing already
     except _NO_REPORT as error:
@@ -134,6 +140,52 @@ def _statements(directory: Path, document: Document) -> Iterator[str]:
             yield f"{camt053.NAME}: is not what report.json says"
     except ConfigError as error:
         yield f"{camt053.NAME}: cannot be of this report: {error.problem}"
+
+
+def _pages(directory: Path, document: Document, notes: list[str]) -> Iterator[str]:
+    """The pages, made again of report.json: who changes one of them and its hash is found too.
+
+    Another version of this program may set them otherwise: then a difference says nothing, and that is noted.
+    """
+    made_with = document["origin"]["code_sha256"]
+    if made_with not in (None, code_sha256()):
+        notes.append("the report was made by another version of this program: its pages were checked by sha256 alone")
+        return
+    yield from _differs(directory / README, lambda: readme_text().encode())
+    if not (directory / HTML).is_file() and not (directory / PDF).is_file():
+        return
+    try:
+        report = report_of(document)
+    except AssertionError as error:
+        yield f"report.json: its figures do not add up: {error}"
+        return
+    yield from _differs(directory / HTML, lambda: render_html(report).encode())
+    yield from _pdf(directory / PDF, report, notes)
+
+
+def _pdf(path: Path, report: Report, notes: list[str]) -> Iterator[str]:
+    if not path.is_file():
+        return
+    try:
+        from bridge.stages.report_pdf import made_by, render_pdf  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        notes.append(f"{PDF} was checked by its sha256 alone: making it again needs typst (bridge[pdf])")
+        return
+    due, content = render_pdf(report), path.read_bytes()
+    if made_by(content) != made_by(due):
+        notes.append(f"{PDF} was checked by its sha256 alone: it was typeset by another version of typst")
+    elif content != due:
+        yield f"{PDF}: is not what report.json says"
+
+
+def _differs(path: Path, made: Callable[[], bytes]) -> Iterator[str]:
+    if not path.is_file():
+        return
+    found, due = path.read_bytes(), made()
+    if found != due:
+        lines = zip(found.splitlines(), due.splitlines(), strict=False)
+        number = next((at for at, (one, other) in enumerate(lines, 1) if one != other), 0)
+        yield f"{path.name}: is not what report.json says" + (f", from line {number} on" if number else "")
 
 
 def _csv(path: Path, name: str, table: Table, document: Document) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from bridge.stages.report_files.tables import Document
 
 MANIFEST = "manifest.json"
+HTML, PDF, README = "report.html", "report.pdf", "README.txt"
 FORMAT = "bridge.report/1"
 
 
@@ -30,12 +31,11 @@ class Entry:
         return cls(path.relative_to(directory).as_posix(), hashlib.sha256(content).hexdigest(), len(content), rows)
 
 
-def manifest_text(document: Document, entries: list[Entry], config_sha256: str | None) -> str:
-    """Sorted and indented, for people may read it; `config_sha256` is of the configuration file's bytes."""
+def manifest_text(document: Document, entries: list[Entry]) -> str:
+    """Sorted and indented, for people may read it."""
     content = {
         "format": FORMAT,
         **subject(document),
-        "config_sha256": config_sha256,
         "files": [
             {"path": entry.path, "sha256": entry.sha256, "size": entry.size, "rows": entry.rows}
             for entry in sorted(entries, key=lambda entry: entry.path)
@@ -58,6 +58,9 @@ def subject(document: Document) -> dict[str, Any]:
             {"rule": rule["rule"], "version": rule["version"], "sha256": rule["content_hash"]}
             for rule in document["rules"]
         ],
+        "seals": document["seals"],
+        "code_sha256": document["origin"]["code_sha256"],
+        "config_sha256": document["origin"]["config_sha256"],
     }
 
 

@@ -12,8 +12,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bridge.domain.figures import Milestones, ages, latencies, spread
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import CUSTODY, Flow, Verdict, label, roll_forward, waterfalls
+from bridge.domain.reports import (
+    CUSTODY,
+    CheckCount,
+    Flow,
+    Verdict,
+    label,
+    roll_forward,
+    tally,
+    to_json,
+    waterfalls,
+)
 from bridge.domain.units import Address, AssetId
 from bridge.stages.report_files.tables import Document
 
@@ -32,11 +43,33 @@ def disagreements(document: Document) -> Iterator[str]:
         yield from _unequal(
             f"gas row {number}", "booked − fees", row, "difference", _of(row, "booked") - _of(row, "fees")
         )
+    yield from _shares(document)
     if document["verdict"] == Verdict.BALANCED and any(item["state"] != "resolved" for item in document["breaks"]):
         yield "the verdict is `balanced` though a break is open"
     differs = any(row["difference"] not in (None, "0") for row in document["roll_forward"])
     if document["verdict"] == Verdict.BALANCED and differs:
         yield "the verdict is `balanced` though an account differs from the chain"
+
+
+def _shares(document: Document) -> Iterator[str]:
+    """Key figures that the tables say too."""
+    told = document["key_figures"]
+    checks = [CheckCount(**row) for row in document["checks"]]
+    if to_json(tally(checks)) != told["checks"]:
+        yield "key_figures: its checks are not those of the table"
+    opened = [row for row in document["breaks"] if row["state"] != "resolved"]
+    aged = [row["age_s"] for row in opened if row["age_s"] is not None]
+    if to_json(ages(aged)) != told["open_by_age"] or told["entries"]["unmatched"] != len(opened):
+        yield "key_figures: its open breaks are not those of the register"
+    passed = [Milestones(**row["passed"]) for row in document["distributions"] if row["passed"] is not None]
+    if to_json(latencies(passed)) != told["latencies"]:
+        yield "key_figures: its latencies are not those of the distributions"
+    found = [row["detected_s"] for row in document["breaks"] if row["detected_s"] is not None]
+    if to_json(spread(found)) != told["detect_s"]:
+        yield "key_figures: its times to detect are not those of the register"
+    closed = [row["age_s"] for row in document["breaks"] if row["state"] == "resolved" and row["age_s"] is not None]
+    if to_json(spread(closed)) != told["resolve_s"]:
+        yield "key_figures: its times to resolve are not those of the register"
 
 
 def _of(row: Mapping[str, Any], name: str) -> int:

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from bridge.domain.figures import LAG_BANDS
+
 Document = Mapping[str, Any]
 """report.json, parsed."""
 Cell = str | int | bool | None
@@ -69,7 +71,7 @@ class Table:
     name: str
     about: str
     columns: tuple[Column, ...]
-    section: str = ""  # of the document, if not called as the table is
+    section: str = ""  # of the document, if not called as the table is; a dot goes down, through lists too
 
     def rows(self, document: Document) -> list[tuple[Cell, ...]]:
         """In the order of the document. Raises KeyError or TypeError where it is no report."""
@@ -77,7 +79,7 @@ class Table:
 
     def _entries(self, document: Document) -> Iterable[Document]:
         assets = {asset["id"]: asset for asset in document["assets"]}
-        for entry in document[self.section or self.name]:
+        for entry in _entries_at(document, (self.section or self.name).split(".")):
             asset = entry.get("asset")
             if isinstance(asset, str):
                 # As for people: an asset that the ledger has not seen yet has whole atoms and the end of its id.
@@ -85,6 +87,17 @@ class Table:
                 yield {**entry, "asset": known}
             else:
                 yield {**entry, "asset": asset}
+
+
+def _entries_at(entry: Document, path: Sequence[str]) -> Iterable[Document]:
+    """Down `path`: a list's entries know what those that they are in say."""
+    step, *rest = path
+    found: Any = entry[step]
+    if not isinstance(found, list):
+        yield from _entries_at(found, rest)
+        return
+    for item in found:
+        yield from ({**item, **below} for below in _entries_at(item, rest)) if rest else (item,)
 
 
 def _atoms(name: str, meaning: str, *, optional: bool = False) -> Column:
@@ -191,6 +204,15 @@ TABLES = (
             _count("batches", "how many"),
             _text("state", "when the report was read"),
             Column("transactions", Kind.TEXT, "hashes with spaces between, in the order of the steps", "tx_hashes"),
+            *(
+                Column(f"{name}_at", Kind.TIME, meaning, f"passed.{name}_at", optional=True)
+                for name, meaning in (
+                    ("mined", "the last block that it is decided from, by the chain's clock"),
+                    ("decided", "when it was decided"),
+                    ("final", "when its last step was seen in a finalized block"),
+                    ("posted", "when its last batch was booked"),
+                )
+            ),
         ),
     ),
     Table(
@@ -206,10 +228,103 @@ TABLES = (
             _text("state", "open, assigned, explained or resolved, when the report was read"),
             Column("opened_at", Kind.TIME, "when it was found"),
             Column("age_s", Kind.INTEGER, "seconds open", optional=True),
+            Column("detected_s", Kind.INTEGER, "seconds from its block until it was found", optional=True),
+            _text("assignee", "who takes care of it", optional=True),
             _text("resolution", "how it was explained or resolved", optional=True),
             _count("block_number", "at which it was found"),
             Column("block_hash", Kind.HEX, "of that block"),
             _text("evidence", "JSON"),
+        ),
+    ),
+    Table(
+        "break_history",
+        "What was done about the breaks",
+        (
+            Column("break", Kind.INTEGER, "its number", "break_id"),
+            Column("at", Kind.TIME, "when"),
+            _text("by", "a person, a reconciliation, a check, or a role of the database"),
+            _text("from_state", "empty: it was opened", optional=True),
+            _text("to_state", "after it"),
+            _text("words", "why, or who takes care of it now", optional=True),
+        ),
+        "breaks.history",
+    ),
+    Table(
+        "corrections",
+        "Adjustments and reversals that people asked for",
+        (
+            Column("correction", Kind.INTEGER, "its number", "correction_id"),
+            _text("chain", "name in the configuration"),
+            _text(
+                "reverses", "source and reference of the journal that it undoes; empty: an adjustment", optional=True
+            ),
+            _text("debit", "account that an adjustment debits", optional=True),
+            _text("credit", "account that it credits", optional=True),
+            *_asset(optional=True),
+            _atoms("amount", "of an adjustment", optional=True),
+            _text("reason", "why"),
+            Column("break", Kind.INTEGER, "the break that it explains", "break_id", optional=True),
+            _text("asked_by", "user of the operating system"),
+            Column("asked_at", Kind.TIME, "when"),
+            _text("answer", "approved or refused; empty: it waits for another person", optional=True),
+            _text("answered_by", "another user of the operating system", optional=True),
+            Column("answered_at", Kind.TIME, "when", optional=True),
+            _text("answer_reason", "why it was refused", optional=True),
+            Column("block_number", Kind.INTEGER, "at which it was booked", optional=True),
+        ),
+    ),
+    Table(
+        "trend",
+        "Reconciliations over time, in groups that followed each other, by level of checks",
+        (
+            Column("first_at", Kind.TIME, "when the first run of the group ended"),
+            Column("last_at", Kind.TIME, "when the last one did"),
+            _count("runs", "in the group"),
+            Column("value_ppm", Kind.INTEGER, "value in books and chain alike, of the worst asset", optional=True),
+            _text("level", "event, balance, nonce, completeness, suspense or payout"),
+            *(
+                Column(name, Kind.INTEGER, meaning, f"tally.{name}")
+                for name, meaning in (
+                    ("agreed", "checks"),
+                    ("broken", "checks"),
+                    ("skipped", "checks that could not be judged"),
+                    ("exempt", "checks that are left out on purpose"),
+                )
+            ),
+        ),
+        "key_figures.trend.levels",
+    ),
+    Table(
+        "lags",
+        "From the moment in which a block was final here until its events were booked",
+        (
+            _text("chain", "name in the configuration"),
+            _count("blocks", "that hold events of ours"),
+            Column("p50_ms", Kind.INTEGER, "median", optional=True),
+            Column("p95_ms", Kind.INTEGER, "95 % took no longer", optional=True),
+            Column("bands", Kind.TEXT, f"blocks in each of: {', '.join(LAG_BANDS)}"),
+        ),
+        "key_figures.lags",
+    ),
+    Table(
+        "seals",
+        "How far the journals of the report are linked into the hash chain of all journals",
+        (
+            _text("chain", "name in the configuration"),
+            _count("journals", "of the report"),
+            _count("sealed", "of which sealed"),
+            Column("last_sequence", Kind.INTEGER, "place of the newest of them in the hash chain", optional=True),
+            Column("head", Kind.HEX, "of the hash chain there", optional=True),
+        ),
+    ),
+    Table(
+        "providers",
+        "Endpoints, and the finalized ranges that they read or verified",
+        (
+            _text("chain", "name in the configuration"),
+            _text("name", "of the endpoint"),
+            _count("ranges_read", "how many"),
+            _count("ranges_verified", "how many"),
         ),
     ),
     Table(
@@ -222,6 +337,7 @@ TABLES = (
             _count("gas_used", "by all"),
             *_asset(),
             _atoms("fees", "by their receipts"),
+            _atoms("budget", "what they were allowed to cost: gas limit * fee ceiling of each"),
             _atoms("booked", "in the ledger"),
             _atoms("difference", "signed: booked - fees"),
         ),

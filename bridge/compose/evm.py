@@ -1,0 +1,135 @@
+"""A chain of kind evm: contracts of ours behind JSON-RPC endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+from bridge.chains.evm.aggregator import Aggregators
+from bridge.chains.evm.claim_folder import ClaimFolder
+from bridge.chains.evm.fees import FeeCeilings
+from bridge.chains.evm.follow import Finality
+from bridge.chains.evm.history import EvmHistory
+from bridge.chains.evm.payer import EvmPayer
+from bridge.chains.evm.reader import EvmReader
+from bridge.chains.evm.rpc import EvmRpc
+from bridge.chains.evm.signer import KeystoreSigner
+from bridge.compose.opened import Opened
+from bridge.deploy import check_governance
+from bridge.domain.errors import ConfigError
+from bridge.domain.ledger import Asset, Watched
+from bridge.domain.units import Address, format_address
+from bridge.runtime.config import Config
+from bridge.runtime.evm_section import EvmSection
+
+
+async def open_evm(config: Config, name: str, section: EvmSection, stack: AsyncExitStack, *, sending: bool) -> Opened:
+    """Raises ConfigError for what does not fit. With `sending` the operator's key is opened, and the roles and limits
+    of the contracts are held against the configuration."""
+    rpc = EvmRpc(section.rpc)
+    stack.push_async_callback(rpc.close)
+    reader = _reader(name, section, rpc)
+    await reader.check()
+    await _check_contracts(config, name, section, rpc)
+    where = f"{config.path}: [chains.{name}.operator]"
+    signer = await _open_signer(config, section, where) if sending else None
+    operator = (
+        KeystoreSigner.address_of(config.relative(section.operator.keystore), where=where)
+        if signer is None
+        else signer.account
+    )
+    if sending:
+        await check_governance(config, name, rpc, operator)
+    return Opened(
+        reader=reader,
+        history=EvmHistory(rpc, finality=_finality(section)),
+        watched=_watched(name, section, operator),
+        payer=None if signer is None else _payer(name, section, rpc, signer),
+        feeds=Aggregators(reader),
+        files=_files(config, name, section),
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_account(config: Config, name: str, signer: KeystoreSigner) -> AsyncIterator[tuple[EvmReader, EvmPayer]]:
+    """A chain as another account than the operator's uses it, under the same ceilings on fees."""
+    section = config.evm(name)
+    rpc = EvmRpc(section.rpc)
+    try:
+        reader = _reader(name, section, rpc)
+        await reader.check()
+        yield reader, _payer(name, section, rpc, signer)
+    finally:
+        await rpc.close()
+
+
+def _reader(name: str, section: EvmSection, rpc: EvmRpc) -> EvmReader:
+    return EvmReader(
+        name,
+        rpc,
+        chain_id=section.chain_id,
+        finality=_finality(section),
+        poll_interval_ms=section.poll_interval_ms,
+    )
+
+
+def _finality(section: EvmSection) -> Finality:
+    return Finality(tag=section.finality.tag, depth=section.finality.depth)
+
+
+def _files(config: Config, name: str, section: EvmSection) -> ClaimFolder | None:
+    if section.claims is None:
+        return None
+    folder = config.relative(section.claims.folder) / name
+    return ClaimFolder(folder, chain_id=section.chain_id, contract=section.contracts["claims"])
+
+
+async def _check_contracts(config: Config, name: str, section: EvmSection, rpc: EvmRpc) -> None:
+    """An address without code answers every call with nothing, and every payment to it would vanish."""
+    named = {f"contracts.{key}": address for key, address in section.contracts.items()}
+    named |= {f"tokens.{key}": token.address for key, token in section.tokens.items()}
+    for field, address in named.items():
+        if await rpc.agreed("eth_getCode", [format_address(address), "latest"], lambda code: code in ("0x", None)):
+            raise ConfigError(
+                f"there is no contract at {format_address(address)} on {section.reference}",
+                where=f"{config.path}: [chains.{name}] {field}",
+                mend="correct the address, or the rpc if it serves another chain",
+            )
+
+
+async def _open_signer(config: Config, section: EvmSection, where: str) -> KeystoreSigner:
+    keystore = config.relative(section.operator.keystore)
+    # Opening a keystore is made slow on purpose.
+    return await asyncio.to_thread(KeystoreSigner.load, keystore, config.password(section.operator, where), where=where)
+
+
+def _payer(name: str, section: EvmSection, rpc: EvmRpc, signer: KeystoreSigner) -> EvmPayer:
+    return EvmPayer(
+        chain=name,
+        chain_id=section.chain_id,
+        rpc=rpc,
+        signer=signer,
+        vault=section.contracts["vault"],
+        distributor=section.contracts["distributor"],
+        claims=section.claims_contract,
+        claims_uri=None if section.claims is None else section.claims.uri,
+        ceilings=FeeCeilings(section.spending.max_fee_per_gas, section.spending.priority_fee_per_gas),
+        bump_after_blocks=section.spending.bump_after_blocks,
+    )
+
+
+def _watched(name: str, section: EvmSection, operator: Address) -> Watched:
+    return Watched(
+        chain=name,
+        vault=section.contracts["vault"],
+        distributor=section.contracts["distributor"],
+        operator=operator,
+        tokens=tuple(
+            Asset(section.asset(token.address), name, token.address, symbol, token.decimals)
+            for symbol, token in section.tokens.items()
+        ),
+        native=Asset(section.native_asset, name, None, section.native.symbol, section.native.decimals),
+        claims=section.claims_contract,
+    )
