@@ -1,10 +1,11 @@
 """The composition root: the only place that knows both stages and adapters, and joins them.
 
-    bridge.toml ─► database, chains, rules ─► a supervisor a chain ─► ingest · decide · pay · confirm · post · reconcile
+    bridge.toml ─► database, chains, rules ─► a supervisor a chain ─► ingest · decide · pay · confirm · post
                                                                       seal · notify (one for all chains)
+                                   a supervisor for all ────────────► reconcile · sweep · seals · partitions · days
 
 Each stage runs in its own task and talks to the others through Postgres alone. A notice from the database wakes the
-idle ones; APScheduler does what is periodic.
+idle ones; APScheduler those whose time has come, which a table says.
 """
 
 from __future__ import annotations
@@ -14,18 +15,17 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC
+from functools import partial
 from typing import Any
-
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.compose.chain import open_chain
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import DatabaseUnavailable
+from bridge.domain.jobs import Schedule
 from bridge.domain.ledger import Watched
 from bridge.domain.payouts import Ceilings, GasFloor
 from bridge.domain.rules import Token
@@ -41,19 +41,22 @@ from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Sample
 from bridge.runtime.rulefile import load_rule
 from bridge.runtime.supervisor import Supervisor, Wake
+from bridge.runtime.timetable import Timetable
 from bridge.stages import binding, post
 from bridge.stages.binding import BoundRule
 from bridge.stages.confirm import Confirm
+from bridge.stages.days import DAY_S, close_day
 from bridge.stages.decide import Decide
 from bridge.stages.divergence import Divergence, Search, find_mirror
 from bridge.stages.ingest import Ingest
+from bridge.stages.jobs import Job, Periodic
 from bridge.stages.notify import Notify, Subscriber
 from bridge.stages.pay import Pay
 from bridge.stages.post import Post
 from bridge.stages.prices import PriceSources
 from bridge.stages.publish import Publish
 from bridge.stages.reconcile import Books, Reconcile
-from bridge.stages.seal import Seal
+from bridge.stages.seal import Seal, walk_on
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from bridge.store.metrics import read_metrics
@@ -62,6 +65,8 @@ from bridge.store.migrations import check_schema
 _log = get_logger("daemon")
 
 HEARTBEAT_S = 60
+JOBS_POLL_MS = 5_000
+"""The timetable wakes them; this is for a call that was lost."""
 
 # A new name at each start: an instance never takes its predecessor's lease for its own.
 _HOLDER = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -199,7 +204,10 @@ async def serve(config: Config, stop: asyncio.Event, subscribers: Mapping[str, S
         if config.metrics is not None:
             metrics = MetricRoutes(lambda: _metrics(services))
             jobs.append(serve_http(metrics.application(), *config.metrics.address, SystemClock()))
-        with _periodic(services):
+        timetable = Timetable()
+        timetable.every(HEARTBEAT_S, partial(_heartbeat, services))
+        jobs += _jobs(services, wake, timetable)
+        with timetable.running():
             await _until_stopped(jobs, stop)
     _log.info("daemon stopped", action="daemon.stopped")
 
@@ -263,11 +271,60 @@ def reconciler(services: Services, lease: Lease | None = None) -> Reconcile:
     """Holds the books of all chains against them; a run by hand needs no lease."""
     return Reconcile(
         database=services.database,
-        books=[Books(chain.reader, chain.watched, chain.section.start_block) for chain in services.chains],
-        clock=SystemClock(),
+        books=[Books(each.reader, each.watched, each.section.start_block, each.history) for each in services.chains],
         lease=lease,
-        interval_ms=services.config.reconcile_interval_s * 1000,
+        accounts_swept=services.config.jobs.sweep_accounts,
     )
+
+
+def _job(services: Services, name: str, lease: Lease) -> Job:
+    """What is done by the clock; see bridge/stages/jobs.py."""
+    database, every = services.database, services.config.jobs
+
+    async def partitions(_: int) -> str:
+        made = 0
+        for chain in services.chains:
+            async with database.begin(lease) as transaction:
+                made += await transaction.jobs.partitions_ahead(chain.name)
+        return f"{made} made"
+
+    # Built once for as long as the lease is held: a reconciler remembers how far its last run came.
+    reconcile = reconciler(services, lease)
+    match name:
+        case "reconcile":
+            return Job(Schedule(name, services.config.reconcile_interval_s), lambda _: reconcile.follow())
+        case "sweep":
+            return Job(Schedule(name, every.sweep_interval_s), lambda _: reconcile.follow(sweep=True))
+        case "seals":
+            return Job(Schedule(name, every.seals_interval_s), lambda _: walk_on(database, lease))
+        case "partitions":
+            return Job(Schedule(name, every.partitions_interval_s), partitions)
+        case "days":
+            return Job(Schedule(name, DAY_S, each_period=True), lambda due: close_day(reconcile, database, lease, due))
+        case _:
+            raise AssertionError(name)
+
+
+JOBS = ("reconcile", "sweep", "seals", "partitions", "days")
+
+
+def _jobs(services: Services, wake: Wake, timetable: Timetable) -> list[Coroutine[Any, Any, None]]:
+    """A stage for each, with its own lease: one that fails or takes long holds up no other."""
+    run = _supervisor(services, "all", wake, poll_interval_ms=JOBS_POLL_MS).run
+
+    async def awaken() -> None:
+        wake()
+
+    def periodic(name: str, lease: Lease) -> Periodic:
+        return Periodic(
+            job=_job(services, name, lease),
+            database=services.database,
+            clock=SystemClock(),
+            wake_at=lambda name, time: timetable.at(name, time, awaken),
+            lease=lease,
+        )
+
+    return [run(name, partial(periodic, name)) for name in JOBS]
 
 
 async def divergence(services: Services, account: str, symbol: str | None) -> Divergence:
@@ -290,7 +347,6 @@ def _stages_of_all(
 ) -> list[Coroutine[Any, Any, None]]:
     run = _supervisor(services, "all", wake, poll_interval_ms=1000).run
     return [
-        run("reconcile", lambda lease: reconciler(services, lease)),
         run("seal", lambda lease: Seal(database=services.database, clock=SystemClock(), lease=lease)),
         run(
             "notify",
@@ -310,18 +366,6 @@ def _supervisor(services: Services, scope: str, wake: Wake, poll_interval_ms: in
         lease_duration_ms=services.config.lease_duration_ms,
         poll_interval_ms=poll_interval_ms,
     )
-
-
-@contextlib.contextmanager
-def _periodic(services: Services) -> Iterator[None]:
-    """What is done by the clock and not by events. A run that was missed is made once, late."""
-    scheduler = AsyncIOScheduler(timezone=UTC)
-    scheduler.add_job(_heartbeat, "interval", [services], seconds=HEARTBEAT_S, coalesce=True, misfire_grace_time=None)
-    scheduler.start()
-    try:
-        yield
-    finally:
-        scheduler.shutdown(wait=False)
 
 
 async def _heartbeat(services: Services) -> None:

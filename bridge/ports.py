@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bridge.domain.accumulators import Key, Source, State
-from bridge.domain.breaks import AccountMove, Break, Check, Reconciliation, Spent, Waiting
+from bridge.domain.breaks import AccountMove, Break, Check, Range, Reconciliation, Spent, Waiting
 from bridge.domain.calls import Argument
 from bridge.domain.confirmations import Confirmation, Transition
 from bridge.domain.corrections import Approved, JournalKey
@@ -32,6 +32,7 @@ from bridge.domain.events import (
     Value,
 )
 from bridge.domain.interventions import Intervention, InterventionKind
+from bridge.domain.jobs import Schedule
 from bridge.domain.ledger import (
     Asset,
     Balance,
@@ -66,7 +67,7 @@ from bridge.domain.prices import FeedAnswer, MarketAnswer
 from bridge.domain.records import RuleText, Stored
 from bridge.domain.reports import Facts
 from bridge.domain.rules import Rule, RuleStart
-from bridge.domain.seals import Sealed, Tip
+from bridge.domain.seals import Sealed, Tip, Walk, Walked
 from bridge.domain.states import ActionState
 from bridge.domain.stories import JournalFact, Match, SignedAttempt, StoryFacts
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -734,18 +735,67 @@ class SealStore(Protocol):
     async def stranger(self) -> str | None:
         """Something in the books that the chain does not have, nor ever will; None where there is nothing."""
 
+    async def walked(self, walk: Walk) -> Walked: ...
+    async def ends(self, position: int) -> tuple[int, int, bytes | None]:
+        """How many links there are, how many there are by what the last run said, and the head at `position`."""
+
+    async def walk(self, walk: Walk, to: Walked, *, ended: bool = False) -> None:
+        """Note how far it has come; `ended`: this was the end of a round."""
+
+    async def books_after(
+        self, place: tuple[str, int, int], limit: int
+    ) -> tuple[tuple[str, int, int] | None, str | None]:
+        """The last of the next `limit` journals in the order of blocks, None where the books end before; and something
+        among them, or of transfers beside them, that the chain does not have, nor ever will."""
+
+    async def faults(self) -> dict[Walk, str] | None:
+        """What walks stand in front of; None where none was ever made."""
+
+    async def unseen_fault(self) -> str | None:
+        """Why nothing may be sent: the books are not as they were sealed, and no person has taken that up yet."""
+
+
+class JobStore(Protocol):
+    """What is due by the clock, and how far what goes round has come."""
+
+    async def due(self, schedule: Schedule, now: int) -> int:
+        """When the job is due: of its first run that is not done. Notes the job at its first use."""
+
+    async def started(self, schedule: Schedule, now: int) -> None: ...
+    async def done(self, schedule: Schedule, due: int, now: int, result: str) -> int:
+        """The run that was due at `due` is done; when the next one is due."""
+
+    async def place(self, sweep: str, chain: str) -> str:
+        """The last thing that the sweep looked at; '' before the first."""
+
+    async def move(self, sweep: str, chain: str, place: str) -> None:
+        """`place` is '' where a round has ended."""
+
+    async def partitions_ahead(self, chain: str) -> int:
+        """Make the partitions that will be needed next; how many were made. Raises RetryableError where they cannot be
+        made now."""
+
+    async def close_day(self, start: int, at: BlockStamp, first: int, checks: Sequence[Check]) -> None:
+        """Note what was found in the blocks first … `at` of the day that began at `start`, in seconds."""
+
 
 class AuditStore(Protocol):
     """What the reconciler asks of the rows that other stages wrote."""
 
-    async def last_balanced(self, chain: str) -> int | None:
-        """The block at which the last run found everything balanced; None where it did not, or there was none."""
+    async def last_looked(self, chain: str) -> int | None:
+        """The block up to which runs have looked at events; None where there was none, or all must be looked at."""
+
+    async def doubted(self, chain: str, blocks_max: int) -> list[tuple[int, int]]:
+        """Blocks that breaks which are not resolved are about, in order: (after, last), each `blocks_max` at most."""
+
+    async def empty_until(self, chain: str, code: str, asset: AssetId) -> int | None:
+        """The block at which the suspense account `code` was last seen empty; None where it never was."""
 
     async def time(self, at: BlockStamp) -> int:
         """Seconds; of the nearest stored block before, where this one is not stored."""
 
-    async def journals_without_log(self, chain: str, first: int, last: int, limit: int) -> list[str]:
-        """Refs of journals that book a log which is not there, or whose block is not final."""
+    async def journals_without_log(self, chain: str, first: int, last: int, limit: int) -> list[tuple[int, str]]:
+        """(block, ref) of journals that book a log which is not there, or whose block is not final."""
 
     async def gaps(self, chain: str, first: int, last: int) -> list[tuple[int, int]]:
         """Runs of blocks between `first` and `last` that no finalized range covers."""
@@ -758,8 +808,19 @@ class AuditStore(Protocol):
 
     async def torn_journals(self, chain: str, limit: int) -> list[str]: ...
     async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]: ...
-    async def unmatched(self, chain: str, code: str, asset: AssetId, through: int, limit: int) -> list[str]:
-        """Journals, with signed amounts, of the blocks in which the account `code` did not net to zero."""
+    async def unmatched(
+        self, chain: str, account: tuple[str, AssetId], after: int, through: int, limit: int
+    ) -> list[tuple[int, str, Log | None]]:
+        """(debits − credits, journal in words, log that it books) of blocks in which the account does not net."""
+
+    async def pending(self, at: BlockStamp) -> dict[AssetId, int]:
+        """What batches in flight have put aside, in atoms."""
+
+    async def overdrawn(self, at: BlockStamp) -> tuple[int, dict[tuple[str, AssetId], int]]:
+        """How many accounts may claim; and of those that have claimed more than they were given, by how much."""
+
+    async def settled_in(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
+        """The block in which each of `batches` was executed, as booked; those that are not booked are left out."""
 
     async def moves(self, chain: str, account: tuple[str, AssetId], through: int) -> list[tuple[int, int]]:
         """What `account` (code, asset) gained in each block in which it was booked: (block, debits − credits)."""
@@ -775,8 +836,17 @@ class AuditStore(Protocol):
     async def intended(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], IntendedBatch]:
         """Those of `batches` (distribution id, index) that were planned here."""
 
-    async def ranges(self, chain: str, after: int, last: int, limit: int) -> list[tuple[int, int, int, bytes]]:
-        """First and last block, number of logs and their digest, of ranges that begin after block `after`."""
+    async def ranges(self, chain: str, span: tuple[int, int], after: int, limit: int) -> list[Range]:
+        """Those that end within `span` (after, last) and begin after block `after`, in order."""
+
+    async def slice_end(self, chain: str, after: int, last: int, logs: int) -> int:
+        """How far `logs` logs after block `after` reach, at most to block `last`."""
+
+    async def credited_after(self, chain: str, code: str, limit: int | None) -> list[str]:
+        """Accounts that the distributor has ever owed something, by code, after `code`."""
+
+    async def credited_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
+        """Those of them that were moved after block `since`, `limit` at most, and those that are a break."""
 
     async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
         """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""
@@ -875,6 +945,8 @@ class Transaction(Protocol):
     def corrections(self) -> CorrectionStore: ...
     @property
     def seals(self) -> SealStore: ...
+    @property
+    def jobs(self) -> JobStore: ...
     @property
     def audits(self) -> AuditStore: ...
     @property

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import gc
 import signal
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +20,7 @@ from rich.table import Table
 from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, run
 from bridge.daemon import open_database, serve
 from bridge.domain.figures import percent
+from bridge.domain.jobs import JobState
 from bridge.domain.reports import count_of
 from bridge.domain.units import format_amount
 from bridge.runtime.config import load_config
@@ -95,10 +98,13 @@ async def _status(path: Path, as_json: bool) -> int:
         performance = await transaction.status.performance()
         conditions = await transaction.conditions.read(config.included_within)
         letters = await transaction.dead_letters.open()
+        jobs = await transaction.jobs.all()
+    now = int(time.time())
     if as_json:
         content = dataclasses.asdict(status)
         content["conditions"] = [dataclasses.asdict(condition) for condition in conditions]
         content["dead_letters"] = [dataclasses.asdict(letter) for letter in letters]
+        content["jobs"] = [dataclasses.asdict(job) | {"late": job.late(now)} for job in jobs]
         for rule in content["rules"]:
             # Strings of atoms, as in all our JSON: readers of JSON round large integers.
             rule |= {"surplus": str(rule["surplus"]), "allocated": str(rule["allocated"])}
@@ -127,6 +133,7 @@ async def _status(path: Path, as_json: bool) -> int:
     _print_rules(console, status)
     _print_counts(console, status)
     _print_performance(console, performance)
+    _print_jobs(console, jobs, now)
     _print_waiting(console, status)
     for letter in letters:
         console.print(f"given up: {letter.stage} on {letter.scope}, {letter.retries} retries: {letter.error}")
@@ -188,6 +195,21 @@ def _print_counts(console: Console, status: Status) -> None:
         _print_consistency(console, status.consistency)
     for cursor in status.cursors:
         console.print(f"cursor          {cursor.stage} {cursor.scope}: block {cursor.block_number:,}")
+
+
+def _print_jobs(console: Console, jobs: Sequence[JobState], now: int) -> None:
+    for job in jobs:
+        last = "never yet" if job.finished_at is None else f"last {_time(job.finished_at)}: {job.result}"
+        unfinished = job.started_at is not None and job.started_at > (job.finished_at or 0)
+        begun = f"; under way since {_time(job.started_at or 0)}" if unfinished else ""
+        late = "; LATE" if job.late(now) else ""
+        console.print(
+            f"job             {job.name}, every {job.interval_s:,} s, next {_time(job.due_at)}{late}; {last}{begun}"
+        )
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _print_consistency(console: Console, told: Consistency) -> None:

@@ -109,6 +109,8 @@ class Difference:
     asset: AssetId | None = None
     amount: int | None = None  # chain minus books
     lasting: bool = False  # a fact that no entry can undo: not opened again after a person resolved the very same
+    block: int | None = None  # that it is about, where its check looks at blocks: later runs look at this one again
+    after: int | None = None  # the block before the first one, where it is about several
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,16 @@ class LastLook:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """A finalized range, as it was noted when two reads of it agreed."""
+
+    first: int
+    last: int
+    logs: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AccountMove:
     """A journal that moved one account."""
 
@@ -263,7 +275,7 @@ def judge_balance(at: BlockStamp, code: str, asset: AssetId, books: int, chain: 
 
 
 def judge_suspense(at: BlockStamp, code: str, asset: AssetId, held: int, unmatched: Sequence[str]) -> Check:
-    """A suspense account is empty. `held` is debits − credits; `unmatched`: journals of blocks that do not net.
+    """A suspense account is empty. `held` is debits − credits; `unmatched`: journals that nothing matches.
 
     suspense:in   < 0  more came than was paid as fees     > 0  fees were announced that never came
     suspense:out  > 0  more left than we intended          < 0  a batch says it paid what never left
@@ -278,14 +290,24 @@ def judge_suspense(at: BlockStamp, code: str, asset: AssetId, held: int, unmatch
     return Check(Level.SUSPENSE, code, at, asset, expected=0, actual=-held, differences=(difference,))
 
 
-def judge_claims(at: BlockStamp, held: Mapping[tuple[str, AssetId], int]) -> Check:
-    """No account has claimed more than it was given. `held`: debits − credits of the claimable accounts."""
+def judge_claims(at: BlockStamp, accounts: int, overdrawn: Mapping[tuple[str, AssetId], int]) -> Check:
+    """None of the `accounts` has claimed more than it was given. `overdrawn`: debits − credits of those that have."""
     differences = tuple(
         Difference(BreakKind.UNEXPECTED_OUT, code, {"overdrawn": str(amount)}, asset, amount)
-        for (code, asset), amount in sorted(held.items())
-        if amount > 0
+        for (code, asset), amount in sorted(overdrawn.items())
     )
-    return Check(Level.PAYOUT, "claims", at, expected=len(held), actual=len(held), differences=differences)
+    return Check(Level.PAYOUT, "claims", at, expected=accounts, actual=accounts, differences=differences)
+
+
+def merge_spans(spans: Sequence[tuple[int, int]], near: int) -> list[tuple[int, int]]:
+    """Runs of blocks, each (after, last), in order and without overlap; those at most `near` blocks apart are one."""
+    merged: list[tuple[int, int]] = []
+    for after, last in sorted(spans):
+        if merged and after - merged[-1][1] <= near:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((after, last))
+    return merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +412,14 @@ class Batches:
             self.duplicates.append(executed)
         self.executed.setdefault(key, executed)
 
+    def repeat(self, settled: Mapping[tuple[bytes, int], int]) -> None:
+        """`settled`: the block in which a batch was executed first, as booked. What came later did so once more, though
+        the first time is not among what was read."""
+        for key, block in settled.items():
+            batch = self.executed.get(key)
+            if batch is not None and block < batch.log.block.number:
+                self.duplicates.insert(0, self.executed.pop(key))
+
     def judge(self, at: BlockStamp, intended: Mapping[tuple[bytes, int], IntendedBatch]) -> Check:
         """`intended` has each of the executed batches that we know."""
         differences = self._duplicates()
@@ -426,6 +456,7 @@ class Batches:
                 batches[0].token,
                 sum(batch.moved for batch in batches),
                 lasting=True,
+                block=batches[0].log.block.number,
             )
             for batches in again.values()
         ]
@@ -433,7 +464,8 @@ class Batches:
     @staticmethod
     def _difference(kind: BreakKind, batch: Executed, amount: int) -> Difference:
         evidence = {"log": batch.ref, "moved": str(batch.moved)}
-        return Difference(kind, _subject(batch), evidence, batch.token, amount, lasting=True)
+        block = batch.log.block.number
+        return Difference(kind, _subject(batch), evidence, batch.token, amount, lasting=True, block=block)
 
 
 def _subject(batch: Executed) -> str:

@@ -15,6 +15,7 @@ class ConditionName(StrEnum):
     NOT_INCLUDED = "not_included"  # a transaction is in no block within its time
     QUARANTINE = "quarantine"  # a nonce was spent by a transaction that nobody here signed
     UNEXPECTED_OUTFLOW = "unexpected_outflow"  # money left without our intent, and nobody has explained it
+    BROKEN_SEAL = "broken_seal"  # the books are not as they were sealed
 
 
 @dataclass(frozen=True, slots=True)

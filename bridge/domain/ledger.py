@@ -26,7 +26,7 @@ into claimable:0x… for each account. What it then claims leaves as above, and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -96,21 +96,29 @@ class Journal:
     @property
     def payload_hash(self) -> bytes:
         """sha256 over every field, each with its length before it, so that no two journals share an encoding."""
-        digest = hashlib.sha256(bytes([_ENCODING_VERSION]))
-        for fields in self._fields():
-            raw = [field.encode() if isinstance(field, str) else field for field in fields]
-            digest.update(b"".join([len(each).to_bytes(4) + each for each in raw]))
-        return digest.digest()
-
-    def _fields(self) -> Iterable[Sequence[str | bytes]]:
-        yield (
-            *(self.kind, self.reason, self.source, self.ref),
-            *(self.at.chain, str(self.at.number), self.at.hash, str(self.valid_at), str(len(self.transfers))),
-        )
+        head = (self.kind, self.reason, self.source, self.ref, self.at.chain, str(self.at.number))
+        rest = [str(self.valid_at), str(len(self.transfers))]
         for transfer in self.transfers:
-            yield (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
-        # Only where there is one: what was hashed before journals could reverse keeps its hash.
-        yield self.reverses or ()
+            rest += (transfer.debit, transfer.credit, transfer.asset, str(transfer.amount), transfer.phase)
+        if self.reverses is not None:  # what was hashed before journals could reverse keeps its hash
+            rest += self.reverses
+        block_hash = len(self.at.hash).to_bytes(4) + self.at.hash
+        return hashlib.sha256(bytes([_ENCODING_VERSION]) + _packed(head) + block_hash + _packed(rest)).digest()
+
+
+_LENGTHS = tuple(f"\0\0\0{chr(length)}" for length in range(128))
+"""Four bytes that say how long a field is, as the characters that become them."""
+
+
+def _packed(fields: Sequence[str]) -> bytes:
+    """Each field with its length before it."""
+    # Nearly all are short and ASCII, so that a character is a byte: then all of them are encoded in one go, which makes
+    # a hash in a third of the time.
+    if max(map(len, fields)) < len(_LENGTHS):
+        text = "".join([_LENGTHS[len(field)] + field for field in fields])
+        if text.isascii():
+            return text.encode()
+    return b"".join([len(raw).to_bytes(4) + raw for raw in map(str.encode, fields)])
 
 
 # ── What the books watch ────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 ENCODING_VERSION = 1
 """Of the bytes under both hashes; raised when a column of a journal or a transfer is added."""
@@ -84,6 +85,24 @@ class Verification:
     tip: Tip  # as far as it could be followed
     waiting: int  # booked and not sealed yet
     fault: str | None  # the first thing that is not as it was sealed
+
+
+class Walk(StrEnum):
+    """What the daemon goes along, a bounded piece at a time, to see that all is as it was sealed."""
+
+    NEW = "new"  # what was sealed since, from where it was verified the last time
+    ROUND = "round"  # everything from the first link on, again and again
+    BOOKS = "books"  # every journal and transfer of the books: whether the chain has it
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """How far a walk has come. One that found a fault stays in front of it."""
+
+    tip: Tip  # of new and round
+    place: tuple[str, int, int]  # of books: chain, block, id of the last journal that was looked at
+    fault: str | None
+    rounds: int
 
 
 def check_link(before: Tip, sealed: Sealed) -> str | None:

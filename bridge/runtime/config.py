@@ -130,6 +130,15 @@ class PriceSection(Section):
         return _PLACEHOLDER.sub(lambda match: told.get(match[0], match[0]), self.url)
 
 
+class JobsSection(Section):
+    """How often what is periodic is done."""
+
+    sweep_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 600  # a slice of old blocks and quiet accounts
+    sweep_accounts: Annotated[int, Field(ge=1, le=10_000)] = 200  # asked in one slice: one call each
+    seals_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60  # what was sealed since, and a slice of all
+    partitions_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
+
+
 class RuleSection(Section):
     file: str
     chain: str
@@ -148,7 +157,8 @@ class Config(Section):
     prices: dict[Name, PriceSection] = {}
     http: HttpSection | None = None  # nothing is served
     metrics: MetricsSection | None = None  # nor watched
-    reconcile_interval_s: Annotated[int, Field(ge=1)] = 60
+    reconcile_interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    jobs: JobsSection = JobsSection()
     # How long a dead instance keeps others from taking over; a clean stop hands over at once.
     lease_duration_ms: Annotated[int, Field(ge=1000)] = 10_000
 

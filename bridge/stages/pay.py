@@ -352,11 +352,14 @@ class Pay:
         """A proposal is refused for what any of its batches could never do; a batch for what it would do now.
 
         While money has left without our intent, nothing new is sent: whoever took it may hold a key, and what is left
-        may be owed to others.
+        may be owed to others. Nor while the books are not what they were sealed as: what they say is owed may be wrong.
         """
         outflow = await transaction.breaks.unseen_outflow(self._chain.name)
         if outflow is not None:
             return Refusal(f"break {outflow}: money left without our intent; waits until a person takes it up", True)
+        fault = await transaction.seals.unseen_fault()
+        if fault is not None:
+            return Refusal(f"the books are not as they were sealed: {fault}; waits until a person takes it up", True)
         execute = action.kind is ActionKind.EXECUTE
         distribution = await transaction.payouts.distribution(
             action.distribution_id, action.batch_index if execute else None

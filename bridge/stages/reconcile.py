@@ -6,20 +6,34 @@ one snapshot; the chain is asked for the same block by its hash.
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
     balance       our contracts in every token and the native coin, the operator in the native coin: books = chain
     nonce         transactions the operator sent = slots that were spent
-    completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked;
+    independent   nodes agree with each other; a slice of old blocks in each sweep: their logs as two nodes tell them
+                  now = those that are stored
+    completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked,
+                  journals as they were sealed;
                   in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
     suspense      suspense:in and suspense:out are empty
     payout        executed batches = intended batches; what is pending = what is in flight; nothing waits for too long;
-                  nobody has claimed more than it was given
+                  nobody has claimed more than it was given; the distributor owes each account what the books say:
+                  accounts that moved at once, every other one when the sweep comes to it
 
 There is no tolerance of amounts. What cannot be judged yet is skipped, with its cause.
+
+A run that is not full looks at the blocks since the last run, and again at those that breaks are about:
+
+    ───────●─────────────●●────────────────┬──────────────► at
+        in doubt       in doubt         last run    new
+
+so it costs what is new and what is open, however old the books are. What is old is gone through by the sweep.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from bridge.domain.breaks import (
     Batches,
@@ -36,35 +50,58 @@ from bridge.domain.breaks import (
     judge_nonce,
     judge_suspense,
     judge_waiting,
+    merge_spans,
 )
-from bridge.domain.errors import RetryableError
-from bridge.domain.events import Block, Event, Log, Value
+from bridge.domain.errors import ChainDisagrees, RetryableError, StateUnavailable
+from bridge.domain.events import Block, Event, Log, TimedLogs, Value, unpack_logs
 from bridge.domain.ledger import (
-    CLAIMABLE,
     SUSPENSE_IN,
     SUSPENSE_OUT,
     Balance,
     Journal,
+    Mirror,
     Watched,
     book_event,
     gas_code,
     log_ref,
 )
-from bridge.domain.units import Address, AssetId, BlockStamp, format_tx
-from bridge.ports import ChainReader, Clock, Database, Lease, Transaction
+from bridge.domain.matches import Moved, match
+from bridge.domain.units import Address, AssetId, BlockStamp, format_tx, parse_address
+from bridge.ports import ChainReader, Database, History, Lease, Transaction
 from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
+from bridge.stages.seal import verify_in
 
-INTERVAL_MS = 60_000
 DEADLINE_S = 86_400
 """Chain time after the end of its window by which a batch should have been executed."""
 ALLOWANCE_S = 600
 """Database time within which the confirm stage should have settled a transaction that was sent."""
 LOGS_AT_ONCE = 5_000
 HEADERS_MAX = 256
+UNMATCHED_MAX = 1_000
+UNMATCHED_NAMED = 50
+DOUBTED_BLOCKS_MAX = 1_000
+"""Looked at again for one balance that is off."""
+LOGS_SWEPT = 20_000
+BLOCKS_SWEPT = 20_000
+ACCOUNTS_SWEPT = 200
+"""Of a slice."""
+TOUCHED_MAX = 500
+"""Accounts asked at once because something moved them; where there are more, the sweep comes to them."""
+OWED, CREDITED_ACCOUNTS = "owed(address,address)", "credited accounts"
+BLOCKS, ACCOUNTS = "blocks", "accounts"
+"""What is swept."""
+NEAR_BLOCKS = 100
+"""So near, blocks in doubt are read together."""
 DIFFERENCES_MAX = 1_000
 """Of one check. A run that finds more has found one thing, many times."""
+
+
+DISAGREE = "two nodes contradict each other"
+T = TypeVar("T")
+Span = tuple[int, int]
+"""Blocks: (after, last)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +111,7 @@ class Books:
     chain: ChainReader
     watched: Watched
     start_block: int
+    history: History | None = None  # where the sweep asks for old logs once more; None: it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +124,9 @@ class _View:
     spent: Spent | None
     unbooked: int
     headers: tuple[Block, ...]  # to be asked for again; the last one is `at`, where it is stored
+    credited: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)  # what we say single accounts are owed
+    swept: Mapping[str, str] = field(default_factory=dict)  # how far each sweep will have come
+    again: Sequence[Span] = ()  # old blocks whose logs the nodes are asked for once more
 
 
 class Reconcile:
@@ -98,54 +139,62 @@ class Reconcile:
         *,
         database: Database,
         books: Sequence[Books],
-        clock: Clock,
         lease: Lease | None = None,
-        interval_ms: int = INTERVAL_MS,
         deadline_s: int = DEADLINE_S,
         allowance_s: int = ALLOWANCE_S,
         logs_at_once: int = LOGS_AT_ONCE,
+        logs_swept: int = LOGS_SWEPT,
+        accounts_swept: int = ACCOUNTS_SWEPT,
     ) -> None:
         self._database = database
         self._books = tuple(books)
         self._readers = {each.chain.name: EventReader(each.chain, each.watched) for each in books}
-        self._clock = clock
         self._lease = lease  # a run by hand needs none: checks and breaks are of whoever finds them
-        self._interval_ms = interval_ms
         self._deadline_s = deadline_s
         self._allowance_s = allowance_s
         self._logs_at_once = logs_at_once
-        self._last: tuple[int, dict[str, BlockStamp]] | None = (
-            None  # when (monotonic ms), and how far, the last run was
-        )
+        self._logs_swept = logs_swept
+        self._accounts_swept = accounts_swept
+        self._last: dict[str, BlockStamp] = {}  # how far the last run of `follow` came
 
-    async def step(self) -> bool:
-        """A run over what is new, where the interval has passed and the ledger has moved on."""
-        now = self._clock.monotonic_ms()
-        if self._last is not None and now - self._last[0] < self._interval_ms:
-            return False
-        async with self._database.snapshot() as tx:
-            cursors = await self._cursors(tx)
-        if cursors and (self._last is None or self._last[1] != cursors):
-            await self.run(full=False)
-            self._last = (now, cursors)
-        return False
+    async def follow(self, *, sweep: bool = False) -> str:
+        """A run over what is new, where the ledger has moved on, or with `sweep` in any case; in words what came of it.
 
-    async def run(self, *, full: bool = True) -> Reconciliation:
-        """Compare now. Not `full`: events and blocks only since the last run, if that was balanced.
-
-        Raises RetryableError where nothing is booked yet or a node does not answer; then the run has no verdict.
+        Raises as `run` does, but for a ledger that has not begun.
         """
         async with self._database.snapshot() as tx:
             cursors = await self._cursors(tx)
-            views = [
-                (each, await self._view(tx, each, cursors[each.chain.name], full)) for each in self._books_in(cursors)
-            ]
-        if not views:
-            raise RetryableError("nothing is booked yet: the ledger starts with the first finalized block")
+        if not cursors:
+            return "nothing is booked yet"
+        if not sweep and cursors == self._last:
+            return "nothing new"
+        result = await self.run(full=False, sweep=sweep)
+        self._last = cursors
+        verdict = "balanced" if result.balanced else f"{len(result.breaks)} breaks"
+        return f"reconciliation {result.reconciliation_id}: {verdict}, {len(result.skipped)} checks skipped"
+
+    async def run(self, *, full: bool = True, sweep: bool = False) -> Reconciliation:
+        """Compare now. Not `full`: events and blocks only since the last run, and those that breaks are about. With
+        `sweep` also the next slice of what is old; where it ends is noted with what was found.
+
+        Raises RetryableError where nothing is booked yet or a node does not answer; then the run has no verdict.
+        """
         async with self._database.begin(self._lease) as tx:
+            if not await self._cursors(tx):
+                raise RetryableError("nothing is booked yet: the ledger starts with the first finalized block")
+            # Before anything is looked at: of two runs at once, the one with the higher number has seen more.
             reconciliation_id = await tx.breaks.start()
+        async with self._database.snapshot() as tx:
+            cursors = await self._cursors(tx)
+            views = [
+                (each, await self._view(tx, each, cursors[each.chain.name], full=full, sweep=sweep))
+                for each in self._books_in(cursors)
+            ]
         checks = [check for each, view in views for check in (*view.checks, *await self._ask(each, view))]
         async with self._database.begin(self._lease) as tx:
+            for _, view in views:
+                for what, place in view.swept.items():
+                    await tx.jobs.move(what, view.at.chain, place)
             return await tx.breaks.finish(reconciliation_id, checks)
 
     async def examine(self, start: int, end: int) -> list[tuple[Period, list[Check]]]:
@@ -164,23 +213,34 @@ class Reconcile:
                 found.append((period, await self._examine(books, period)))
         return found
 
-    async def _examine(self, books: Books, period: Period) -> list[Check]:
-        at, since = period.last, period.first - 1
+    async def booked_through(self, end: int) -> bool:
+        """Whether the books of every chain have passed `end`, in seconds: nothing before it is still to come."""
         async with self._database.snapshot() as tx:
-            balances = {(b.code, b.asset): b for b in await tx.ledger.balances(at.chain, at.number)}
+            cursors = await self._cursors(tx)
+            times = [await tx.audits.time(at) for at in cursors.values()]
+        return len(cursors) == len(self._books) and all(time >= end for time in times)
+
+    async def _examine(self, books: Books, period: Period) -> list[Check]:
+        at = period.last
+        spans = [(period.first - 1, at.number)]
+        async with self._database.snapshot() as tx:
+            balances = await self._balances(tx, books, at)
             view = _View(
                 at=at,
                 checks=(
-                    *await self._events(tx, books, at, since, Batches()),
-                    *await self._completeness(tx, books, at, since),
+                    *await self._events(tx, books, at, spans, Batches()),
+                    *await self._completeness(tx, at, spans),
                     *await self._suspense(tx, books, at, balances),
                 ),
                 balances=balances,
                 spent=await tx.audits.spent(at.chain, books.watched.operator, at.number, self._allowance_s),
                 unbooked=await tx.bookings.unbooked_count(at.chain, at.number),
-                headers=tuple(await tx.audits.sample(at.chain, since + 1, at.number, HEADERS_MAX)),
+                headers=tuple(await tx.audits.sample(at.chain, period.first, at.number, HEADERS_MAX)),
             )
-        return [*view.checks, *await self._ask(books, view)]
+        try:
+            return [*view.checks, *await self._ask(books, view)]
+        except StateUnavailable as error:
+            return [*view.checks, *self._skipped(books, view, str(error))]
 
     async def _cursors(self, tx: Transaction) -> dict[str, BlockStamp]:
         """How far each chain is booked; a chain whose ledger is not open yet is left out."""
@@ -191,15 +251,22 @@ class Reconcile:
         return [each for each in self._books if each.chain.name in cursors]
 
     # ── What the database says ─────────────────────────────────────────────────────────────────────────────────────
-    async def _view(self, tx: Transaction, books: Books, at: BlockStamp, full: bool) -> _View:
+    async def _view(self, tx: Transaction, books: Books, at: BlockStamp, *, full: bool, sweep: bool) -> _View:
         opening = max(books.start_block - 1, 0)
-        since = opening if full else (await tx.audits.last_balanced(at.chain) or opening)
-        balances = {(b.code, b.asset): b for b in await tx.ledger.balances(at.chain, at.number)}
+        looked = None if full else await tx.audits.last_looked(at.chain)
+        since = opening if looked is None else min(max(looked, opening), at.number)
+        old, swept = await self._slice(tx, at, opening, since) if sweep else ([], {})
+        doubted = await self._doubted(tx, at, opening, since) if since > opening else []
+        # Apart from what is new, for a sample of headers is taken of that.
+        spans = [*merge_spans([*old, *doubted], NEAR_BLOCKS), (since, at.number)]
+        credited, last_account = await self._credited(tx, at, None if full else since, sweep)
+        balances = await self._balances(tx, books, at)
         unbooked = await tx.bookings.unbooked_count(at.chain, at.number)
         batches = Batches()
         checks = [
-            *await self._events(tx, books, at, since, batches),
-            *await self._completeness(tx, books, at, since),
+            *await self._events(tx, books, at, spans, batches),
+            *await self._completeness(tx, at, spans),
+            *await self._seals(tx, at, full),
             Check(
                 Level.COMPLETENESS,
                 "unbooked facts",
@@ -207,9 +274,10 @@ class Reconcile:
                 actual=unbooked,
                 skipped=f"{unbooked} decisions, distributions or attempts wait to be booked" if unbooked else None,
             ),
+            await check_ranges(tx, at, spans),
             *(await self._rows(tx, books, at, batches) if full else ()),
             *await self._suspense(tx, books, at, balances),
-            *await self._intents(tx, at, balances),
+            *await self._intents(tx, at),
         ]
         return _View(
             at=at,
@@ -218,20 +286,83 @@ class Reconcile:
             spent=await tx.audits.spent(at.chain, books.watched.operator, at.number, self._allowance_s),
             unbooked=unbooked,
             headers=tuple(await tx.audits.sample(at.chain, since + 1, at.number, HEADERS_MAX)),
+            credited=credited,
+            swept=swept if last_account is None else {**swept, ACCOUNTS: last_account},
+            again=merge_spans([*old, *doubted], 0) if sweep and books.history is not None else (),
         )
 
-    async def _events(self, tx: Transaction, books: Books, at: BlockStamp, since: int, batches: Batches) -> list[Check]:
+    async def _slice(
+        self, tx: Transaction, at: BlockStamp, opening: int, since: int
+    ) -> tuple[list[Span], dict[str, str]]:
+        """The next blocks of the sweep, and where it then stands; from the first block again where all were seen."""
+        after = max(int(await tx.jobs.place(BLOCKS, at.chain) or opening), opening)
+        last = min(since, after + BLOCKS_SWEPT)
+        if after < last:
+            last = await tx.audits.slice_end(at.chain, after, last, self._logs_swept)
+        return [(after, last)] if after < last else [], {BLOCKS: str(last) if last < since else ""}
+
+    async def _credited(
+        self, tx: Transaction, at: BlockStamp, since: int | None, sweep: bool
+    ) -> tuple[dict[tuple[str, AssetId], int], str | None]:
+        """What the books say that the distributor owes single accounts, in atoms: all of them, or those that were moved
+        after block `since`, those that are a break, and a slice of all; with the last of the slice, '' at the end."""
+        codes = set(await tx.audits.credited_in_doubt(at.chain, at.number if since is None else since, TOUCHED_MAX))
+        last: str | None = None
+        if since is None:
+            codes |= set(await tx.audits.credited_after(at.chain, "", None))
+        elif sweep:
+            place, limit = await tx.jobs.place(ACCOUNTS, at.chain), self._accounts_swept
+            page = await tx.audits.credited_after(at.chain, place, limit)
+            codes |= set(page)
+            last = page[-1] if len(page) == limit else ""
+        owed = await tx.ledger.balances(at.chain, at.number, sorted(codes)) if codes else []
+        return {(each.code, each.asset): -each.posted for each in owed}, last
+
+    async def _doubted(self, tx: Transaction, at: BlockStamp, opening: int, since: int) -> list[Span]:
+        """The blocks that breaks are about, among those that were looked at already."""
+        doubted = await tx.audits.doubted(at.chain, DOUBTED_BLOCKS_MAX)
+        within = [(max(after, opening), min(last, since)) for after, last in doubted]
+        return merge_spans([span for span in within if span[0] < span[1]], NEAR_BLOCKS)
+
+    async def _balances(self, tx: Transaction, books: Books, at: BlockStamp) -> Mapping[tuple[str, AssetId], Balance]:
+        """Of the accounts that are compared with the chain, and of those that must be empty."""
+        codes = sorted({mirror.code for mirror in books.watched.mirrors} | {SUSPENSE_IN, SUSPENSE_OUT})
+        return {(b.code, b.asset): b for b in await tx.ledger.balances(at.chain, at.number, codes)}
+
+    async def _events(
+        self, tx: Transaction, books: Books, at: BlockStamp, spans: Sequence[Span], batches: Batches
+    ) -> list[Check]:
         """Both directions; and the executed `batches` among the logs against those that were planned."""
-        reader = self._readers[at.chain]
         differences: list[Difference] = []
         logs_seen = journals_seen = 0
-        position = since
-        while position < at.number:
-            logs = await tx.bookings.logs(at.chain, position + 1, at.number, reader.coverage, self._logs_at_once)
+        for span in sorted(spans):
+            logs, journals = await self._compare(tx, books, span, batches, differences)
+            logs_seen, journals_seen = logs_seen + logs, journals_seen + journals
+            differences += [
+                # No journal is ever taken away: whether its reversal is booked, a person says.
+                Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True, block=number)
+                for number, ref in await tx.audits.journals_without_log(at.chain, span[0] + 1, span[1], DIFFERENCES_MAX)
+            ]
+        events_check = Check(
+            Level.EVENT, "logs", at, expected=journals_seen, actual=logs_seen, differences=_bounded(differences)
+        )
+        batches.repeat(await tx.audits.settled_in(list(batches.executed)))
+        return [events_check, batches.judge(at, await tx.audits.intended(list(batches.executed)))]
+
+    async def _compare(
+        self, tx: Transaction, books: Books, span: Span, batches: Batches, differences: list[Difference]
+    ) -> tuple[int, int]:
+        """The logs of `span`, and the journals that they should have; how many there are of each."""
+        chain = books.chain.name
+        reader = self._readers[chain]
+        logs_seen = journals_seen = 0
+        position, end = span
+        while position < end:
+            logs = await tx.bookings.logs(chain, position + 1, end, reader.coverage, self._logs_at_once)
             events = [reader.read(log) for log in logs]
             expected = [book_event(event, books.watched) for event in events]
             refs = [journal.ref for journal in expected]
-            booked = {journal.ref: journal for journal in await tx.ledger.journals(f"log:{at.chain}", refs)}
+            booked = {journal.ref: journal for journal in await tx.ledger.journals(f"log:{chain}", refs)}
             differences += [
                 found
                 for journal, log in zip(expected, logs, strict=True)
@@ -241,30 +372,48 @@ class Reconcile:
                 batches.add(executed)
             logs_seen += len(logs)
             journals_seen += len(booked)
-            position = logs[-1].block.number if len(logs) >= self._logs_at_once else at.number
-        differences += [
-            # No journal is ever taken away: whether its reversal is booked, a person says.
-            Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True)
-            for ref in await tx.audits.journals_without_log(at.chain, since + 1, at.number, DIFFERENCES_MAX)
-        ]
-        events_check = Check(
-            Level.EVENT, "logs", at, expected=journals_seen, actual=logs_seen, differences=_bounded(differences)
-        )
-        return [events_check, batches.judge(at, await tx.audits.intended(list(batches.executed)))]
+            position = logs[-1].block.number if len(logs) >= self._logs_at_once else end
+        return logs_seen, journals_seen
 
-    async def _completeness(self, tx: Transaction, books: Books, at: BlockStamp, since: int) -> list[Check]:
-        gaps = [
-            Difference(BreakKind.MISSING_IN_LEDGER, f"blocks {first} to {last}", {"first": first, "last": last})
-            for first, last in await tx.audits.gaps(at.chain, books.start_block, at.number)
-        ]
-        links = [
-            Difference(BreakKind.PROVIDER_DISAGREEMENT, f"parent of block {number}", {"block": number})
-            for number in await tx.audits.broken_links(at.chain, since, at.number, DIFFERENCES_MAX)
-        ]
+    async def _completeness(self, tx: Transaction, at: BlockStamp, spans: Sequence[Span]) -> list[Check]:
+        gaps, links = [], []
+        for after, last in sorted(spans):
+            gaps += [
+                Difference(
+                    BreakKind.MISSING_IN_LEDGER,
+                    f"blocks {first} to {end}",
+                    {"first": first, "last": end},
+                    block=end,
+                    after=first - 1,
+                )
+                for first, end in await tx.audits.gaps(at.chain, after + 1, last)
+            ]
+            links += [
+                Difference(
+                    BreakKind.PROVIDER_DISAGREEMENT, f"parent of block {number}", {"block": number}, block=number
+                )
+                for number in await tx.audits.broken_links(at.chain, after, last, DIFFERENCES_MAX)
+            ]
         return [
             Check(Level.COMPLETENESS, "finalized ranges", at, differences=_bounded(gaps)),
             Check(Level.COMPLETENESS, "links", at, differences=_bounded(links)),
         ]
+
+    async def _seals(self, tx: Transaction, at: BlockStamp, full: bool) -> list[Check]:
+        """Of all chains: they have one ledger. Told with the first of them. A full run reads everything that is sealed;
+        in others the walks of the daemon say how it is."""
+        if at.chain != self._books[0].chain.name:
+            return []
+        if full:
+            fault = (await verify_in(tx)).fault
+            faults = [] if fault is None else [fault]
+        else:
+            walks = await tx.seals.faults()
+            if walks is None:
+                return []
+            faults = sorted(set(walks.values()))
+        differences = (Difference(BreakKind.AMOUNT_MISMATCH, "seals", {"faults": faults}),) if faults else ()
+        return [Check(Level.COMPLETENESS, "seals", at, differences=differences)]
 
     async def _rows(self, tx: Transaction, books: Books, at: BlockStamp, batches: Batches) -> list[Check]:
         torn = [
@@ -278,7 +427,6 @@ class Reconcile:
         return [
             Check(Level.COMPLETENESS, "journals and keys", at, differences=tuple(torn)),
             Check(Level.COMPLETENESS, "balances and transfers", at, differences=tuple(false)),
-            await check_ranges(tx, at),
             await check_records(tx, at),
             await check_facts(tx, at, books.watched.native.id, batches),
             await check_corrections(tx, at),
@@ -291,29 +439,47 @@ class Reconcile:
         for code in (SUSPENSE_IN, SUSPENSE_OUT):
             for token in books.watched.tokens:
                 held = _posted(balances, code, token.id)
-                unmatched = await tx.audits.unmatched(at.chain, code, token.id, at.number, 50) if held else []
+                unmatched = await self._unmatched(tx, at, (code, token.id)) if held else []
                 checks.append(judge_suspense(at, code, token.id, held, unmatched))
         return checks
 
-    async def _intents(
-        self, tx: Transaction, at: BlockStamp, balances: Mapping[tuple[str, AssetId], Balance]
-    ) -> list[Check]:
+    async def _unmatched(self, tx: Transaction, at: BlockStamp, account: tuple[str, AssetId]) -> list[str]:
+        """What moved through a suspense account since it was empty and that nothing matches, oldest first."""
+        empty = await tx.audits.empty_until(at.chain, *account)
+        after = (
+            -2 if empty is None or empty >= at.number else empty
+        )  # emptied or filled since by a row that was changed
+        found = await tx.audits.unmatched(at.chain, account, after, at.number, UNMATCHED_MAX)
+        moves = [
+            Moved(net, None if log is None else log.tx_hash, None if log is None else self._payer(at.chain, log), line)
+            for net, line, log in found
+            if net
+        ]
+        left = match(moves).left or moves  # what does not add up is shown whole
+        return [move.line for move in left[:UNMATCHED_NAMED]]
+
+    def _payer(self, chain: str, log: Log) -> bytes | None:
+        """Whom the other side of a movement belongs to: who paid us, or whom we paid."""
+        event, ours = self._readers[chain].read(log), {each.address for each in self._mirrors(chain)}
+        named = [event.fields.get(field) for field in ("payer", "from", "to")]
+        return next((each for each in named if isinstance(each, bytes) and each not in ours), None)
+
+    def _mirrors(self, chain: str) -> Sequence[Mirror]:
+        return next(each.watched.mirrors for each in self._books if each.chain.name == chain)
+
+    async def _intents(self, tx: Transaction, at: BlockStamp) -> list[Check]:
         """What the books hold as pending is what batches in flight are to pay; and these are not overdue."""
         waiting = await tx.audits.waiting(at.chain)
         in_flight: defaultdict[AssetId, int] = defaultdict(int)
         for batch in waiting:
             in_flight[batch.asset] += batch.amount
-        pending: defaultdict[AssetId, int] = defaultdict(int)
-        for (code, asset), balance in balances.items():
-            if code == SUSPENSE_OUT or code.startswith(CLAIMABLE):
-                pending[asset] += balance.credits_pending
-        claimable = {key: balance.posted for key, balance in balances.items() if key[0].startswith(CLAIMABLE)}
+        pending = await tx.audits.pending(at)
         checks = [
             judge_waiting(at, await tx.audits.time(at), waiting, self._deadline_s),
-            judge_claims(at, claimable),
+            judge_claims(at, *await tx.audits.overdrawn(at)),
         ]
         for asset in sorted(pending.keys() | in_flight.keys()):
-            books, rows = pending[asset], in_flight[asset]
+            books, rows = pending.get(asset, 0), in_flight[asset]
             evidence = {"pending": str(books), "in_flight": str(rows)}
             wrong = (Difference(BreakKind.AMOUNT_MISMATCH, "pending payouts", evidence, asset, rows - books),)
             checks.append(
@@ -331,31 +497,136 @@ class Reconcile:
 
     # ── What the chain says ────────────────────────────────────────────────────────────────────────────────────────
     async def _ask(self, books: Books, view: _View) -> list[Check]:
-        headers, known = await self._headers(books, view)
-        if not known:
+        """What nodes say. Where two contradict each other, the check is skipped, and that they do is a break of its
+        own: it goes when they agree again."""
+        doubts: list[Difference] = []
+        heard = await self._heard("headers", doubts, lambda: self._headers(books, view))
+        if heard is None or not heard[1]:
             cause = "the node does not have this block: nothing it says about balances can be compared"
-            return [headers, *self._skipped(books, view, cause)]
-        nonce = await self._nonce(books, view)
-        checks = [headers, nonce]
+            if heard is None:
+                return [*self._skipped(books, view, DISAGREE), _nodes(view, doubts)]
+            return [heard[0], *self._skipped(books, view, cause), _nodes(view, doubts)]
+        code = gas_code(books.watched.operator)
+        nonce = await self._heard(f"nonce of {code}", doubts, lambda: self._nonce(books, view))
+        nonce = nonce or Check(Level.NONCE, code, view.at, skipped=DISAGREE)
+        checks = [heard[0], nonce]
+        checks += await self._heard(CREDITED_ACCOUNTS, doubts, lambda: self._ask_credited(books, view)) or []
+        checks += await self._heard("logs of old blocks", doubts, lambda: self._ask_logs(books, view)) or []
         for mirror in books.watched.mirrors:
-            held = await books.chain.balance(mirror.address, mirror.asset.id, view.at)
-            booked = _posted(view.balances, mirror.code, mirror.asset.id)
-            late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
-            if mirror.address == books.watched.operator and late and held != booked:
-                checks.append(
-                    Check(
-                        Level.BALANCE,
-                        mirror.code,
-                        view.at,
-                        mirror.asset.id,
-                        expected=booked,
-                        actual=held,
-                        skipped="gas of included transactions is not booked yet",
-                    )
-                )
-            else:
-                checks.append(judge_balance(view.at, mirror.code, mirror.asset.id, booked, held))
-        return checks
+            held = await self._heard(
+                f"balance of {mirror.code} in {mirror.asset.symbol}",
+                doubts,
+                partial(books.chain.balance, mirror.address, mirror.asset.id, view.at),
+            )
+            checks.append(self._judge(view, books.watched.operator, mirror, held, nonce))
+        return [*checks, _nodes(view, doubts)]
+
+    def _judge(self, view: _View, operator: Address, mirror: Mirror, held: int | None, nonce: Check) -> Check:
+        booked = _posted(view.balances, mirror.code, mirror.asset.id)
+        late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
+        if held is None:
+            skipped = DISAGREE
+        elif mirror.address == operator and late and held != booked:
+            skipped = "gas of included transactions is not booked yet"
+        else:
+            return judge_balance(view.at, mirror.code, mirror.asset.id, booked, held)
+        asset = mirror.asset.id
+        return Check(Level.BALANCE, mirror.code, view.at, asset, expected=booked, actual=held, skipped=skipped)
+
+    async def _heard(self, what: str, doubts: list[Difference], ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The answer; None, and one more of `doubts`, where nodes contradict each other, asked again too."""
+        try:
+            return await ask()
+        except StateUnavailable:
+            raise
+        except ChainDisagrees:
+            pass
+        try:
+            return await ask()
+        except StateUnavailable:
+            raise
+        except ChainDisagrees as error:
+            said = {"said": str(error)}
+            doubts.append(Difference(BreakKind.PROVIDER_DISAGREEMENT, f"{what} as nodes tell it", said))
+            return None
+
+    async def _ask_logs(self, books: Books, view: _View) -> list[Check]:
+        """The logs of old blocks as two nodes tell them now, beside those stored: an event that was hidden when
+        its block was read, or one that never was."""
+        if not view.again or books.history is None:
+            return []
+        differences: list[Difference] = []
+        stored_count = told_count = 0
+        for after, last in view.again:
+            told = await self._told(books, books.history, after + 1, last)
+            stored = await self._stored(books, after + 1, last)
+            stored_count, told_count = stored_count + len(stored), told_count + len(told)
+            for ref in sorted(ref for ref in told.keys() | stored.keys() if told.get(ref) != stored.get(ref)):
+                log = told.get(ref) or stored[ref]
+                kind = BreakKind.PROVIDER_DISAGREEMENT if ref in stored else BreakKind.MISSING_IN_LEDGER
+                evidence: Evidence = {
+                    "transaction": format_tx(log.tx_hash),
+                    "block": log.block.number,
+                    "node": "has it" if ref in told else "has it not",
+                }
+                # What is missed no run can book: it is below everything that was read. A person adjusts the books.
+                block, subject = log.block.number, f"log {ref} of nodes"
+                differences.append(Difference(kind, subject, evidence, lasting=True, block=block))
+        return [
+            Check(
+                Level.COMPLETENESS,
+                "logs of nodes",
+                view.at,
+                expected=stored_count,
+                actual=told_count,
+                differences=_bounded(differences),
+            )
+        ]
+
+    async def _told(self, books: Books, history: History, first: int, last: int) -> dict[str, Log]:
+        found: dict[str, Log] = {}
+        async with aclosing(history.ranges(first, last, self._readers[books.chain.name].filters)) as ranges:
+            async for added in ranges:
+                times = [0] * added.logs.count  # which no log has of itself
+                found |= {log_ref(log): log for log in unpack_logs(books.chain.name, TimedLogs(added.logs, times))}
+        return found
+
+    async def _stored(self, books: Books, first: int, last: int) -> dict[str, Log]:
+        found: dict[str, Log] = {}
+        position, coverage = first, self._readers[books.chain.name].coverage
+        while position <= last:
+            async with self._database.snapshot() as tx:
+                logs = await tx.bookings.logs(books.chain.name, position, last, coverage, self._logs_at_once)
+            found |= {log_ref(log): replace(log, timestamp=0) for log in logs}
+            position = logs[-1].block.number + 1 if len(logs) >= self._logs_at_once else last + 1
+        return found
+
+    async def _ask_credited(self, books: Books, view: _View) -> list[Check]:
+        """What the distributor says that it owes single accounts, of those that were chosen."""
+        differences = []
+        for (code, asset), owed in sorted(view.credited.items()):
+            token = next((each.address for each in books.watched.tokens if each.id == asset), None)
+            if token is None:
+                continue  # of a token that is not configured any more, nobody asks
+            account = parse_address(code.rpartition(":")[2])
+            answer = await books.chain.read_call(books.watched.distributor, OWED, [token, account], view.at)
+            told = 0 if answer is None else answer[0]
+            if told != owed:
+                evidence = {"books": str(owed), "chain": str(told), "block_hash": f"0x{view.at.hash.hex()}"}
+                differences.append(Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, told - owed))
+        if not view.credited:
+            return []
+        asked = len(view.credited)
+        return [
+            Check(
+                Level.PAYOUT,
+                CREDITED_ACCOUNTS,
+                view.at,
+                expected=asked,
+                actual=asked - len(differences),
+                differences=_bounded(differences),
+            )
+        ]
 
     async def _headers(self, books: Books, view: _View) -> tuple[Check, bool]:
         """Stored headers as a node tells them now; and whether it has the block that all is compared at."""
@@ -402,12 +673,16 @@ class Reconcile:
         ]
 
 
+def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:
+    return Check(Level.COMPLETENESS, "nodes", view.at, differences=_bounded(doubts))
+
+
 def _difference(expected: Journal, booked: Journal | None, log: Log) -> Difference | None:
     if booked == expected:
         return None
     evidence: Evidence = {"transaction": format_tx(log.tx_hash), "log_index": log.log_index, "kind": expected.kind}
     kind = BreakKind.MISSING_IN_LEDGER if booked is None else BreakKind.AMOUNT_MISMATCH
-    return Difference(kind, f"log {expected.ref}", evidence)
+    return Difference(kind, f"log {expected.ref}", evidence, block=log.block.number)
 
 
 def _executions(events: Sequence[Event], watched: Watched) -> Iterator[Executed]:

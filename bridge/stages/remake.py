@@ -1,4 +1,4 @@
-"""What a full reconciliation makes again: rows must still say what they were made from.
+"""What a reconciliation makes again, a full one all of it: rows must still say what they were made from.
 
     stored logs ──────────────────────► the digest that two reads agreed on       finalized ranges
     decision's artifact ──────────────► its hash, its columns, its rows           records
@@ -12,11 +12,12 @@ from its logs, for that needs a node with the states of old blocks.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
-from bridge.domain.breaks import Batches, BreakKind, Check, Difference, Level
+from bridge.domain.breaks import Batches, BreakKind, Check, Difference, Level, Range
 from bridge.domain.corrections import correction_key
-from bridge.domain.events import pack_logs
+from bridge.domain.events import LogColumns, pack_logs
 from bridge.domain.ledger import (
     Decided,
     GasPaid,
@@ -35,22 +36,51 @@ from bridge.ports import Transaction
 from bridge.stages.correct import remake
 
 PAGE = 200
+LOGS_AT_ONCE = 5_000
+"""Beside those of one range, which may have more."""
 DIFFERENCES_MAX = 1_000
 
 
-async def check_ranges(tx: Transaction, at: BlockStamp) -> Check:
-    """The logs of each finalized range are those that two reads agreed on, to the byte."""
+async def check_ranges(tx: Transaction, at: BlockStamp, spans: Sequence[tuple[int, int]]) -> Check:
+    """The logs of each finalized range that ends within one of `spans` (after, last) are those that two reads agreed
+    on, to the byte."""
     differences: list[Difference] = []
-    after, count = -1, 0
-    while page := await tx.audits.ranges(at.chain, after, at.number, PAGE):
-        for first, last, logs, digest in page:
-            stored = pack_logs(await tx.events.logs(at.chain, first, last))
-            count += 1
-            if (stored.count, stored.digest()) != (logs, digest):
-                evidence = {"first": first, "last": last, "read": logs, "stored": stored.count}
-                differences.append(Difference(BreakKind.AMOUNT_MISMATCH, f"logs of blocks {first} to {last}", evidence))
-        after = page[-1][0]
+    count = 0
+    for span in spans:
+        after = -1
+        while page := await tx.audits.ranges(at.chain, span, after, PAGE):
+            for some in _read_together(page):
+                logs = await tx.events.logs(at.chain, some[0].first, some[-1].last)
+                numbers = [log.block.number for log in logs]
+                for each in some:
+                    found = logs[bisect_left(numbers, each.first) : bisect_right(numbers, each.last)]
+                    if (difference := _of_range(each, pack_logs(found))) is not None:
+                        differences.append(difference)
+            after, count = page[-1].first, count + len(page)
     return _check("logs of ranges", at, count, differences)
+
+
+def _read_together(ranges: Sequence[Range]) -> list[list[Range]]:
+    """Ranges in order, those that follow each other and have few logs as one: most are of one block, or of none."""
+    groups: list[list[Range]] = []
+    size = 0
+    for each in ranges:
+        if groups and groups[-1][-1].last + 1 == each.first and size + each.logs <= LOGS_AT_ONCE:
+            groups[-1].append(each)
+            size += each.logs
+        else:
+            groups.append([each])
+            size = each.logs
+    return groups
+
+
+def _of_range(range_: Range, stored: LogColumns) -> Difference | None:
+    first, last = range_.first, range_.last
+    if (stored.count, stored.digest()) == (range_.logs, range_.digest):
+        return None
+    evidence = {"first": first, "last": last, "read": range_.logs, "stored": stored.count}
+    subject = f"logs of blocks {first} to {last}"
+    return Difference(BreakKind.AMOUNT_MISMATCH, subject, evidence, block=last, after=first - 1)
 
 
 async def check_records(tx: Transaction, at: BlockStamp) -> Check:

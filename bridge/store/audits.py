@@ -1,7 +1,8 @@
 """What the reconciler asks of the rows that other stages wrote. Reads only.
 
-Costs: with `since` (after a balanced run) event and completeness questions follow what is new. Those marked FULL read
-everything and are asked in a full run only; those about slots and intents read all rows of their small tables.
+Costs: event and completeness questions follow the blocks that are asked about: what is new, and what is in doubt. Those
+marked FULL read everything and are asked in a full run only; those about slots and intents read all rows of their small
+tables.
 """
 
 from __future__ import annotations
@@ -12,29 +13,54 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from bridge.domain.breaks import AccountMove, Spent, Waiting
-from bridge.domain.events import Block
+from bridge.domain.breaks import AccountMove, Range, Spent, Waiting
+from bridge.domain.events import Block, Log
 from bridge.domain.ledger import Due, IntendedBatch
 from bridge.domain.payouts import Leg
 from bridge.domain.records import Stored
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.domain.windows import Window
+from bridge.store.ledger import BALANCES_AT
+from bridge.store.log_rows import to_log
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
 
-LAST_BALANCED = """
-    -- Only if the very last run was balanced: after one with breaks everything is looked at again.
+LAST_LOOKED = """
+    -- Not where a break about blocks does not say about which: one from before they did.
     SELECT k.block_number FROM checks k JOIN reconciliations r USING (reconciliation_id)
-     WHERE r.reconciliation_id = (SELECT max(reconciliation_id) FROM reconciliations WHERE finished_at IS NOT NULL)
-       AND r.verdict = 'balanced' AND k.chain = $1
-     LIMIT 1
+     WHERE (k.chain, k.level, k.subject) = ($1, 'event', 'logs') AND r.finished_at IS NOT NULL
+       AND NOT EXISTS (SELECT FROM breaks WHERE chain = $1 AND state <> 'resolved' AND about_block IS NULL
+                           AND check_subject IN ('logs', 'executed batches', 'finalized ranges', 'links',
+                                                 'logs of ranges', 'logs of nodes'))
+     ORDER BY k.reconciliation_id DESC LIMIT 1
+"""
+DOUBTED = """
+    -- The blocks that breaks are about; and, where a balance is off, those in which it came off: from the last check
+    -- that agreed to the first that did not.
+    SELECT COALESCE(about_after, about_block - 1) AS after, about_block AS last FROM breaks
+     WHERE chain = $1 AND state <> 'resolved' AND about_block IS NOT NULL
+    UNION
+    SELECT greatest(block_number - $2, agreed_block), block_number FROM breaks
+     WHERE chain = $1 AND state <> 'resolved' AND level = 'balance'
+     ORDER BY 1, 2
+"""
+EMPTY_UNTIL = """
+    -- Where it is a break already, when it last agreed was noted with it.
+    SELECT CASE WHEN found.break_id IS NULL THEN agreed.block_number ELSE found.agreed_block END
+      FROM (SELECT min(break_id) AS break_id, min(agreed_block) AS agreed_block FROM breaks
+             WHERE (chain, level, check_subject, asset) = ($1, 'suspense', $2, $3) AND state <> 'resolved') AS found
+      LEFT JOIN LATERAL (
+          SELECT k.block_number FROM checks k JOIN reconciliations r USING (reconciliation_id)
+           WHERE found.break_id IS NULL AND (k.chain, k.level, k.subject, k.asset) = ($1, 'suspense', $2, $3)
+             AND k.outcome = 'agreed' AND r.finished_at IS NOT NULL
+           ORDER BY k.reconciliation_id DESC LIMIT 1) AS agreed ON TRUE
 """
 
 TIME = "SELECT block_time($1, $2)"
 
 JOURNALS_WITHOUT_LOG = """
-    SELECT j.ref FROM journals j
+    SELECT j.block_number, j.ref FROM journals j
      WHERE j.chain = $1 AND j.block_number BETWEEN $2 AND $3 AND j.source = 'log:' || $1
        AND NOT EXISTS (
            SELECT FROM logs l JOIN blocks b ON (b.chain, b.number, b.hash) = (l.chain, l.block_number, l.block_hash)
@@ -46,7 +72,9 @@ JOURNALS_WITHOUT_LOG = """
 GAPS = """
     WITH ranges AS (
         SELECT first_block, last_block, lag(last_block, 1, $2::BIGINT - 1) OVER (ORDER BY first_block) AS before
-          FROM finalized_ranges WHERE chain = $1 AND first_block <= $3
+          FROM finalized_ranges WHERE chain = $1 AND first_block <= $3 AND last_block >= $2
+           AND first_block >= COALESCE((SELECT max(first_block) FROM finalized_ranges
+                                         WHERE chain = $1 AND first_block <= $2), $2)
     )
     SELECT before + 1 AS first, first_block - 1 AS last FROM ranges WHERE first_block > before + 1
     UNION ALL
@@ -106,20 +134,25 @@ FALSE_BALANCES = """
 """
 
 UNMATCHED = """
-    -- Asked only where an account that should be empty is not: what it got in blocks that do not net to zero.
+    -- Asked only where an account that should be empty is not: what it got, in transactions that do not net to zero,
+    -- since it was empty; each with its log, where it books one.
     WITH moves AS (
         SELECT t.block_number, t.journal_id,
-               CASE t.debit_account WHEN a.account_id THEN t.amount ELSE -t.amount END AS net
+               sum(CASE t.debit_account WHEN a.account_id THEN t.amount ELSE -t.amount END) AS net
           FROM accounts a
           JOIN transfers t ON a.account_id IN (t.debit_account, t.credit_account)
-         WHERE a.code = $2 AND a.asset = $3 AND t.chain = $1 AND t.block_number <= $4 AND t.phase IN ('posted', 'post')
+         WHERE a.code = $2 AND a.asset = $3 AND t.chain = $1 AND t.block_number > $4 AND t.block_number <= $5
+           AND t.phase IN ('posted', 'post')
+         GROUP BY 1, 2
     ), odd AS (
         SELECT block_number FROM moves GROUP BY block_number HAVING sum(net) <> 0
     )
-    SELECT j.source || ' ' || j.ref || ' ' || m.net || ' ' || j.reason AS line
+    SELECT j.source || ' ' || j.ref || ' ' || m.net || ' ' || j.reason AS line, m.net, l.*, j.valid_at AS timestamp
       FROM moves m JOIN odd USING (block_number)
       JOIN journals j ON (j.chain, j.block_number, j.journal_id) = ($1, m.block_number, m.journal_id)
-     ORDER BY m.block_number, m.journal_id LIMIT $5
+      LEFT JOIN logs l ON j.source = 'log:' || $1 AND l.chain = j.chain AND l.block_number = j.block_number
+                      AND l.block_hash = j.block_hash AND encode(l.block_hash, 'hex') || ':' || l.log_index = j.ref
+     ORDER BY m.block_number, m.journal_id LIMIT $6
 """
 
 MOVES = """
@@ -140,6 +173,20 @@ ACCOUNT_MOVES = """
      WHERE a.code = $2 AND a.asset = $3 AND t.chain = $1 AND t.block_number BETWEEN $4 AND $5
        AND t.phase IN ('posted', 'post')
      GROUP BY j.chain, j.block_number, j.journal_id ORDER BY j.block_number, j.journal_id LIMIT $6
+"""
+
+PENDING = f"""
+    -- In proportion to accounts, not to what was ever booked on them.
+    SELECT asset, sum(credits_pending) AS pending FROM ({BALANCES_AT}) AS balances
+     WHERE (code = 'suspense:out' OR code LIKE 'claimable:%') AND $3::TEXT[] IS NULL
+     GROUP BY asset
+"""  # noqa: S608  # of the constant above
+OVERDRAWN = f"""
+    SELECT code, asset, debits_posted - credits_posted AS amount FROM ({BALANCES_AT}) AS balances
+     WHERE code LIKE 'claimable:%' AND debits_posted > credits_posted AND $3::TEXT[] IS NULL
+"""  # noqa: S608
+CLAIMANTS = """
+    SELECT count(*) FROM accounts a JOIN assets s USING (asset) WHERE s.chain = $1 AND a.code LIKE 'claimable:%'
 """
 
 SETTLED = """
@@ -167,6 +214,32 @@ LIVE = """
      WHERE l.chain = $1 AND l.account = $2 AND l.state = 'live' GROUP BY l.nonce
 """
 
+SLICE_END = """
+    -- The block of the last of so many logs after a block; the last block where there are fewer.
+    SELECT COALESCE((SELECT block_number FROM logs WHERE chain = $1 AND block_number > $2 AND block_number <= $3
+                      ORDER BY block_number OFFSET $4 LIMIT 1), $3)
+"""
+CREDITED_AFTER = """
+    SELECT DISTINCT a.code FROM accounts a JOIN assets s USING (asset)
+     WHERE s.chain = $1 AND a.code LIKE 'owed\\_on\\_chain:%' AND a.code > $2 ORDER BY a.code LIMIT $3
+"""
+CREDITED_IN_DOUBT = """
+    SELECT subject FROM breaks
+     WHERE chain = $1 AND state <> 'resolved' AND check_subject = 'credited accounts'
+    UNION
+    SELECT code FROM (
+        SELECT DISTINCT a.code FROM transfers t JOIN accounts a ON a.account_id IN (t.debit_account, t.credit_account)
+         WHERE t.chain = $1 AND t.block_number > $2 AND a.code LIKE 'owed\\_on\\_chain:%' LIMIT $3) AS touched
+"""
+
+SETTLED_IN = """
+    SELECT distribution_id, batch_index, block_number
+      FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
+      JOIN journal_keys k ON k.source = 'batch' AND k.ref = encode(distribution_id, 'hex') || ':' || batch_index
+      JOIN journals j USING (chain, block_number, journal_id)
+     WHERE j.kind = 'settlement'
+"""
+
 INTENDED = """
     SELECT p.distribution_id, p.batch_index, d.asset, d.leg, p.recipient, p.amount
       FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
@@ -192,9 +265,12 @@ WAITING = """
 """
 
 RANGES = """
-    -- FULL.
+    -- Those that end after block $3 and not after block $4. They follow each other, so their ends are in order too.
     SELECT first_block, last_block, logs, digest FROM finalized_ranges
-     WHERE chain = $1 AND first_block > $2 AND last_block <= $3 ORDER BY first_block LIMIT $4
+     WHERE chain = $1 AND first_block > $2 AND last_block > $3 AND last_block <= $4
+       AND first_block >= COALESCE((SELECT max(first_block) FROM finalized_ranges
+                                     WHERE chain = $1 AND first_block <= $3), $3)
+     ORDER BY first_block LIMIT $5
 """
 
 STORED = """
@@ -253,9 +329,18 @@ class Audits:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def last_balanced(self, chain: str) -> int | None:
-        """The block at which the last run found everything balanced; None where it did not, or there was none."""
-        number: int | None = await self._connection.fetchval(LAST_BALANCED, chain)
+    async def last_looked(self, chain: str) -> int | None:
+        """The block up to which runs have looked at events; None where there was none, or all must be looked at."""
+        number: int | None = await self._connection.fetchval(LAST_LOOKED, chain)
+        return number
+
+    async def doubted(self, chain: str, blocks_max: int) -> list[tuple[int, int]]:
+        """Blocks that breaks which are not resolved are about, in order: (after, last), each `blocks_max` at most."""
+        return [(row["after"], row["last"]) for row in await self._connection.fetch(DOUBTED, chain, blocks_max)]
+
+    async def empty_until(self, chain: str, code: str, asset: AssetId) -> int | None:
+        """The block at which the suspense account `code` was last seen empty; None where it never was."""
+        number: int | None = await self._connection.fetchval(EMPTY_UNTIL, chain, code, asset)
         return number
 
     async def time(self, at: BlockStamp) -> int:
@@ -263,9 +348,11 @@ class Audits:
         time: int = await self._connection.fetchval(TIME, at.chain, at.number)
         return time
 
-    async def journals_without_log(self, chain: str, first: int, last: int, limit: int) -> list[str]:
-        """Refs of journals that book a log which is not there, or whose block is not final."""
-        return [row[0] for row in await self._connection.fetch(JOURNALS_WITHOUT_LOG, chain, first, last, limit)]
+    async def journals_without_log(self, chain: str, first: int, last: int, limit: int) -> list[tuple[int, str]]:
+        """(block, ref) of journals that book a log which is not there, or whose block is not final."""
+        return [
+            (row[0], row[1]) for row in await self._connection.fetch(JOURNALS_WITHOUT_LOG, chain, first, last, limit)
+        ]
 
     async def gaps(self, chain: str, first: int, last: int) -> list[tuple[int, int]]:
         """Runs of blocks between `first` and `last` that no finalized range covers."""
@@ -285,9 +372,42 @@ class Audits:
     async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]:
         return [(row[0], row[1]) for row in await self._connection.fetch(FALSE_BALANCES, chain, limit)]
 
-    async def unmatched(self, chain: str, code: str, asset: AssetId, through: int, limit: int) -> list[str]:
-        """Journals, with signed amounts, of the blocks in which the account `code` did not net to zero."""
-        return [row[0] for row in await self._connection.fetch(UNMATCHED, chain, code, asset, through, limit)]
+    async def unmatched(
+        self, chain: str, account: tuple[str, AssetId], after: int, through: int, limit: int
+    ) -> list[tuple[int, str, Log | None]]:
+        """(debits − credits, journal in words, log that it books) of blocks in which the account does not net."""
+        rows = await self._connection.fetch(UNMATCHED, chain, *account, after, through, limit)
+        return [(int(row["net"]), row["line"], None if row["tx_hash"] is None else to_log(row)) for row in rows]
+
+    async def pending(self, at: BlockStamp) -> dict[AssetId, int]:
+        """What batches in flight have put aside, in atoms."""
+        rows = await self._connection.fetch(PENDING, at.chain, at.number, None)
+        return {row["asset"]: int(row["pending"]) for row in rows}
+
+    async def overdrawn(self, at: BlockStamp) -> tuple[int, dict[tuple[str, AssetId], int]]:
+        """How many accounts may claim; and of those that have claimed more than they were given, by how much."""
+        count: int = await self._connection.fetchval(CLAIMANTS, at.chain)
+        rows = await self._connection.fetch(OVERDRAWN, at.chain, at.number, None)
+        return count, {(row["code"], row["asset"]): int(row["amount"]) for row in rows}
+
+    async def slice_end(self, chain: str, after: int, last: int, logs: int) -> int:
+        """How far `logs` logs after block `after` reach, at most to block `last`."""
+        end: int = await self._connection.fetchval(SLICE_END, chain, after, last, logs)
+        return end
+
+    async def credited_after(self, chain: str, code: str, limit: int | None) -> list[str]:
+        """Accounts that the distributor has ever owed something, by code, after `code`."""
+        return [row[0] for row in await self._connection.fetch(CREDITED_AFTER, chain, code, limit)]
+
+    async def credited_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
+        """Those of them that were moved after block `since`, `limit` at most, and those that are a break."""
+        return [row[0] for row in await self._connection.fetch(CREDITED_IN_DOUBT, chain, since, limit)]
+
+    async def settled_in(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
+        """The block in which each of `batches` was executed, as booked; those that are not booked are left out."""
+        ids, indexes = [batch[0] for batch in batches], [batch[1] for batch in batches]
+        rows = await self._connection.fetch(SETTLED_IN, ids, indexes)
+        return {(row["distribution_id"], row["batch_index"]): row["block_number"] for row in rows}
 
     async def moves(self, chain: str, account: tuple[str, AssetId], through: int) -> list[tuple[int, int]]:
         """What `account` (code, asset) gained in each block in which it was booked: (block, debits − credits)."""
@@ -330,9 +450,9 @@ class Audits:
             for key in [(key_[0], key_[1])]
         }
 
-    async def ranges(self, chain: str, after: int, last: int, limit: int) -> list[tuple[int, int, int, bytes]]:
-        """First and last block, number of logs and their digest, of ranges that begin after block `after`."""
-        return [tuple(row) for row in await self._connection.fetch(RANGES, chain, after, last, limit)]
+    async def ranges(self, chain: str, span: tuple[int, int], after: int, limit: int) -> list[Range]:
+        """Those that end within `span` (after, last) and begin after block `after`, in order."""
+        return [Range(*row) for row in await self._connection.fetch(RANGES, chain, after, *span, limit)]
 
     async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
         """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""

@@ -46,20 +46,30 @@ ADD_CHECKS = """
 # Found again, a break is the same row: it keeps where and when it was first found, and what was evidence then stays.
 OPEN_BREAKS = """
     INSERT INTO breaks AS known (last_seen, kind, chain, level, check_subject, subject, asset, amount, evidence,
-                                 block_number, block_hash, lasting)
+                                 block_number, block_hash, lasting, about_block, about_after, agreed_block)
     SELECT $1, kind, chain, level, check_subject, subject, asset, amount, evidence::JSONB, block_number, block_hash,
-           lasting
+           lasting, about_block, about_after,
+           CASE WHEN level IN ('balance', 'suspense') AND NOT EXISTS (
+                         SELECT FROM breaks b WHERE b.state <> 'resolved' AND b.asset = found.asset
+                            AND (b.kind, b.chain, b.subject) = (found.kind, found.chain, found.subject))
+                THEN (SELECT k.block_number FROM checks k JOIN reconciliations r USING (reconciliation_id)
+                       WHERE (k.chain, k.level, k.subject, k.asset)
+                             = (found.chain, found.level, found.check_subject, found.asset)
+                         AND k.outcome = 'agreed' AND k.block_number < found.block_number AND r.finished_at IS NOT NULL
+                       ORDER BY k.reconciliation_id DESC LIMIT 1) END
       FROM unnest($2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::NUMERIC[], $9::TEXT[],
-                  $10::BIGINT[], $11::BYTEA[], $12::BOOLEAN[])
+                  $10::BIGINT[], $11::BYTEA[], $12::BOOLEAN[], $13::BIGINT[], $14::BIGINT[])
            AS found (kind, chain, level, check_subject, subject, asset, amount, evidence, block_number, block_hash,
-                     lasting)
+                     lasting, about_block, about_after)
      WHERE NOT (lasting AND EXISTS (
                SELECT FROM breaks b WHERE b.state = 'resolved' AND b.cleared_by IS NULL
                                       AND (b.kind, b.chain, b.subject) = (found.kind, found.chain, found.subject)
                                       AND b.evidence @> found.evidence::JSONB))
     ON CONFLICT (kind, chain, subject, COALESCE(asset, '')) WHERE state <> 'resolved' DO UPDATE
-       SET last_seen = excluded.last_seen, amount = excluded.amount, evidence = known.evidence || excluded.evidence,
-           level = excluded.level, check_subject = excluded.check_subject, lasting = excluded.lasting
+       SET last_seen = greatest(known.last_seen, excluded.last_seen), amount = excluded.amount,
+           evidence = known.evidence || excluded.evidence,
+           level = excluded.level, check_subject = excluded.check_subject, lasting = excluded.lasting,
+           about_block = excluded.about_block, about_after = excluded.about_after
 """
 
 SETTLE = """
@@ -71,6 +81,7 @@ SETTLE = """
 """
 
 CLEAR = """
+    -- Not what a run found that began later: it has seen more than this one.
     UPDATE breaks b
        SET state = 'resolved', resolved_at = clock_timestamp(), cleared_by = k.check_id,
            resolution = concat_ws('; ', b.resolution, 'cleared by check ' || k.check_id)
@@ -78,7 +89,7 @@ CLEAR = """
      WHERE k.reconciliation_id = $1 AND k.outcome <> 'skipped'
        AND (k.chain, k.level, k.subject) = (b.chain, b.level, b.check_subject)
        AND (k.asset IS NULL OR k.asset = b.asset)
-       AND b.state <> 'resolved' AND b.kind = ANY($2) AND b.last_seen IS DISTINCT FROM $1
+       AND b.state <> 'resolved' AND b.kind = ANY($2) AND COALESCE(b.last_seen, 0) < $1
     RETURNING b.break_id
 """
 
@@ -287,6 +298,8 @@ class Breaks:
             [check.at.number for check, _ in found.values()],
             [check.at.hash for check, _ in found.values()],
             [item.lasting for _, item in found.values()],
+            [item.block for _, item in found.values()],
+            [item.after for _, item in found.values()],
         )
 
 

@@ -48,6 +48,15 @@ UNEXPECTED_OUTFLOW = """
       FROM breaks WHERE kind = 'unexpected_out' AND state IN ('open', 'assigned')
      ORDER BY break_id
 """
+BROKEN_SEAL = """
+    -- Of all chains: they have one ledger.
+    SELECT 'all' AS chain, 'books' AS subject, min(fault_at) AS since,
+           string_agg(DISTINCT fault, '; ' ORDER BY fault)
+               || CASE WHEN EXISTS (SELECT FROM breaks
+                                     WHERE check_subject = 'seals' AND state IN ('assigned', 'explained'))
+                       THEN '' ELSE '; nothing new is sent' END AS detail
+      FROM seal_walks WHERE fault IS NOT NULL HAVING count(*) > 0
+"""
 
 
 class Conditions:
@@ -63,6 +72,7 @@ class Conditions:
             (ConditionName.NOT_INCLUDED, NOT_INCLUDED, (list(included_within), list(included_within.values()))),
             (ConditionName.QUARANTINE, QUARANTINE, ()),
             (ConditionName.UNEXPECTED_OUTFLOW, UNEXPECTED_OUTFLOW, ()),
+            (ConditionName.BROKEN_SEAL, BROKEN_SEAL, ()),
         ]
         return [
             Condition(name, row["chain"], row["subject"], row["since"], row["detail"])

@@ -30,6 +30,7 @@ from bridge.store.dead_letters import DeadLetters
 from bridge.store.decisions import Decisions
 from bridge.store.events import Events
 from bridge.store.interventions import Interventions
+from bridge.store.jobs import Jobs
 from bridge.store.ledger import Ledger
 from bridge.store.numeric import decode_numeric, encode_numeric
 from bridge.store.payouts import Payouts
@@ -112,6 +113,10 @@ class Transaction:
     @cached_property
     def seals(self) -> Seals:
         return Seals(self.connection)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        return Jobs(self.connection)
 
     @cached_property
     def audits(self) -> Audits:

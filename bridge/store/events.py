@@ -148,7 +148,8 @@ LOGS_ABOUT = """
 NOTIFY = "SELECT pg_notify('bridge', 'events')"
 ENSURE_PARTITIONS = "SELECT ensure_partitions($1, $2)"
 PARTITION_BLOCKS_AHEAD = 100_000
-"""Partitions are made this far ahead of the head, so that no other stage ever finds one missing."""
+"""Where the job that makes partitions has not run, they are made here, so far ahead of the head that no other stage
+ever finds one missing."""
 
 _Field = npt.NDArray[np.uint8]  # rows × bytes
 _NO_LIMIT = 2**63 - 1
@@ -181,7 +182,8 @@ class Events:
         """Append a run of blocks with its logs. Raises ChainDisagrees where it does not follow the stored head."""
         last = event.blocks[-1]
         finalized_number = await self._check_follows(chain, event)
-        await self._ensure_partitions(chain, event.first, last.number)
+        # One look, where they are there; and they are: a job makes them long before.
+        await self._connection.execute(ENSURE_PARTITIONS, chain, last.number + PARTITION_BLOCKS_AHEAD)
         await self._add_blocks(chain, event.blocks)
         if event.logs.count:
             await self._connection.copy_to_table(
@@ -338,12 +340,6 @@ class Events:
             await self._connection.execute(FORGET_LOGS, chain, number, hash_)
         new = [block for block in blocks if block.hash not in back]
         await self._connection.execute(ADD_BLOCKS, chain, *_block_columns(new))
-
-    async def _ensure_partitions(self, chain: str, first: int, last: int) -> None:
-        """Asked for when a run enters another stretch of blocks, and at the very start."""
-        stretch = PARTITION_BLOCKS_AHEAD
-        if first // stretch != last // stretch or first % stretch == 0 or first == await self._start_block(chain):
-            await self._connection.execute(ENSURE_PARTITIONS, chain, last + 2 * stretch)
 
 
 def encode_copy(chain: str, logs: LogColumns) -> bytes:

@@ -106,9 +106,16 @@ CHAINS_OF_PERIOD = """
 
 # The first run that looked at each of these chains ($1) up to its block ($2) or further.
 RECONCILIATION_OF_PERIOD = """
+    -- Later runs reach as far or further, so nothing before the first that reached a cut-off need be looked at.
     SELECT r.reconciliation_id, extract(epoch FROM r.finished_at)::BIGINT AS finished_at, r.verdict
       FROM reconciliations r
-     WHERE r.finished_at IS NOT NULL AND NOT EXISTS (
+     WHERE r.finished_at IS NOT NULL
+       AND r.reconciliation_id >= (
+               SELECT COALESCE(max((SELECT k.reconciliation_id FROM checks k
+                                     WHERE k.chain = cut.chain AND k.block_number >= cut.number
+                                     ORDER BY k.block_number, k.reconciliation_id LIMIT 1)), 0)
+                 FROM unnest($1::TEXT[], $2::BIGINT[]) AS cut (chain, number))
+       AND NOT EXISTS (
                SELECT FROM unnest($1::TEXT[], $2::BIGINT[]) AS cut (chain, number)
                 WHERE NOT EXISTS (SELECT FROM checks k WHERE k.reconciliation_id = r.reconciliation_id
                                                          AND k.chain = cut.chain AND k.block_number >= cut.number))

@@ -1,4 +1,4 @@
-"""Tables: unsealed, seals, sealings.
+"""Tables: unsealed, seals, sealings, seal_walks.
 
 unsealed ──► digest of each journal's rows ──► seals (COPY), sealings ──► gone from unsealed, in one transaction
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from bridge.domain.seals import MISSING, START, JournalDigest, Sealed, Tip, link
+from bridge.domain.seals import MISSING, START, JournalDigest, Sealed, Tip, Walk, Walked, link
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
@@ -20,6 +20,11 @@ LOCK = "SELECT pg_advisory_xact_lock(hashtext('bridge seal'))"
 
 TIP = "SELECT sequence AS count, head FROM seals ORDER BY sequence DESC LIMIT 1"
 LAST_SEALING = "SELECT count, head FROM sealings ORDER BY count DESC LIMIT 1"
+ENDS = """
+    -- In one statement, for the sealer may commit between two; and the head at a position that somebody remembers.
+    SELECT (SELECT max(sequence) FROM seals) AS sealed, (SELECT max(count) FROM sealings) AS said,
+           (SELECT head FROM seals WHERE sequence = $1) AS head
+"""
 SEALINGS = "SELECT count, head FROM sealings WHERE count BETWEEN $1 AND $2"
 
 # Time as whole microseconds, so that no float comes near. Codes, not ids: an account that is renamed is a change.
@@ -64,6 +69,43 @@ ORPHANS = """
      WHERE NOT EXISTS (SELECT FROM journals j
                         WHERE (j.chain, j.block_number, j.journal_id) = (t.chain, t.block_number, t.journal_id))
      ORDER BY t.journal_id LIMIT 1
+"""
+
+# As the two above, of one page in the order of blocks.
+BOOKS_PAGE = """
+    SELECT j.chain, j.block_number, j.journal_id,
+           CASE WHEN NOT EXISTS (SELECT FROM seals s WHERE s.journal_id = j.journal_id)
+                 AND NOT EXISTS (SELECT FROM unsealed u WHERE u.journal_id = j.journal_id)
+                THEN 'journal ' || j.journal_id || ' (' || j.source || ' ' || j.ref || ')' END AS stranger
+      FROM journals j WHERE (j.chain, j.block_number, j.journal_id) > ($1, $2, $3)
+     ORDER BY j.chain, j.block_number, j.journal_id LIMIT $4
+"""
+ORPHANS_BETWEEN = """
+    SELECT 'a transfer of journal ' || t.journal_id FROM transfers t
+     WHERE (t.chain, t.block_number, t.journal_id) > ($1, $2, $3)
+       AND ($4 OR (t.chain, t.block_number, t.journal_id) < ($5, $6, $7))
+       AND NOT EXISTS (SELECT FROM journals j
+                        WHERE (j.chain, j.block_number, j.journal_id) = (t.chain, t.block_number, t.journal_id))
+     LIMIT 1
+"""
+
+WALKED = "SELECT count, head, chain, block_number, journal_id, fault, rounds FROM seal_walks WHERE walk = $1"
+WALK = """
+    -- A fault keeps the time at which it was first found.
+    UPDATE seal_walks
+       SET count = $2, head = $3, chain = $4, block_number = $5, journal_id = $6, fault = $7,
+           rounds = rounds + $8::INTEGER,
+           fault_at = CASE WHEN $7::TEXT IS NULL THEN NULL WHEN fault IS NULL THEN now() ELSE fault_at END,
+           walked_at = now()
+     WHERE walk = $1
+"""
+FAULTS = "SELECT walk, fault FROM seal_walks WHERE fault IS NOT NULL ORDER BY walk"
+WALKED_EVER = "SELECT EXISTS (SELECT FROM seal_walks WHERE walked_at IS NOT NULL)"
+UNSEEN_FAULT = """
+    -- Until a person has taken up the break that it becomes, or, before there is one, from the moment it is found.
+    SELECT COALESCE('break ' || (SELECT min(break_id) FROM breaks WHERE check_subject = 'seals' AND state = 'open'),
+                    (SELECT min(fault) FROM seal_walks WHERE fault IS NOT NULL AND NOT EXISTS (
+                         SELECT FROM breaks WHERE check_subject = 'seals' AND state IN ('assigned', 'explained'))))
 """
 
 ROWS_AT_ONCE = 2_000
@@ -127,6 +169,47 @@ class Seals:
         """Something in the books that the chain does not have, nor ever will; None where there is nothing."""
         found: str | None = await self._connection.fetchval(STRANGERS)
         return found if found is not None else await self._connection.fetchval(ORPHANS)
+
+    async def walked(self, walk: Walk) -> Walked:
+        row = await self._connection.fetchrow(WALKED, walk)
+        assert row is not None
+        place = (row["chain"], row["block_number"], row["journal_id"])
+        return Walked(Tip(row["count"], row["head"]), place, row["fault"], row["rounds"])
+
+    async def ends(self, position: int) -> tuple[int, int, bytes | None]:
+        """How many links there are, how many there are by what the last run said, and the head at `position`."""
+        row = await self._connection.fetchrow(ENDS, position)
+        assert row is not None
+        return row["sealed"] or 0, row["said"] or 0, row["head"]
+
+    async def walk(self, walk: Walk, to: Walked, *, ended: bool = False) -> None:
+        """Note how far it has come; `ended`: this was the end of a round."""
+        await self._connection.execute(WALK, walk, to.tip.count, to.tip.head, *to.place, to.fault, ended)
+
+    async def books_after(
+        self, place: tuple[str, int, int], limit: int
+    ) -> tuple[tuple[str, int, int] | None, str | None]:
+        """The last of the next `limit` journals in the order of blocks, None where the books end before; and something
+        among them, or of transfers beside them, that the chain does not have, nor ever will."""
+        rows = await self._connection.fetch(BOOKS_PAGE, *place, limit)
+        last = None
+        if len(rows) == limit:
+            last = (rows[-1]["chain"], rows[-1]["block_number"], rows[-1]["journal_id"])
+        stranger = next((row["stranger"] for row in rows if row["stranger"] is not None), None)
+        if stranger is None:
+            stranger = await self._connection.fetchval(ORPHANS_BETWEEN, *place, last is None, *(last or place))
+        return last, stranger
+
+    async def faults(self) -> dict[Walk, str] | None:
+        """What walks stand in front of; None where none was ever made."""
+        if not await self._connection.fetchval(WALKED_EVER):
+            return None
+        return {Walk(row["walk"]): row["fault"] for row in await self._connection.fetch(FAULTS)}
+
+    async def unseen_fault(self) -> str | None:
+        """Why nothing may be sent: the books are not as they were sealed, and no person has taken that up yet."""
+        found: str | None = await self._connection.fetchval(UNSEEN_FAULT)
+        return found
 
     async def _digests(self, query: str, *arguments: object) -> AsyncGenerator[tuple[asyncpg.Record, bytes]]:
         """Each journal's first row, and the digest of all its rows."""

@@ -14,6 +14,7 @@ import asyncpg
 
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import RetryableError
+from bridge.domain.jobs import Schedule
 from bridge.domain.rules import Token
 from bridge.domain.units import Address
 from bridge.ports import Lease, Stage
@@ -24,6 +25,7 @@ from bridge.stages import binding, post
 from bridge.stages.confirm import Confirm
 from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
+from bridge.stages.jobs import Job, Periodic
 from bridge.stages.notify import Notify
 from bridge.stages.pay import Pay
 from bridge.stages.post import Post
@@ -42,7 +44,7 @@ from tests.stages.shelf import Shelf, Trees
 
 LEASE_MS = 4_000
 POLL_MS = 1_500
-RECONCILE_MS = 10_000
+RECONCILE_S = 10
 WINDOW_S = 60
 RULE = f"""
 rule: fees
@@ -200,7 +202,7 @@ class Daemon:
         }
         chain, every = self._supervisors
         jobs = [chain.run(name, build) for name, build in builders.items()]
-        return [*jobs, every.run("reconcile", self._reconcile), every.run("notify", self._notify)]
+        return [*jobs, every.run("reconcile", self._periodic), every.run("notify", self._notify)]
 
     def _pay(self, lease: Lease) -> Stage:
         return Pay(
@@ -226,9 +228,17 @@ class Daemon:
         return Reconcile(
             database=self.database,
             books=[Books(self.reader, self.watched, 0)],
-            clock=self._clock,
             lease=lease,
-            interval_ms=RECONCILE_MS,
+        )
+
+    def _periodic(self, lease: Lease) -> Stage:
+        reconcile = self._reconcile(lease)
+        return Periodic(
+            job=Job(Schedule("reconcile", RECONCILE_S), lambda _: reconcile.follow()),
+            database=self.database,
+            clock=self._clock,
+            wake_at=lambda name, time: None,  # the poll is enough
+            lease=lease,
         )
 
     async def _tell(self, confirmation: Confirmation) -> None:

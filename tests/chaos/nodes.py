@@ -10,15 +10,17 @@ from collections.abc import AsyncGenerator, Sequence
 
 from bridge.chains.fake.payer import FakeTransaction
 from bridge.chains.fake.reader import FakeReader
+from bridge.domain.calls import Argument
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.payouts import Action, Attempt, Inclusion, Purpose, Refusal, Signed, Slot
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, BroadcastOutcome, EventDecoder, LogFilter, Ready
+from bridge.stages.reconcile import OWED
 from tests.chaos.network import Network
 from tests.chaos.process import Process
 from tests.chaos.trouble import Fault
-from tests.stages.books import Declaration
+from tests.stages.books import CREDITED, DISTRIBUTOR, Declaration
 
 
 async def ask(process: Process, what: str) -> None:
@@ -45,6 +47,25 @@ class Reader(FakeReader):
     async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
         await ask(self._process, "balance")
         return await super().balance(account, asset, at)
+
+    async def read_call(
+        self,
+        contract: Address,
+        signature: str,
+        arguments: Sequence[Argument],
+        at: BlockStamp,
+        *,
+        returns: Sequence[str] = ("uint256",),
+    ) -> tuple[int, ...] | None:
+        """What was credited to an account; nobody withdraws here."""
+        await ask(self._process, "owed")
+        self.chain.state_at(at)  # whether it is canonical
+        assert (contract, signature) == (DISTRIBUTOR, OWED)
+        credit, (token, account) = Declaration(CREDITED), arguments
+        logs = [log for entry in self.chain.blocks[: at.number + 1] for log in entry.logs]
+        fields = [credit.decode(log) for log in logs if log.topics[0] == credit.topic0]
+        amounts = [each["amount"] for each in fields if (each["token"], each["to"]) == (token, account)]
+        return (sum(amount for amount in amounts if isinstance(amount, int)),)
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         await ask(self._process, "sequence")

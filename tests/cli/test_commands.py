@@ -115,6 +115,9 @@ def test_status__after_a_simulation__tells_heads_rules_and_counts(kept: Kept):
         assert re.search(rf"^{rule} +1 +1 +0 +[\d,.]+ (USDX|PTSX|DAIX)", text, re.MULTILINE)
     assert re.search(r"^distributions +3 final$", text, re.MULTILINE)
     assert re.search(r"^reconciled +", text, re.MULTILINE)
+    for job in ("partitions", "reconcile", "seals", "sweep"):
+        assert re.search(rf"^job +{job}, every [\d,]+ s, next [-\d: ]+(; LATE)?; last [-\d: ]+: ", text, re.MULTILINE)
+    assert re.search(r"^job +days, every 86,400 s, next [-\d]+ 00:00:00; never yet$", text, re.MULTILINE)
 
 
 def test_status__as_json__amounts_are_exact(kept: Kept):
@@ -124,6 +127,9 @@ def test_status__as_json__amounts_are_exact(kept: Kept):
     assert int(paid["reserve_buffer"]) > 2**53
     assert status["distributions"] == {"final": 3}
     assert status["dead_letters"] == []
+    assert {job["name"]: job["interval_s"] for job in status["jobs"]} == {
+        "days": 86_400, "partitions": 3_600, "reconcile": 60, "seals": 60, "sweep": 600
+    }  # fmt: skip
 
 
 def test_rules__paused_and_resumed__said_by_status_and_list(kept: Kept):

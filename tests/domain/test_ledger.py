@@ -1,5 +1,6 @@
 """Which journal each fact becomes; what a journal is."""
 
+import hashlib
 from collections import defaultdict
 from dataclasses import replace
 
@@ -261,3 +262,26 @@ def test_payload_hash__any_field_changed__changes(change):
 def test_payload_hash__text_moved_between_fields__changes(kind, reason, other_kind, other_reason):
     one, other = replace(INTENT, kind=kind, reason=reason), replace(INTENT, kind=other_kind, reason=other_reason)
     assert (one.payload_hash == other.payload_hash) == (one == other)
+
+
+# Long ones and ones of more than a byte a character are rare, and packed another way.
+any_text = st.one_of(st.text(max_size=8), st.text(min_size=120, max_size=140), st.just("é" * 100))
+
+
+@given(any_text, any_text, st.lists(st.tuples(any_text, st.integers(1, UINT256_MAX)), max_size=3), st.booleans())
+def test_payload_hash__any_text__is_over_each_field_with_its_length(text, other, moved, reverses):
+    """What is booked keeps its hash for ever, so its bytes are spelled out here."""
+    entry = Journal(
+        *("kind", text, "source", other, AT, 7),
+        transfers=tuple(Transfer(f"a{code}", f"b{code}", USDX, amount) for code, amount in moved),
+        reverses=(other, text) if reverses else None,
+    )
+    expected = hashlib.sha256(b"\x01")
+    for field in (
+        *("kind", text, "source", other, AT.chain, str(AT.number), AT.hash, "7", str(len(moved))),
+        *(part for code, amount in moved for part in (f"a{code}", f"b{code}", USDX, str(amount), "posted")),
+        *((other, text) if reverses else ()),
+    ):
+        raw = field if isinstance(field, bytes) else field.encode()
+        expected.update(len(raw).to_bytes(4) + raw)
+    assert entry.payload_hash == expected.digest()

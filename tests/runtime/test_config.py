@@ -114,6 +114,14 @@ def test_load_config__good_file__values_are_exact(tmp_path: Path):
         ("[chains.anvil]", "[chains.anvil", ["is not valid TOML"]),
         ('password_file = "operator.password"', "", ["give either password_file or password_env"]),
         ('url = "postgresql://localhost/bridge"', "", [":1: database", "give either url or url_env"]),
+        (
+            "[database]",
+            "jobs.sweep_interval_s = 0\n[database]",
+            ["jobs.sweep_interval_s", "greater than or equal to 1"],
+        ),
+        ("[database]", "jobs.seals_interval_s = 90_000\n[database]", ["jobs.seals_interval_s", "equal to 86400"]),
+        ("[database]", "jobs.sweep_every_s = 5\n[database]", ["unknown key `sweep_every_s`", "`sweep_interval_s`"]),
+        ("[database]", "reconcile_interval_s = 0\n[database]", [":1: reconcile_interval_s", "equal to 1"]),
     ],
 )
 def test_load_config__mistake__names_place_and_mend(tmp_path: Path, old: str, new: str, said: list[str]):

@@ -1,10 +1,13 @@
 """One epoch on the real chain with the daemon at work, and hands to meddle with; what the books say of it."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Contract
@@ -21,6 +24,7 @@ from bridge.simulation.wallets import Wallet
 from bridge.stages.report import report
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
+from tests.crash.proxy import Proxy
 from tests.simulation.rollup import Rollup, as_rollup
 
 GENESIS = 1_800_000_000
@@ -28,11 +32,35 @@ EPOCH_S = 40
 CHAIN = "anvil"
 
 
-class World:
-    """One epoch of traffic, the daemon at work, and hands to meddle with."""
+Twist = Callable[[str, Any, Any], Any]
+"""(method, parameters, the node's result) → what is said instead."""
 
-    def __init__(self, scene: Simulation, rollup: Rollup | None = None) -> None:
+
+class Twisted(Proxy):
+    """A node's front door that is honest, until it has a twist."""
+
+    twist: Twist | None = None
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        answered = await self._ask(body)
+        if self.twist is not None:
+            calls, answers = json.loads(body), json.loads(answered)
+            for call, answer in zip(
+                *((each if isinstance(each, list) else [each]) for each in (calls, answers)), strict=True
+            ):
+                if "result" in answer:
+                    answer["result"] = self.twist(call["method"], call["params"], answer["result"])
+            answered = json.dumps(answers).encode()
+        return web.Response(body=answered, content_type="application/json")
+
+
+class World:
+    """One epoch of traffic, the daemon at work, and hands to meddle with. All the daemon knows comes through `node`."""
+
+    def __init__(self, scene: Simulation, node: Twisted, rollup: Rollup | None = None) -> None:
         self.scene = scene
+        self.node = node
         self.rollup = rollup
         self.sandbox = scene.sandbox
         self.stage = scene.sandbox.deployment.stage
@@ -111,7 +139,13 @@ async def open_world(tmp_path: Path, *, rollup: bool = False) -> AsyncIterator[W
     settings = Settings(seed=order.seed, block_time_s=None, epoch_s=EPOCH_S, genesis_timestamp=GENESIS)
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(Sandbox.start(order.directory, settings))
+        node = Twisted(sandbox.rpc_url)
+        await stack.enter_async_context(node.running())
         taken = await stack.enter_async_context(as_rollup(sandbox)) if rollup else None
+        if not rollup:
+            text = sandbox.config_path.read_text()
+            assert f'["{sandbox.rpc_url}"]' in text
+            sandbox.config_path.write_text(text.replace(f'["{sandbox.rpc_url}"]', json.dumps([node.url])))
         config = load_config(sandbox.config_path)
         database = await Database.open(config.database.resolve())
         try:
@@ -119,7 +153,7 @@ async def open_world(tmp_path: Path, *, rollup: bool = False) -> AsyncIterator[W
             scene = Simulation(order, sandbox, config, database, lambda progress: None)
             async with scene.daemon_running():
                 await scene.traffic()
-                yield World(scene, taken)
+                yield World(scene, node, taken)
         finally:
             await database.close()
 

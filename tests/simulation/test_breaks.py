@@ -11,20 +11,19 @@ import pytest
 from eth_hash.auto import keccak
 
 from bridge.daemon import divergence, open_services
-from bridge.domain.breaks import Break, BreakKind, Reconciliation, age_band
+from bridge.domain.breaks import Break, BreakKind, Level, Reconciliation, age_band
 from bridge.domain.errors import RefusedError
 from bridge.domain.ledger import OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Journal, gas_code
 from bridge.domain.states import BreakState
 from bridge.domain.units import AssetId, BlockStamp, format_address
-from bridge.runtime.clock import SystemClock
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.stages.correct import approve, ask_adjustment
 from bridge.stages.divergence import Divergence
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import DISAGREE, Books, Reconcile
 from tests.cli.program import bridge
 from tests.simulation.meddling import CHAIN, World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ETH = AssetId("eip155:31337/slip44:60")
 LOGGER = bytes.fromhex("60803603806080600037606035604035602035600035846000a400")
@@ -85,10 +84,20 @@ class Meddler:
         yield
         await self.sql(take, f"confirm:{CHAIN}", -1)
 
-    async def reconcile(self, **limits: Any) -> Reconciliation:
-        async with open_services(self.world.scene.config, sending=False) as services:
-            books = [Books(chain.reader, chain.watched, chain.section.start_block) for chain in services.chains]
-            return await Reconcile(database=self.database, books=books, clock=SystemClock(), **limits).run()
+    async def reconcile(
+        self, *, rpc: Sequence[str] | None = None, sweep: bool = False, **limits: Any
+    ) -> Reconciliation:
+        """A full run, or one of what is new and a slice of what is old; through the endpoints `rpc`, if given."""
+        config = self.world.scene.config
+        if rpc is not None:
+            chain = config.chains[CHAIN].model_copy(update={"rpc": list(rpc)})
+            config = config.model_copy(update={"chains": {CHAIN: chain}})
+        async with open_services(config, sending=False) as services:
+            books = [
+                Books(chain.reader, chain.watched, chain.section.start_block, chain.history)
+                for chain in services.chains
+            ]
+            return await Reconcile(database=self.database, books=books, **limits).run(full=not sweep, sweep=sweep)
 
     async def divergence(self, account: str, symbol: str | None = None) -> Divergence:
         async with open_services(self.world.scene.config, sending=False) as services:
@@ -167,13 +176,19 @@ async def test_breaks__every_kind__found_aged_explained_and_closed(world: World)
     last = await meddler.reconcile()
     assert (last.breaks, last.balanced) == ((), True)
     assert await meddler.lives(result.breaks) == {kind: {"ann" if kind in persons else "check"} for kind in expected}
+    await _hidden(world, meddler)
+    await _second_provider(world, meddler)
+    await _deep_reorg(world, meddler)
 
 
 async def _stuck(world: World, meddler: Meddler) -> None:
     """Nobody settles what was sent: that is late, and what waits for it is overdue."""
     await meddler.until("SELECT count(*) FROM leases WHERE name LIKE 'confirm:%'")
     async with meddler.without_confirm():
-        await meddler.until("SELECT count(*) FROM slots JOIN attempts USING (slot_id) WHERE sent_at IS NOT NULL")
+        sent = (
+            "SELECT count(*) FROM slots s JOIN attempts USING (slot_id) WHERE sent_at IS NOT NULL AND s.state = 'live'"
+        )
+        await meddler.until(sent)
         await world.sandbox.mine(FINALITY_DISTANCE + 1)
         await meddler.until(
             f"SELECT block_number - {world.sandbox.miner.head - FINALITY_DISTANCE} + 1 FROM cursors "
@@ -188,6 +203,84 @@ async def _stuck(world: World, meddler: Meddler) -> None:
     assert (await meddler.reconcile()).balanced
     lives = await meddler.lives(result.breaks)
     assert lives == {BreakKind.TIMING: {"check"}, BreakKind.MISSING_ON_CHAIN: {"check"}}
+
+
+# ── What nodes do ───────────────────────────────────────────────────────────────────────────────────────────────────
+async def _hidden(world: World, meddler: Meddler) -> None:
+    """One of two logs of a block is hidden while the block is read: the balance tells at once, the sweep says which."""
+    hidden, seen = 55, 56
+    amount = f"0x{hidden:064x}"
+
+    def hide(method: str, parameters: Any, result: Any) -> Any:
+        return [log for log in result if log["data"] != amount] if method == "eth_getLogs" else result
+
+    world.node.twist = hide
+    vault, payer = format_address(world.stage.vault.address), world.stage.payers[0]
+    for each in (hidden, seen):
+        raw = payer.sign(world.usdx.address, world.usdx.call("transfer", vault, each))
+        await world.sandbox.anvil.call("eth_sendRawTransaction", "0x" + raw.hex())
+    await world.sandbox.mine()
+    await world.book()
+    world.node.twist = None
+    result = await meddler.reconcile()
+    assert {(item.kind, item.amount) for item in result.breaks} == {
+        (BreakKind.UNEXPLAINED_BALANCE, hidden),
+        (BreakKind.UNEXPECTED_IN, seen),
+    }
+    rounds = [await meddler.reconcile(sweep=True) for _ in range(3)]  # wherever the daemon's own sweep stands
+    result = rounds[-1]
+    assert set(kinds(result)) == {
+        BreakKind.UNEXPLAINED_BALANCE, BreakKind.UNEXPECTED_IN, BreakKind.MISSING_IN_LEDGER
+    }  # fmt: skip
+    [missed] = kinds(result)[BreakKind.MISSING_IN_LEDGER]
+    assert missed.subject.endswith(" of nodes")
+    await meddler.take_up(result.breaks)
+    vault_code = next(item.subject for item in result.breaks if item.kind is BreakKind.UNEXPLAINED_BALANCE)
+    await meddler.adjust(vault_code, UNALLOCATED, world.asset, hidden)
+    await meddler.adjust(SUSPENSE_IN, UNALLOCATED, world.asset, seen)
+    assert set(kinds(await meddler.reconcile())) == {BreakKind.MISSING_IN_LEDGER}
+    assert await meddler.resolve(missed) is None
+    rounds = [await meddler.reconcile(sweep=True) for _ in range(2)]
+    assert [each.balanced for each in rounds] == [True, True]  # known for good
+    assert await meddler.lives(result.breaks) == {
+        BreakKind.UNEXPLAINED_BALANCE: {"check"},
+        BreakKind.UNEXPECTED_IN: {"check"},
+        BreakKind.MISSING_IN_LEDGER: {"ann"},
+    }
+
+
+async def _second_provider(world: World, meddler: Meddler) -> None:
+    """Of two endpoints one says that a token of ours holds more: neither is believed."""
+
+    def more(method: str, parameters: Any, result: Any) -> Any:
+        return f"0x{int(result, 16) + 1:064x}" if method == "eth_call" and len(result) == 66 else result
+
+    world.node.twist = more
+    both = [world.sandbox.rpc_url, world.node.url]
+    result = await meddler.reconcile(rpc=both)
+    world.node.twist = None
+    assert set(kinds(result)) == {BreakKind.PROVIDER_DISAGREEMENT}
+    assert {check.cause for check in result.skipped} == {DISAGREE}
+    await meddler.take_up(result.breaks)
+    assert "still found it" in (await meddler.resolve(result.breaks[0]) or "resolved")
+    assert (await meddler.reconcile(rpc=both)).balanced
+    assert await meddler.lives(result.breaks) == {BreakKind.PROVIDER_DISAGREEMENT: {"check"}}
+
+
+async def _deep_reorg(world: World, meddler: Meddler) -> None:
+    """Blocks that were final, and booked, are replaced; and then the node is put right."""
+    await world.book()
+    anvil, booked = world.sandbox.anvil, await meddler.booked()
+    before = await anvil.call("anvil_dumpState", True)
+    await anvil.call("anvil_reorg", world.sandbox.miner.head - booked.number + 3, [])
+    result = await meddler.reconcile()
+    assert {item.kind for item in result.breaks} == {BreakKind.PROVIDER_DISAGREEMENT}
+    assert f"block {booked.number}" in {item.subject for item in result.breaks}
+    assert {check.level for check in result.skipped} >= {Level.BALANCE, Level.NONCE}
+    await meddler.take_up(result.breaks)
+    await anvil.call("anvil_loadState", before)
+    assert (await meddler.reconcile()).balanced
+    assert await meddler.lives(result.breaks) == {BreakKind.PROVIDER_DISAGREEMENT: {"check"}}
 
 
 # ── What happens on the chain ───────────────────────────────────────────────────────────────────────────────────────
@@ -275,14 +368,15 @@ async def _forgotten(meddler: Meddler) -> Cure:
         "SELECT ref FROM journals j WHERE source = 'log:anvil' AND kind = 'distributor.other' "
         "ORDER BY block_number LIMIT 1"
     )
-    async with meddler.database.snapshot() as tx:
-        journals = await tx.ledger.journals(f"log:{CHAIN}", [str(ref)])
-    await meddler.sql("DELETE FROM journals WHERE ref = $1", ref)
-    await meddler.sql("DELETE FROM journal_keys WHERE ref = $1", ref)
+    tables = ("journals", "journal_keys")
+    for table in tables:
+        await meddler.sql(f"CREATE TABLE kept_{table} AS SELECT * FROM {table} WHERE ref = '{ref}'")
+        await meddler.sql(f"DELETE FROM {table} WHERE ref = $1", ref)
 
     async def cure() -> None:
-        async with meddler.database.begin() as tx:
-            await tx.ledger.post(journals)
+        """From a backup: booked anew it would have another place than it was sealed at."""
+        for table in tables:
+            await meddler.sql(f"INSERT INTO {table} SELECT * FROM kept_{table}")
 
     return cure
 

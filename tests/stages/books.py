@@ -105,7 +105,12 @@ class Chain:
     held: dict[tuple[bytes, AssetId], int] = field(default_factory=lambda: defaultdict(int))
     nonce: int = 0
     lies: dict[int, bytes] = field(default_factory=dict)  # headers the node now tells otherwise: number → hash
+    owed: dict[tuple[bytes, bytes], int] = field(
+        default_factory=lambda: defaultdict(int)
+    )  # (token, account), by DISTRIBUTOR
     history: list[tuple[dict[tuple[bytes, AssetId], int], int]] = field(default_factory=list)
+    owed_then: list[dict[tuple[bytes, bytes], int]] = field(default_factory=list)
+    calls: int = 0
 
     # ── What happens on it ─────────────────────────────────────────────────────────────────────────────────────────
     async def mine(self, *events: Emitted, gas: int = 0) -> BlockStamp:
@@ -115,9 +120,12 @@ class Chain:
         for emitter, declaration, values in events:
             if declaration == TRANSFER:
                 self.move(emitter, values)
+            if declaration in (CREDITED, WITHDRAWN):
+                self._owe(values, -1 if declaration == WITHDRAWN else 1)
         self.held[OPERATOR, ETH] -= gas
         self.nonce += bool(gas)
         self.history.append((dict(self.held), self.nonce))
+        self.owed_then.append(dict(self.owed))
         if number >= self.start_block:
             await self._ingest(number, events)
         return self.stamp(number)
@@ -130,6 +138,13 @@ class Chain:
         assert isinstance(target, bytes)
         self.held[source, asset] -= amount
         self.held[target, asset] += amount
+
+    def _owe(self, values: Mapping[str, Value], sign: int) -> None:
+        token, account, amount = values["token"], values.get("to", values.get("account")), values["amount"]
+        assert isinstance(token, bytes)
+        assert isinstance(account, bytes)
+        assert isinstance(amount, int)
+        self.owed[token, account] += sign * amount
 
     def stamp(self, number: int) -> BlockStamp:
         return BlockStamp(CHAIN, number, block_hash(number))
@@ -188,7 +203,13 @@ class Chain:
         *,
         returns: Sequence[str] = ("uint256",),
     ) -> tuple[int, ...] | None:
-        raise NotImplementedError
+        assert (contract, signature) == (DISTRIBUTOR, "owed(address,address)")
+        token, account = arguments
+        assert isinstance(token, bytes)
+        assert isinstance(account, bytes)
+        self._at(at)
+        self.calls += 1
+        return (self.owed_then[at.number].get((token, account), 0),)
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         return self._at(at)[1]

@@ -35,7 +35,7 @@ from tests.stages.books import (
     run,
     start,
 )
-from tests.stages.test_reconcile import FixedClock, found
+from tests.stages.test_reconcile import found
 
 AMOUNTS = {ALICE: 600, BOB: 399}
 
@@ -48,7 +48,7 @@ async def book(chain: Chain, *blocks: list[Emitted]) -> None:
 
 async def reconcile(chain: Chain) -> Reconciliation:
     books = [Books(chain, WITH_CLAIMS, chain.start_block)]
-    return await Reconcile(database=chain.database, books=books, clock=FixedClock()).run()
+    return await Reconcile(database=chain.database, books=books).run()
 
 
 async def holdings(database: Database) -> dict[str, int]:

@@ -219,6 +219,31 @@ async def test_pay__money_left_without_our_intent__nothing_new_is_sent_until_a_p
     assert (await world.summary()).state == "final"
 
 
+async def test_pay__broken_seal__nothing_new_is_sent_until_a_person_takes_up_its_break(world: SendingWorld):
+    """It waits from the moment the fault is found, before there is a break."""
+
+    async def sql(statement: str) -> None:
+        async with world.database.begin() as transaction:
+            await transaction.connection.execute(statement)
+
+    await world.decide([5])
+    await sql(
+        "UPDATE seal_walks SET fault = 'journal 7 is not what was sealed there', fault_at = now() WHERE walk = 'new'"
+    )
+    await world.advance(2)
+    assert "journal 7 is not what was sealed there" in str((await world.reasons())[0])
+    await sql(
+        "INSERT INTO breaks (kind, chain, level, check_subject, subject, evidence, block_number, block_hash)"
+        " SELECT 'amount_mismatch', chain, 'completeness', 'seals', 'seals', '{}', 1, '' FROM chains"
+    )
+    await world.advance(2)
+    assert await world.states() == ["planned", "planned"]
+    assert "break 1; waits until a person takes it up" in str((await world.reasons())[0])
+    await sql("UPDATE breaks SET state = 'assigned', assignee = 'ann'")
+    await world.advance(8)
+    assert (await world.summary()).state == "final"
+
+
 async def test_pay__day_is_full__the_next_batch_waits_until_it_is_over(world: SendingWorld):
     world.start(Ceilings(per_transaction={}, per_day={TOKEN: 15}, per_recipient={}))
     await world.decide([5, 6, 7])

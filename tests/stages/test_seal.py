@@ -1,11 +1,14 @@
 """The seal of the books: what the database's owner does to a row, with all triggers off, is found and named."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
+from bridge.domain.conditions import ConditionName
 from bridge.domain.ledger import Phase
-from bridge.domain.seals import START, Tip, Verification
-from bridge.stages.seal import Seal, verify
+from bridge.domain.seals import START, Tip, Verification, Walk
+from bridge.stages.seal import Seal, verify, walk_on
 from bridge.store.database import Database
 from tests.stages.test_reconcile import FixedClock, sql
 from tests.store.test_ledger import CODES, ETH, books, journal, move, post
@@ -30,10 +33,21 @@ async def sealed(books: Database) -> Database:
 
 
 async def fault(database: Database, noted: Tip | None = None) -> str | None:
-    """What verification says; the same however many journals it reads at once."""
+    """What verification says, however many journals it reads at once; what it finds, the walks of the daemon find."""
     found = {await verify(database, noted, page=page) for page in (1, 3, 5_000)}
     assert len(found) == 1
-    return found.pop().fault
+    said = found.pop().fault
+    if noted is None:
+        assert bool(await walked(database)) == (said is not None)
+    return said
+
+
+async def walked(database: Database, *, runs: int = 4, limit: int = 3) -> dict[Walk, str]:
+    """What walks stand in front of after a whole round in small pieces."""
+    for _ in range(runs):
+        await walk_on(database, limit=limit)
+    async with database.snapshot() as tx:
+        return await tx.seals.faults() or {}
 
 
 # ── Nothing wrong ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,6 +112,88 @@ async def test_seal__idle__runs_are_bundled(books: Database):
     await clock.sleep_ms(1_000)
     await stage.step()
     assert (await verify(books)).waiting == 0
+
+
+# ── Walked ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def rounds(database: Database) -> tuple[int, int]:
+    async with database.snapshot() as tx:
+        return (await tx.seals.walked(Walk.ROUND)).rounds, (await tx.seals.walked(Walk.BOOKS)).rounds
+
+
+async def test_walk__bounded_pieces__rounds_begin_again(sealed: Database):
+    said = [await walk_on(sealed, limit=3) for _ in range(3)]
+    assert said == ["new: intact; round: intact; books: intact"] * 2 + [
+        "new: intact; round: round ended; books: round ended"
+    ]
+    assert await rounds(sealed) == (1, 1)
+    await walked(sealed, runs=3)
+    assert await rounds(sealed) == (2, 2)
+
+
+async def test_walk__sealed_since__only_that_is_read_to_be_sure_of_it(sealed: Database):
+    await walk_on(sealed)
+    await post(sealed, journal("8", move(1)))
+    await sealer(sealed).step()
+    async with sealed.snapshot() as tx:
+        before = await tx.seals.walked(Walk.NEW)
+    assert before.tip.count == JOURNALS
+    await sql(sealed, "UPDATE journals SET reason = 'other' WHERE ref = '8'")
+    await walk_on(sealed, limit=1)  # the round is far from it
+    async with sealed.snapshot() as tx:
+        assert list(await tx.seals.faults() or ()) == [Walk.NEW]
+
+
+async def test_walk__whole_chain_made_anew__it_remembers_the_head(sealed: Database):
+    await walk_on(sealed)
+    await sql(sealed, f"UPDATE transfers SET amount = amount + 1 WHERE seq = 0 AND {OF_3}")
+    await sql(sealed, "INSERT INTO unsealed SELECT journal_id, chain, block_number FROM seals")
+    await sql(sealed, "DELETE FROM seals; DELETE FROM sealings")
+    await sealer(sealed).step()
+    assert (await verify(sealed)).fault is None
+    assert (await walked(sealed))[Walk.NEW] == "after 7 journals the head is not the one that was verified"
+
+
+async def test_walk__fault__stays_in_front_of_it_and_goes_when_it_is_mended(sealed: Database):
+    change = (
+        "UPDATE transfers SET amount = amount + $1 WHERE seq = 0 AND journal_id = (SELECT min(journal_id) FROM seals)"
+    )
+    await sql(sealed, change, 1)
+    assert set(await walked(sealed)) == {Walk.NEW, Walk.ROUND}
+    async with sealed.snapshot() as tx:
+        [condition] = await tx.conditions.read({})
+        assert (condition.name, condition.chain) == (ConditionName.BROKEN_SEAL, "all")
+        assert condition.detail.endswith("is not what was sealed there; nothing new is sent")
+        assert "is not what was sealed there" in str(await tx.seals.unseen_fault())
+    await sql(sealed, change, -1)
+    assert await walked(sealed) == {}
+    async with sealed.snapshot() as tx:
+        assert await tx.conditions.read({}) == []
+        assert await tx.seals.unseen_fault() is None
+
+
+async def test_walk__books_that_are_being_written__no_fault(books: Database):
+    """The sealer and the bookkeeper commit between what a walk reads."""
+    done = asyncio.Event()
+
+    async def book() -> None:
+        for number in range(60):
+            await post(books, journal(str(number), move(1), block=number % 3 + 1))
+            await sealer(books, journals_per_step=2).step()
+        done.set()
+
+    async def walk() -> None:
+        while not done.is_set():
+            await walk_on(books, limit=2)
+            async with books.snapshot() as tx:
+                assert await tx.seals.faults() == {}
+
+    await asyncio.gather(book(), walk(), walk_books_alone(books, done))
+
+
+async def walk_books_alone(books: Database, done: asyncio.Event) -> None:
+    while not done.is_set():
+        async with books.snapshot() as tx:
+            assert (await tx.seals.books_after(("", -2, 0), 1_000))[1] is None
 
 
 # ── Tampered with ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ import pytest
 
 from bridge.domain.breaks import BreakKind, Check, Difference, Level
 from bridge.domain.errors import ConfigError
+from bridge.domain.ledger import Transfer
 from bridge.runtime.clock import SystemClock
 from bridge.stages.correct import approve, ask_reversal
 from bridge.stages.seal import Seal, verify
@@ -129,6 +130,8 @@ def changes(table: str) -> tuple[str, ...]:
         f"INSERT INTO {table} {overriding} SELECT * FROM {table} ON CONFLICT ({key}) DO UPDATE SET {set_}",
         f"MERGE INTO {table} t USING {table} s ON {same} WHEN MATCHED THEN UPDATE SET {column} = s.{column}",
         f"MERGE INTO {table} t USING {table} s ON {same} WHEN MATCHED THEN DELETE",
+        f"WITH gone AS (DELETE FROM {table} RETURNING 1) SELECT count(*) FROM gone",
+        f"WITH new AS (UPDATE {table} SET {column} = {column} RETURNING 1) INSERT INTO cursors SELECT FROM new",
     )
 
 
@@ -161,11 +164,17 @@ async def test_application__around_the_tables__no_right(place: Place):
         "ALTER TABLE journals ADD COLUMN more TEXT",
         "ALTER TABLE journals RENAME TO others",
         f"ALTER TABLE {branch} DETACH PARTITION {leaf}",
+        f"ALTER TABLE {branch} ATTACH PARTITION chains FOR VALUES FROM (5) TO (6)",
+        f"CREATE TABLE mine PARTITION OF {branch} FOR VALUES FROM (99000000) TO (99000001)",
+        "CREATE TEMP TABLE mine () INHERITS (accounts)",
         "ALTER TABLE journals OWNER TO CURRENT_USER",
         "DROP TRIGGER journals_append_only ON journals",
         "CREATE TRIGGER mine BEFORE INSERT ON journals FOR EACH ROW EXECUTE FUNCTION refuse_change()",
         "CREATE RULE mine AS ON INSERT TO journals DO INSTEAD NOTHING",
         "DROP TABLE transfers",
+        "ALTER TABLE transfers DISABLE TRIGGER transfers_name_what_is_there",
+        "DROP TRIGGER journal_keys_sealed ON journal_keys",
+        "SELECT 1 FROM journals FOR UPDATE",
         "DROP FUNCTION refuse_change CASCADE",
         "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE OR REPLACE FUNCTION seal_later() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
@@ -196,6 +205,32 @@ async def test_application__temporary_table_in_place_of_ours__partitions_are_mad
             "WHERE relkind = 'r' AND relname LIKE '%\\_' || left(md5('forged'), 8) || '\\_%'"
         )
     assert made == 0
+
+
+async def test_application__temporary_table_in_place_of_ours__triggers_look_at_the_real_one(place: Place):
+    like = "CREATE TEMP TABLE {0} (LIKE public.{0}) ON COMMIT DROP"
+    key = "INSERT INTO journal_keys VALUES ('forged', '1', '', 998, 'anvil', 1)"
+    await place.do(like.format("unsealed"), key)
+    async with place.owner.snapshot() as tx:
+        assert await tx.connection.fetchval("SELECT count(*) FROM unsealed WHERE journal_id = 998") == 1
+    account = "INSERT INTO pg_temp.accounts SELECT 9999, 'forged', asset, now() FROM assets"
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match="account 9999"):
+        await place.do(
+            like.format("accounts"), account, like.format("journals"), STRANGE.format("9999, credit_account")
+        )
+    async with place.application.begin() as tx:
+        asked = await tx.corrections.ask("anvil", "x", "ann", transfer=Transfer("a", "b", USDX, 1))
+    with pytest.raises(asyncpg.CheckViolationError, match="another person must approve it"):
+        await place.do(
+            like.format("corrections"),
+            f"INSERT INTO correction_answers (correction_id, answer, answered_by) VALUES ({asked}, 'approved', 'ann')",
+        )
+
+
+STRANGE = """
+    INSERT INTO transfers SELECT chain, block_number, journal_id, seq + 7, {}, asset, amount, phase
+      FROM public.transfers LIMIT 1
+"""
 
 
 async def test_application__copy_over_a_row__key_is_taken(place: Place):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import asyncpg
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from bridge.domain.corrections import Approved, Correction, book_reversal
 from bridge.domain.errors import JournalConflict, RefusedError
 from bridge.domain.ledger import Asset, Journal, Phase, Statement, Transfer
+from bridge.domain.seals import START, Tip, check_link
 from bridge.domain.units import UINT256_MAX, AssetId, BlockStamp
 from bridge.store.database import Database, Transaction
 
@@ -48,12 +50,12 @@ async def fingerprint(database: Database) -> list[asyncpg.Record]:
         return await rows(tx)
 
 
+TABLES = ("assets", "accounts", "journal_keys", "journals", "transfers", "balances", "unsealed", "seals", "sealings")
+
+
 async def rows(tx: Transaction) -> list[asyncpg.Record]:
-    return [
-        row
-        for table in ("accounts", "journal_keys", "journals", "transfers", "balances", "unsealed")
-        for row in await tx.connection.fetch(f"SELECT t::TEXT FROM {table} t ORDER BY 1")
-    ]
+    every = " UNION ALL ".join(f"SELECT '{table}', t::TEXT FROM {table} t" for table in TABLES)
+    return await tx.connection.fetch(f"{every} ORDER BY 1, 2")
 
 
 # ── Idempotency ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,6 +98,29 @@ async def test_journals__read_back__are_what_was_posted(books: Database):
         assert await tx.ledger.journals("test", ["8", "9", "none"]) == [wide, empty]
 
 
+# Everything that the database can hold: all but NUL.
+any_text = st.one_of(
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6), st.text('\\\t\r\n",{}.')
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(st.lists(st.tuples(any_text, any_text, any_text, any_text), min_size=1, max_size=5, unique_by=lambda t: t[0]))
+async def test_journals__any_text__read_back_as_it_was_posted(books: Database, texts: list[tuple[str, str, str, str]]):
+    at = BlockStamp("anvil", 1, bytes(32))
+    entries = [
+        Journal(kind, reason, "test", ref, at, 1, (move(1, f"a{code}", f"b{code}"),))
+        for ref, kind, reason, code in texts
+    ]
+    with pytest.raises(RollBack):
+        async with books.begin() as tx:
+            assert await tx.ledger.post(entries) == [True] * len(entries)
+            assert await tx.ledger.post(entries) == [False] * len(entries)
+            found = {entry.ref: entry for entry in await tx.ledger.journals("test", [entry.ref for entry in entries])}
+            assert found == {entry.ref: entry for entry in entries}
+            raise RollBack
+
+
 async def test_post__reversal_of_what_is_not_booked__refused_and_nothing_written(books: Database):
     before = await fingerprint(books)
     with pytest.raises(RefusedError, match="test 1 cannot be reversed: it is not booked"):
@@ -116,6 +141,35 @@ async def test_post__more_released_than_pending__refused_and_nothing_written(boo
 async def test_post__unregistered_asset__refused(books: Database):
     with pytest.raises(RefusedError, match="registered"):
         await post(books, journal("1", replace(move(5), asset=AssetId("eip155:1/erc20:0x99"))))
+
+
+STRANGERS = {  # in place of these columns of a good transfer
+    "journal_id": "journal_id + 100",
+    "block_number": "block_number + 1",
+    "debit_account": "9999",
+    "credit_account": "9999",
+    "asset": f"'{ETH}'",
+}
+
+
+@pytest.mark.parametrize("column", STRANGERS)
+async def test_transfers__naming_what_is_not_there__refused_by_the_table_and_its_partitions(
+    books: Database, column: str
+):
+    await post(books, journal("1", move(5)), journal("2", replace(move(5), asset=ETH), block=2))
+    columns = ["chain", "block_number", "journal_id", "seq + 5", "debit_account", "credit_account", "asset", "amount"]
+    columns[columns.index(column)] = STRANGERS[column]
+    async with books.snapshot() as tx:
+        [branch, leaf] = await tx.connection.fetch(
+            "SELECT relid::REGCLASS::TEXT FROM pg_partition_tree('transfers') WHERE level > 0 ORDER BY level"
+        )
+        [row] = await tx.connection.fetch(f"SELECT {', '.join(columns)}, phase FROM transfers WHERE block_number = 1")
+    before = await fingerprint(books)
+    for table in ("transfers", branch[0], leaf[0]):
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="a transfer names"):
+            async with books.begin() as tx:
+                await tx.connection.copy_records_to_table(table, records=[tuple(row)])
+    assert await fingerprint(books) == before
 
 
 @pytest.mark.parametrize("table", ["journals", "transfers", "journal_keys"])
@@ -186,35 +240,58 @@ async def test_statements__blocks_2_to_3__opening_plus_debits_minus_credits_is_c
 # ── Against an independent model ────────────────────────────────────────────────────────────────────────────────────
 @dataclass
 class Model:
-    """The same books in a few lines: every transfer ever, and the sums taken anew each time."""
+    """The same books in a few lines: every journal ever, and the sums taken anew each time."""
 
-    transfers: list[tuple[int, Transfer]] = field(default_factory=list)
+    booked: dict[tuple[str, str], Journal] = field(default_factory=dict)
+    sealed: int = 0
 
-    def allows(self, transfers: tuple[Transfer, ...]) -> bool:
-        sums = self.sums([*self.transfers, *((0, transfer) for transfer in transfers)])
-        return all(min(columns) >= 0 for columns in sums.values())
+    def expect(self, entries: Sequence[Journal]) -> list[bool] | type[RefusedError]:
+        """What comes of posting `entries` together; what is refused is refused with all that came with it."""
+        booked = dict(self.booked)
+        news = []
+        for entry in entries:
+            key = (entry.source, entry.ref)
+            news.append(key not in booked)
+            if booked.setdefault(key, entry) != entry:
+                return JournalConflict
+        if min((min(columns) for columns in sums(booked.values()).values()), default=0) < 0:
+            return RefusedError
+        return news
 
-    def sums(self, transfers: list[tuple[int, Transfer]]) -> dict[str, tuple[int, ...]]:
-        result: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-        for _, t in transfers:
-            pending = {"posted": 0, "pending": 1, "post": -1, "void": -1}[t.phase] * t.amount
-            posted = t.amount if t.phase in ("posted", "post") else 0
-            for side, code in ((0, t.debit), (1, t.credit)):
-                result[code][side] += posted
-                result[code][2 + side] += pending
-        return {code: tuple(columns) for code, columns in result.items()}
+    def book(self, entries: Sequence[Journal]) -> None:
+        for entry in entries:
+            self.booked.setdefault((entry.source, entry.ref), entry)
+
+
+Columns = tuple[int, int, int, int]
+
+
+def sums(journals: Iterable[Journal]) -> dict[tuple[str, str], Columns]:
+    """Debits and credits posted, then pending, by account."""
+    result: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for t in (transfer for entry in journals for transfer in entry.transfers):
+        pending = {"posted": 0, "pending": 1, "post": -1, "void": -1}[t.phase] * t.amount
+        posted = t.amount if t.phase in ("posted", "post") else 0
+        for side, code in ((0, t.debit), (1, t.credit)):
+            result[code, t.asset][side] += posted
+            result[code, t.asset][2 + side] += pending
+    return {account: (a, b, c, d) for account, (a, b, c, d) in result.items()}
 
 
 transfers = st.builds(
-    lambda ends, amount, phase: Transfer(ends[0], ends[1], USDX, amount, phase),
+    lambda ends, asset, amount, phase: Transfer(ends[0], ends[1], asset, amount, phase),
     st.permutations(CODES).map(lambda codes: codes[:2]),
+    st.sampled_from([USDX, USDX, ETH]),
     st.one_of(st.integers(1, 3), st.integers(1, UINT256_MAX)),
-    st.sampled_from(Phase),
+    # What releases something at random is nearly always refused.
+    st.sampled_from([*[Phase.POSTED, Phase.PENDING] * 6, Phase.POST, Phase.VOID]),
 )
-# Which journal, at which block, with which transfers; or the reversal of that journal, where it is booked.
+# Which journal, at which block, with which transfers; or what follows on that journal, where it is booked.
+follows = st.sampled_from([Phase.POST, Phase.VOID, "reversal", "again", None, None])
+entries = st.tuples(st.integers(0, 5), st.integers(0, 5), st.lists(transfers, max_size=4).map(tuple), follows)
+# What is posted together; or how many journals are sealed.
 operations = st.lists(
-    st.tuples(st.integers(0, 8), st.integers(0, 5), st.lists(transfers, max_size=4).map(tuple), st.booleans()),
-    max_size=12,
+    st.one_of(*[st.lists(entries, min_size=1, max_size=3)] * 4, st.integers(1, 5)), min_size=4, max_size=14
 )
 
 
@@ -225,28 +302,40 @@ class RollBack(Exception):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(operations)
 async def test_ledger__any_operations__equals_the_model_after_each(
-    books: Database, operations: list[tuple[int, int, tuple[Transfer, ...], bool]]
+    books: Database, operations: list[list[tuple[int, int, tuple[Transfer, ...], str | None]] | int]
 ):
     model = Model()
-    booked: dict[tuple[str, str], Journal] = {}
     with pytest.raises(RollBack):
         async with books.begin() as tx:
-            for ref, block, moved, reverse in operations:
-                entry = journal(str(ref), *moved, block=block)
-                wrong = booked.get((entry.source, entry.ref))
-                if reverse and wrong is not None and wrong.transfers:
-                    entry = reversal(wrong, entry.at)
-                expected = expectation(model, booked.get((entry.source, entry.ref)), entry)
-                before = await rows(tx)
-                assert await outcome(tx, entry) == expected
-                if expected is True:
-                    booked[entry.source, entry.ref] = entry
-                    model.transfers += [(block, transfer) for transfer in entry.transfers]
-                    assert await tx.ledger.journals(entry.source, [entry.ref]) == [entry]
+            for operation in operations:
+                if isinstance(operation, int):
+                    count, _ = await tx.seals.seal(operation)
+                    assert count == min(operation, len(model.booked) - model.sealed)
+                    model.sealed += count
                 else:
-                    assert await rows(tx) == before
+                    together = [entry_of(model, *each) for each in operation]
+                    expected = model.expect(together)
+                    before = await rows(tx)
+                    assert await outcome(tx, together) == expected
+                    if isinstance(expected, list):
+                        model.book(together)
+                    if not isinstance(expected, list) or not any(expected):
+                        assert await rows(tx) == before
                 await compare(tx, model)
             raise RollBack
+
+
+def entry_of(model: Model, ref: int, block: int, moved: tuple[Transfer, ...], follow: str | None) -> Journal:
+    entry = journal(str(ref), *moved, block=block)
+    first = model.booked.get((entry.source, entry.ref))
+    if first is None or follow is None or not first.transfers:
+        return entry
+    if follow == "again":
+        return first
+    if follow == "reversal":
+        return reversal(first, entry.at)
+    released = (replace(t, phase=Phase(follow)) for t in first.transfers if t.phase is Phase.PENDING)
+    return journal(f"{ref} {follow}", *released, block=block)
 
 
 def reversal(wrong: Journal, at: BlockStamp) -> Journal:
@@ -254,27 +343,34 @@ def reversal(wrong: Journal, at: BlockStamp) -> Journal:
     return book_reversal(Approved(asked, "bob"), wrong, at, 1_700_000_000 + at.number)
 
 
-async def outcome(tx: Transaction, entry: Journal) -> object:
+async def outcome(tx: Transaction, entries: Sequence[Journal]) -> object:
     try:
         async with tx.connection.transaction():
-            return (await tx.ledger.post([entry]))[0]
+            return await tx.ledger.post(entries)
     except RefusedError as error:
         return type(error)
 
 
-def expectation(model: Model, before: Journal | None, entry: Journal) -> object:
-    if before is not None:
-        return False if before == entry else JournalConflict
-    return True if model.allows(entry.transfers) else RefusedError
-
-
 async def compare(tx: Transaction, model: Model) -> None:
+    for source in {source for source, _ in model.booked}:
+        refs = [ref for of, ref in model.booked if of == source]
+        found = {(source, entry.ref): entry for entry in await tx.ledger.journals(source, refs)}
+        assert found == {key: entry for key, entry in model.booked.items() if key[0] == source}
     balances = await tx.ledger.balances("anvil", 100)
-    expected = model.sums(model.transfers)
-    found = {b.code: (b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending) for b in balances}
-    assert found == expected
-    assert sum(b.posted for b in balances) == 0
+    expected = sums(model.booked.values())
+    assert expected == {
+        (b.code, b.asset): (b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending) for b in balances
+    }
+    assert {asset: sum(b.posted for b in balances if b.asset == asset) for asset in (USDX, ETH)} == {USDX: 0, ETH: 0}
     for block in (0, 2, 4):
-        through = model.sums([entry for entry in model.transfers if entry[0] <= block])
-        at_block = {b.code: b.posted for b in await tx.ledger.balances("anvil", block)}
-        assert at_block == {code: through.get(code, (0, 0))[0] - through.get(code, (0, 0))[1] for code in expected}
+        through = sums(entry for entry in model.booked.values() if entry.at.number <= block)
+        nothing = (0, 0, 0, 0)
+        assert {(b.code, b.asset): b.posted for b in await tx.ledger.balances("anvil", block)} == {
+            account: through.get(account, nothing)[0] - through.get(account, nothing)[1] for account in expected
+        }
+    assert await tx.seals.waiting() == len(model.booked) - model.sealed
+    tip = Tip(0, START)
+    async for sealed in tx.seals.chain(1, 100):
+        assert check_link(tip, sealed) is None
+        tip = Tip(sealed.sequence, sealed.head)
+    assert (tip.count, await tx.seals.stranger()) == (model.sealed, None)

@@ -34,6 +34,28 @@ async def test_migrate__file_changed_after_it_was_applied__refused(database: Dat
         await migrate(database, tmp_path)
 
 
+async def test_migrate__books_from_before_transfers_were_checked_together__partitions_are_guarded(
+    database: Database, tmp_path: Path
+):
+    async with database.begin() as tx:
+        await tx.connection.execute("DROP SCHEMA public CASCADE")
+        await tx.connection.execute("CREATE SCHEMA public")
+    for migration in read_migrations()[:10]:
+        (tmp_path / f"{migration.name}.sql").write_text(migration.sql)
+    await migrate(database, tmp_path)
+    async with database.begin() as tx:
+        await tx.chains.register("anvil", "evm", "eip155:31337", bytes(32), 0)
+    await migrate(database)
+    async with database.begin() as tx:
+        await tx.chains.ensure_partitions("anvil", 1_000_000)
+        unguarded = """
+            SELECT relid::REGCLASS::TEXT FROM pg_partition_tree('transfers') WHERE NOT EXISTS (
+                SELECT FROM pg_trigger WHERE tgrelid = relid AND tgname = 'transfers_name_what_is_there')
+        """
+        assert await tx.connection.fetch(unguarded) == []
+        assert await tx.connection.fetchval("SELECT count(*) FROM pg_partition_tree('transfers')") == 4
+
+
 def test_read_migrations__gap__refused(tmp_path: Path):
     (tmp_path / "0001_a.sql").touch()
     (tmp_path / "0003_c.sql").touch()

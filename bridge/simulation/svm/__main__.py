@@ -6,23 +6,29 @@ import argparse
 import asyncio
 import signal
 import sys
+from contextlib import AsyncExitStack
 
 import orjson
 
 from bridge.domain.errors import ConfigError
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import (
+    BLOCKS_KEPT,
     CONFIRMED_DEPTH,
     FINALIZED_DEPTH,
     FIRST_SLOT,
+    RECORDS_KEPT,
     SLOT_MS,
     Settings,
 )
+from bridge.simulation.svm.stage import Stage
 
 
 def main(arguments: list[str]) -> int:
     """Serve until we are told to end."""
     parser = argparse.ArgumentParser(prog="python -m bridge.simulation.svm", description=__doc__)
+    parser.add_argument("--nodes", type=int, default=1, help="endpoints of the one chain, each with its own faults")
+    parser.add_argument("--participants", type=int, default=0, help="build a world with so many people (see stage.py)")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--slot-ms", type=int, default=SLOT_MS)
@@ -33,8 +39,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--skip-slot", type=int, action="append", default=[])
     parser.add_argument("--first-slot", type=int, default=FIRST_SLOT)
     parser.add_argument("--genesis-time", type=int, metavar="SECONDS")
-    parser.add_argument("--blocks-kept", type=int, default=20_000)
-    parser.add_argument("--records-kept", type=int, default=200_000)
+    parser.add_argument("--blocks-kept", type=int, default=BLOCKS_KEPT)
+    parser.add_argument("--records-kept", type=int, default=RECORDS_KEPT)
     given = parser.parse_args(arguments)
     settings = Settings(
         seed=given.seed,
@@ -50,19 +56,23 @@ def main(arguments: list[str]) -> int:
         records_kept=given.records_kept,
     )
     try:
-        asyncio.run(_serve(settings, given.port))
+        asyncio.run(_serve(settings, given.port, given.nodes, given.participants))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-async def _serve(settings: Settings, port: int) -> None:
+async def _serve(settings: Settings, port: int, nodes: int, participants: int) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with Node.serve(settings, port=port) as node:
-        print(orjson.dumps(node.facts()).decode(), flush=True)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Node.serve(settings, port=port))
+        others = [await stack.enter_async_context(first.join()) for _ in range(nodes - 1)]
+        world = Stage(first.chain).build_world(participants).facts() if participants else None
+        facts = {**first.facts(), "others": [node.facts() for node in others], "world": world}
+        print(orjson.dumps(facts).decode(), flush=True)
         await stop.wait()
 
 

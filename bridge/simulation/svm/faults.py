@@ -20,11 +20,11 @@ class Kind(StrEnum):
     """What a fault does to a request."""
 
     ERROR = "error"  # answers with `code` and `message` and does nothing
-    RATE_LIMIT = "rate_limit"  # HTTP 429 with Retry-After: `seconds`
+    RATE_LIMIT = "rate_limit"  # HTTP 429 with Retry-After: `retry_after_s`
     HANG = "hang"  # does nothing and never answers: the client has to give up
     CLOSE = "close"  # does nothing and closes the connection
     LOSE_ANSWER = "lose_answer"  # does it and closes the connection instead of answering
-    SLOW = "slow"  # does it `seconds` later
+    SLOW = "slow"  # does it `delay_ms` later
     GARBAGE = "garbage"  # answers with what is no JSON
 
 
@@ -39,7 +39,8 @@ class Fault:
     code: int = -32603
     message: str = "Internal error"
     data: Any = None
-    seconds: int = 1
+    retry_after_s: int = 1
+    delay_ms: int = 1000
 
     def check(self) -> None:
         """Raises ConfigError for a value that makes no sense."""
@@ -47,8 +48,10 @@ class Fault:
             raise ConfigError("a fault must happen once or more", where="remaining")
         if not 1 <= self.per_mille <= 1000:
             raise ConfigError("a chance must be 1 … 1000 per mille", where="per_mille")
-        if not 0 <= self.seconds <= 3600:
-            raise ConfigError("must be 0 … 3600 seconds", where="seconds")
+        if not 0 <= self.retry_after_s <= 3600:
+            raise ConfigError("must be 0 … 3600 seconds", where="retry_after_s")
+        if not 0 <= self.delay_ms <= 3_600_000:
+            raise ConfigError("must be 0 … 3600000 ms", where="delay_ms")
 
 
 @dataclass(slots=True)
@@ -63,8 +66,11 @@ class Faults:
     unhealthy: bool = False  # getHealth and preflights say so
     forgotten_before_slot: int = 0  # transactions and blocks before are gone from this node
     no_history: bool = False  # the node keeps no transactions at all
+    archive: bool = False  # a slot without a block is told as nodes with an archive tell it
+    strict_cursors: bool = False  # an unknown `before` or `until` is refused, as newer releases of Agave do it
     unwritten_blocks: int = 0  # the newest so many blocks are there, their transactions not written yet
-    withhold_notifications: bool = False  # WebSockets stay open and silent
+    withhold_notifications: bool = False  # WebSockets stay open, but nothing is told, then or later
+    refuse_sockets: bool = False  # no new WebSocket is let in
 
     def take(self, method: str, chance: random.Random) -> Fault | None:
         """The fault that meets a request for this method; it is used up by one."""

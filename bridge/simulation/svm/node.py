@@ -96,6 +96,10 @@ class Node:
         except OSError as error:
             raise ConfigError(f"port {port} cannot be used: {error.strerror}", mend="choose another port") from None
 
+    async def close_sockets(self) -> None:
+        """Close all WebSockets, as a node does that is restarted."""
+        await self._server.close_sockets()
+
     @property
     def rpc_url(self) -> str:
         """For HTTP."""
@@ -113,24 +117,39 @@ class Node:
 
     def facts(self) -> dict[str, str]:
         """What another process needs to know."""
-        return {"rpc_url": self.rpc_url, "ws_url": self.ws_url, "control_url": self.control_url}
+        return {
+            "rpc_url": self.rpc_url,
+            "ws_url": self.ws_url,
+            "control_url": self.control_url,
+            "genesis_hash": str(self.chain.genesis_hash),
+        }
 
 
 class NodeProcess:
     """A node in a process of its own."""
 
-    def __init__(self, process: ServerProcess, facts: dict[str, str]) -> None:
+    def __init__(self, process: ServerProcess, facts: dict[str, Any]) -> None:
         self.process = process
+        self.facts = facts
         self.rpc_url = facts["rpc_url"]
         self.ws_url = facts["ws_url"]
         self.control_url = facts["control_url"]
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
 
     @classmethod
-    async def start(cls, log: Path, settings: Settings) -> NodeProcess:
-        """Start it and wait until it answers; its output goes to `log`. Raises ConfigError when it does not start."""
+    async def start(
+        cls, log: Path, settings: Settings, *, nodes: int = 1, participants: int = 0, port: int = 0
+    ) -> NodeProcess:
+        """Start it and wait until it answers; its output goes to `log`.
+
+        With more `nodes`, `facts["others"]` says where the others are; with `participants` there is a world (see
+        stage.py), and `facts["world"]` says what is in it. Raises ConfigError when it does not start.
+        """
         settings.check()
-        command = (sys.executable, "-m", "bridge.simulation.svm", *_arguments(settings))
+        command = (
+            *(sys.executable, "-m", "bridge.simulation.svm", "--port", str(port)),
+            *("--nodes", str(nodes), "--participants", str(participants), *_arguments(settings)),
+        )
         process = await ServerProcess.start("the local Solana chain", command, scratch=make_scratch("svm"), log=log)
         await process.wait_ready(lambda: _told(log) is not None)
         facts = _told(log)
@@ -167,11 +186,11 @@ def _arguments(settings: Settings) -> list[str]:
     return arguments if settings.timer else [*arguments, "--by-hand"]
 
 
-def _told(log: Path) -> dict[str, str] | None:
+def _told(log: Path) -> dict[str, Any] | None:
     """The facts that the process prints once it answers."""
     for line in log.read_bytes().splitlines(keepends=True):
         if line.startswith(b'{"') and line.endswith(b"\n"):
-            facts: dict[str, str] = orjson.loads(line)
+            facts: dict[str, Any] = orjson.loads(line)
             return facts
     return None
 

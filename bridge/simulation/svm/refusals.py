@@ -2,7 +2,7 @@
 
 RpcRefusal
 ├── −32700 … −32600   the request itself; −32602 also says what is wrong with a parameter
-└── −32001 … −32016   about the chain, the ledger or the node's state
+└── −32001 … −32020   about the chain, the ledger or the node's state
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TRANSACTION_HISTORY_NOT_AVAILABLE = -32011
 BLOCK_STATUS_NOT_AVAILABLE_YET = -32014
 UNSUPPORTED_TRANSACTION_VERSION = -32015
 MIN_CONTEXT_SLOT_NOT_REACHED = -32016
+FILTER_TRANSACTION_NOT_FOUND = -32020
 
 
 class RpcRefusal(Exception):
@@ -116,3 +117,8 @@ def min_context_slot_not_reached(context_slot: int) -> RpcRefusal:
     return RpcRefusal(
         MIN_CONTEXT_SLOT_NOT_REACHED, "Minimum context slot has not been reached", {"contextSlot": context_slot}
     )
+
+
+def filter_transaction_not_found(signature: str) -> RpcRefusal:
+    """A search cannot begin or end at a transaction that the node does not know."""
+    return RpcRefusal(FILTER_TRANSACTION_NOT_FOUND, f"Transaction {signature} not found")

@@ -20,6 +20,7 @@ from bridge.simulation.svm.faults import Fault, Kind
 from bridge.simulation.svm.methods import METHODS
 from bridge.simulation.svm.parameters import Parameters
 from bridge.simulation.svm.refusals import (
+    INTERNAL_ERROR,
     INVALID_REQUEST,
     PARSE_ERROR,
     RpcRefusal,
@@ -108,13 +109,15 @@ class Server:
             if fault.kind is Kind.ERROR:
                 return _failure(number, RpcRefusal(fault.code, fault.message, fault.data))
             if fault.kind is Kind.SLOW:
-                await asyncio.sleep(fault.seconds)
+                await asyncio.sleep(fault.delay_ms / 1000)
             elif fault.kind is not Kind.LOSE_ANSWER:
                 raise TransportFault(fault)
         try:
             answer = {"jsonrpc": "2.0", "result": self._call(method, body), "id": number}
         except RpcRefusal as refusal:
             answer = _failure(number, refusal)
+        except BridgeError as error:
+            answer = _failure(number, RpcRefusal(INTERNAL_ERROR, f"Internal error: {error}"))
         if fault is not None and fault.kind is Kind.LOSE_ANSWER:
             raise TransportFault(fault)
         return answer
@@ -129,7 +132,7 @@ class Server:
             refusal = RpcRefusal(429, "Too many requests for a specific RPC call")
             return web.Response(
                 status=429,
-                headers={"Retry-After": str(fault.seconds)},
+                headers={"Retry-After": str(fault.retry_after_s)},
                 body=orjson.dumps(_failure(None, refusal)),
                 content_type="application/json",
             )
@@ -153,6 +156,8 @@ class Server:
     # WebSocket.
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
+        if self._view.faults.refuse_sockets:
+            return web.Response(status=503)
         socket = web.WebSocketResponse(max_msg_size=REQUEST_SIZE_MAX)
         if not socket.can_prepare(request):
             return web.Response(status=405, text="Used HTTP Method is not allowed. POST or OPTIONS is required\n")

@@ -10,6 +10,9 @@ SLOT_MS = 400
 CONFIRMED_DEPTH = 2
 FINALIZED_DEPTH = 32
 FIRST_SLOT = 1000
+BLOCKS_KEPT = 20_000
+RECORDS_KEPT = 50_000
+"""A transaction takes 4 … 8 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class Settings:
     skipped_slots: frozenset[int] = frozenset()
     first_slot: int = FIRST_SLOT  # unlike the first height, so that nobody takes one for the other unseen
     genesis_time: int | None = None  # seconds, of the first block; None: now
-    blocks_kept: int = 20_000  # older ones are cleaned up, as a node without an archive does
-    records_kept: int = 200_000  # transactions in these blocks
+    blocks_kept: int = BLOCKS_KEPT  # older ones are cleaned up, as a node without an archive does
+    records_kept: int = RECORDS_KEPT  # transactions in these blocks
 
     def check(self) -> None:
         """Raises ConfigError for a value that makes no sense."""

@@ -122,16 +122,26 @@ class Stage:
         tables: Sequence[AddressLookupTableAccount] = (),
     ) -> Record:
         """Send a transaction that the first signer pays for, and let its slot pass. Raises RefusedError if it fails."""
+        signature = self.send(instructions, *signers, tables=tables)
+        self.chain.advance_blocks()
+        record = self.chain.history.find(signature)
+        if record is None:
+            raise RefusedError(f"transaction {signature} did not land")
+        if record.err is not None:
+            raise RefusedError(f"transaction {signature} failed: {record.err}, {record.meta['logMessages']}")
+        return record
+
+    def send(
+        self,
+        instructions: Sequence[Instruction],
+        *signers: Keypair,
+        tables: Sequence[AddressLookupTableAccount] = (),
+    ) -> str:
+        """Only send it: it runs when its slot ends. Its signature."""
         message = MessageV0.try_compile(signers[0].pubkey(), list(instructions), list(tables), self.chain.head.hash)
         wire = parse(bytes(VersionedTransaction(message, list(signers))))
         self.chain.submit(wire)
-        self.chain.advance_blocks()
-        record = self.chain.history.find(wire.signature)
-        if record is None:
-            raise RefusedError(f"transaction {wire.signature} did not land")
-        if record.err is not None:
-            raise RefusedError(f"transaction {wire.signature} failed: {record.err}, {record.meta['logMessages']}")
-        return record
+        return wire.signature
 
     def fund(self, wallet: Pubkey, lamports: int) -> Record:
         """Give lamports from the faucet."""

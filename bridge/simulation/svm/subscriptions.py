@@ -106,8 +106,6 @@ class Subscriptions:
 
     def after_block(self) -> None:
         """Tell everybody what is new."""
-        if self._view.faults.withhold_notifications:
-            return
         for subscription in list(self._live.values()):
             newest = self._view.newest(subscription.commitment)
             blocks: list[Block] = []
@@ -130,7 +128,7 @@ class Subscriptions:
                 block = writing[-1]
                 account = self._view.account(key, block)
                 value = encode_account(account, config, lambda other: self._view.account(other, block))
-                _notify(subscription, with_context(block, value if value is not None else _EMPTY_ACCOUNT))
+                self._notify(subscription, with_context(block, value if value is not None else _EMPTY_ACCOUNT))
             return False
 
         encode_account(None, config, lambda _: None)  # refuses an unknown encoding now
@@ -145,7 +143,7 @@ class Subscriptions:
             for block in blocks:
                 for record in block.records:
                     if mentioned is None or mentioned in {str(key) for key in record.loaded.keys}:
-                        _notify(subscription, with_context(block, _told(record)))
+                        self._notify(subscription, with_context(block, _told(record)))
             return False
 
         return config.commitment(), tell
@@ -161,7 +159,7 @@ class Subscriptions:
                 return False
             block = self._view.chain.at_slot(record.slot)
             assert block is not None, "a record's block is kept as long as the record"
-            _notify(subscription, with_context(block, {"err": record.err}))
+            self._notify(subscription, with_context(block, {"err": record.err}))
             return True
 
         return config.commitment(), tell
@@ -170,7 +168,7 @@ class Subscriptions:
         def tell(subscription: Subscription, blocks: list[Block]) -> bool:
             root = self._view.newest(Commitment.FINALIZED).slot
             for block in blocks:
-                _notify(subscription, {"parent": block.parent_slot, "root": root, "slot": block.slot})
+                self._notify(subscription, {"parent": block.parent_slot, "root": root, "slot": block.slot})
             return False
 
         return Commitment.PROCESSED, tell
@@ -178,10 +176,21 @@ class Subscriptions:
     def _root(self, _: Parameters) -> tuple[Commitment, Callable[..., bool]]:
         def tell(subscription: Subscription, blocks: list[Block]) -> bool:
             for block in blocks:
-                _notify(subscription, block.slot)
+                self._notify(subscription, block.slot)
             return False
 
         return Commitment.FINALIZED, tell
+
+    def _notify(self, subscription: Subscription, result: Any) -> None:
+        if self._view.faults.withhold_notifications:
+            return  # lost for good: the client is not told later either
+        subscription.outbox.put(
+            {
+                "jsonrpc": "2.0",
+                "method": f"{subscription.kind}Notification",
+                "params": {"result": result, "subscription": subscription.number},
+            }
+        )
 
 
 _EMPTY_ACCOUNT = {
@@ -208,13 +217,3 @@ def _mentioned(wanted: Any) -> str | None:
 
 def _told(record: Record) -> dict[str, Any]:
     return {"signature": record.signature, "err": record.err, "logs": record.meta["logMessages"]}
-
-
-def _notify(subscription: Subscription, result: Any) -> None:
-    subscription.outbox.put(
-        {
-            "jsonrpc": "2.0",
-            "method": f"{subscription.kind}Notification",
-            "params": {"result": result, "subscription": subscription.number},
-        }
-    )

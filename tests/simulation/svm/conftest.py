@@ -6,9 +6,7 @@ import pytest
 from solana.rpc.async_api import AsyncClient
 
 from bridge.simulation.svm.node import Node
-from bridge.simulation.svm.settings import Settings
-
-SETTINGS = Settings(timer=False, confirmed_depth=2, finalized_depth=5, genesis_time=1_700_000_000)
+from tests.simulation.svm.sending import SETTINGS
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 What a slot without a block is answered with depends on how sure it is that there will be none:
 
-    up to the finalized slot    −32007 skipped, or −32001 once it is cleaned up
+    up to the finalized slot    −32007 skipped (−32009 from a node with an archive), or −32001 once it is cleaned up
     above it                    −32004 not available: it may still come, or be of a fork that dies
 """
 
@@ -20,6 +20,7 @@ from bridge.simulation.svm.refusals import (
     block_status_not_available_yet,
     history_not_available,
     invalid_params,
+    long_term_storage_slot_skipped,
     slot_skipped,
 )
 from bridge.simulation.svm.view import Method, View
@@ -45,8 +46,9 @@ def _find(view: View, slot: int, commitment: Commitment) -> Block:
         raise block_cleaned_up(slot, view.first_slot)
     block = view.chain.at_slot(slot)
     if block is None:
-        finalized = slot <= view.newest(Commitment.FINALIZED).slot
-        raise slot_skipped(slot) if finalized else block_not_available(slot)
+        if slot > view.newest(Commitment.FINALIZED).slot:
+            raise block_not_available(slot)
+        raise long_term_storage_slot_skipped(slot) if view.faults.archive else slot_skipped(slot)
     if block.height > view.newest(Commitment.PROCESSED).height - view.faults.unwritten_blocks:
         raise block_status_not_available_yet(slot)
     return block
@@ -64,7 +66,7 @@ def _encode(block: Block, config: Config) -> dict[str, Any]:
         "blockHeight": block.height,
         "blockTime": block.time,
     }
-    version_max = config.get("maxSupportedTransactionVersion")
+    version_max = config.version_max()
     if config.flag("rewards", default=True):
         told["rewards"] = []
     if details == "signatures":

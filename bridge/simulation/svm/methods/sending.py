@@ -72,9 +72,10 @@ def get_fee_for_message(view: View, parameters: Parameters) -> dict[str, Any]:
 
 def get_recent_prioritization_fees(view: View, parameters: Parameters) -> list[dict[str, int]]:
     """For each recent block, the lowest price of a compute unit at which a transaction wrote all these accounts."""
-    keys = {key_of(text) for text in parameters.texts(0)} if parameters.get(0) is not None else set()
-    if len(keys) > PRIORITIZATION_FEE_ACCOUNTS_MAX:
+    texts = parameters.texts(0) if parameters.get(0) is not None else []
+    if len(texts) > PRIORITIZATION_FEE_ACCOUNTS_MAX:
         raise invalid_params(f"Too many inputs provided; max {PRIORITIZATION_FEE_ACCOUNTS_MAX}")
+    keys = {key_of(text) for text in texts}
     head = view.newest(Commitment.PROCESSED)
     fees = []
     for block in view.chain.blocks[-PRIORITIZATION_FEE_BLOCKS - view.faults.lag_blocks :]:
@@ -197,7 +198,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _accounts_after(view: View, wire: Wire, block: Block, outcome: Outcome, config: Config) -> list[Any]:
-    addresses = config.get("addresses", [])
+    addresses = config.texts("addresses")
     if config.text("encoding", "base64") in {"binary", "base58"}:
         raise invalid_params("base58 encoding not supported")
     if len(addresses) > len(wire.message.account_keys):

@@ -8,7 +8,12 @@ from bridge.simulation.svm.chain import Commitment
 from bridge.simulation.svm.encodings import encode_transaction
 from bridge.simulation.svm.parameters import Parameters
 from bridge.simulation.svm.records import Record
-from bridge.simulation.svm.refusals import history_not_available, invalid_params, min_context_slot_not_reached
+from bridge.simulation.svm.refusals import (
+    filter_transaction_not_found,
+    history_not_available,
+    invalid_params,
+    min_context_slot_not_reached,
+)
 from bridge.simulation.svm.transactions import signature_of
 from bridge.simulation.svm.view import Method, View, with_context
 
@@ -29,7 +34,7 @@ def get_transaction(view: View, parameters: Parameters) -> dict[str, Any] | None
     record = view.record(signature)
     if record is None or not _written(view, record, commitment):
         return None
-    told = encode_transaction(record, config.text("encoding", "json"), config.get("maxSupportedTransactionVersion"))
+    told = encode_transaction(record, config.text("encoding", "json"), config.version_max())
     return {"slot": record.slot, "blockTime": record.place.time, **told}
 
 
@@ -75,7 +80,8 @@ def _status(view: View, signature: str, *, search: bool) -> dict[str, Any] | Non
 def get_signatures_for_address(view: View, parameters: Parameters) -> list[dict[str, Any]]:
     """Which transactions name an account, newest first: those older than `before` and newer than `until`.
 
-    An unknown `before` (it was on a fork that died) gives nothing; an unknown `until` does not end the search.
+    An unknown `before` (it was on a fork that died) gives nothing; an unknown `until` does not end the search. Newer
+    nodes refuse both.
     """
     parameters.require(1)
     account, config = str(parameters.key(0)), parameters.config(1)
@@ -89,6 +95,9 @@ def get_signatures_for_address(view: View, parameters: Parameters) -> list[dict[
     if view.faults.no_history:
         raise history_not_available()
     before, until = (None if signature is None else view.record(signature) for signature in bounds)
+    for signature, record in zip(bounds, (before, until), strict=True):
+        if view.faults.strict_cursors and signature is not None and record is None:
+            raise filter_transaction_not_found(signature)
     if bounds[0] is not None and before is None:
         return []
     history = view.chain.history
