@@ -94,8 +94,7 @@ END $$;
 SELECT guard_partition(relid) FROM pg_partition_tree('transfers');
 
 -- As it was, but for what guards the partitions of transfers.
-CREATE OR REPLACE FUNCTION ensure_partitions(for_chain TEXT, through BIGINT) RETURNS INTEGER
-    LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION ensure_partitions(for_chain TEXT, through BIGINT) RETURNS INTEGER LANGUAGE plpgsql AS $$
 DECLARE
     span    CONSTANT BIGINT := 1000000;     -- blocks a partition
     made    INTEGER := 0;
@@ -105,9 +104,14 @@ DECLARE
     suffix  TEXT := substr(md5(for_chain), 1, 8);   -- chain names may hold what an identifier may not
     column_ TEXT;
     first   BIGINT;
-    origin  BIGINT := (SELECT greatest(start_block - 1, 0) / span * span FROM chains WHERE chain = for_chain);
+    origin  BIGINT;
 BEGIN
+    -- transfers come last, and all are made in one transaction: where its partition is, every other is.
+    IF to_regclass('transfers_' || suffix || '_' || (through / span)) IS NOT NULL THEN
+        RETURN 0;
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtext('ensure_partitions'));
+    origin := (SELECT greatest(start_block - 1, 0) / span * span FROM chains WHERE chain = for_chain);
     FOREACH parent IN ARRAY ARRAY['blocks', 'logs', 'journals', 'transfers'] LOOP
         branch := parent || '_' || suffix;
         column_ := CASE parent WHEN 'blocks' THEN 'number' ELSE 'block_number' END;
@@ -121,9 +125,10 @@ BEGIN
         FOR first IN SELECT generate_series(origin, (through / span) * span, span) LOOP
             leaf := branch || '_' || (first / span);
             CONTINUE WHEN to_regclass(leaf) IS NOT NULL;
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', leaf, branch);
             -- Block -1 stands for "before the first block": opening balances of a chain read from genesis.
-            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s)',
-                           leaf, branch, CASE first WHEN 0 THEN '-1' ELSE first::TEXT END, first + span);
+            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                           branch, leaf, CASE first WHEN 0 THEN '-1' ELSE first::TEXT END, first + span);
             IF parent IN ('journals', 'transfers') THEN
                 -- Row triggers reach the partitions by themselves; those on statements do not.
                 EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I '
@@ -137,7 +142,9 @@ BEGIN
     END LOOP;
     RETURN made;
 END $$;
+-- CREATE OR REPLACE forgets how a function runs, not who may call it.
 DO $$
 BEGIN
-    EXECUTE format('ALTER FUNCTION ensure_partitions(TEXT, BIGINT) SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION ensure_partitions(TEXT, BIGINT) SECURITY DEFINER SET search_path = %I, pg_temp',
+                   current_schema());
 END $$;
