@@ -167,7 +167,7 @@ class ChainReader(Protocol):
         this chain have no such count, and nothing but an expiry keeps a transaction from landing later."""
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
-        """Headers by number, as the node has them now. Used to audit what is stored."""
+        """Headers by number, as the node has them now; where the chain skipped a number, the block before it."""
 
 
 class History(Protocol):

@@ -11,6 +11,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from bridge.chains.solana.logs import topic_of
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import EventColumns, Log, LogColumns, Value
@@ -56,11 +58,9 @@ class EventPlan:
     def decode_columns(self, logs: LogColumns, addresses: Collection[Address]) -> EventColumns:
         """All logs of this event from one of `addresses`, each as `decode` has it. Raises ValueError as it does."""
         topics, emitters = logs.topics, frozenset(addresses)
-        rows = [
-            row
-            for row in range(logs.count)
-            if topics[128 * row : 128 * row + WORD] == self.topic0 and logs.emitter(row) in emitters
-        ]
+        first = np.frombuffer(topics, dtype="V32")[::4]
+        alike: list[int] = np.flatnonzero(first == np.void(self.topic0)).tolist()
+        rows = [row for row in alike if logs.emitter(row) in emitters]
         starts = [int.from_bytes(logs.data_ends[8 * row - 8 : 8 * row]) if row else 0 for row in rows]
         for row, start in zip(rows, starts, strict=True):
             size = int.from_bytes(logs.data_ends[8 * row : 8 * row + 8]) - start

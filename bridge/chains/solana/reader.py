@@ -15,6 +15,7 @@ from bridge.chains.solana.rpc import RpcRefused, SolanaRpc
 from bridge.chains.solana.state import check_block, lamports_at, supply_at, tokens_at
 from bridge.chains.solana.tokens import Names, Surroundings, look_around
 from bridge.chains.solana.wake import Wake
+from bridge.chains.solana.witness import together
 from bridge.domain.calls import Argument, parse_signature
 from bridge.domain.errors import ChainDisagrees, ConfigError
 from bridge.domain.events import Block, ChainCursor, ChainEvent
@@ -22,6 +23,7 @@ from bridge.domain.units import Address, AssetId, BlockStamp, base58, parse_addr
 from bridge.ports import LogFilter
 
 _T = TypeVar("_T")
+BLOCKS_AT_ONCE = 16
 _TOTALS = ("total", "totalSupply")
 
 
@@ -174,7 +176,11 @@ class SolanaReader:
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """See ports.ChainReader: for a slot that was skipped, the block before it. Agreed by two endpoints where there
         are two; only what is final is there."""
-        return [await agreed_block(self._rpc, number) for number in numbers]
+        found: list[Block] = []
+        for start in range(0, len(numbers), BLOCKS_AT_ONCE):
+            some = numbers[start : start + BLOCKS_AT_ONCE]
+            found += await together(agreed_block(self._rpc, number) for number in some)
+        return found
 
     async def _held(self, account: Address, mint: Address, at: BlockStamp) -> int:
         if mint == NATIVE:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from bridge.domain.units import Address
 
 OPTIONS: Mapping[str, Any] = {"commitment": "finalized", "encoding": "base64", "maxSupportedTransactionVersion": 0}
 ACCOUNTS_MAX = 256  # in one transaction: indexes are bytes
+SIGNED_MAX = 1024  # remembered: about two ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,7 @@ def parse_transaction(answer: object, signature: bytes) -> Transaction:
 def read_record(record: bytes, slot: int) -> Transaction:
     """The transaction that a record tells of. Raises ChainDisagrees where it is none that its signers signed."""
     told = orjson.loads(record)
-    try:
-        signed = VersionedTransaction.from_bytes(base64.b64decode(told["transaction"], validate=True))
-    except (ValueError, binascii.Error):
-        raise ChainDisagrees("the endpoint sent bytes that are no transaction") from None
-    if not all(signed.verify_with_results()):
-        raise ChainDisagrees(f"the endpoint sent transaction {signed.signatures[0]} with a signature that is false")
+    signed = _signed(told["transaction"])
     message = signed.message
     keys = [Address(bytes(key)) for key in message.account_keys] + [rpc.address(key) for key in told["loaded"]]
     before, after = told["lamports"]
@@ -104,6 +101,18 @@ def read_record(record: bytes, slot: int) -> Transaction:
         ),
         record=record,
     )
+
+
+@functools.lru_cache(maxsize=SIGNED_MAX)
+def _signed(text: str) -> VersionedTransaction:
+    """The transaction in base64, its signatures checked: once, though several endpoints tell of it."""
+    try:
+        signed = VersionedTransaction.from_bytes(base64.b64decode(text, validate=True))
+    except (ValueError, binascii.Error):
+        raise ChainDisagrees("the endpoint sent bytes that are no transaction") from None
+    if not signed.signatures or not all(signed.verify_with_results()):
+        raise ChainDisagrees("the endpoint sent a transaction with a signature that is false")
+    return signed
 
 
 def _loaded(value: object) -> list[str]:

@@ -99,8 +99,11 @@ class Machine:
         err = orjson.loads(answer.to_json())["err"]
         after = self.read(payer)
         meta = answer.meta()
-        included = before is not None and (before.lamports if before else 0) != (after.lamports if after else 0)
-        if not included and before is not None and err in CHARGED_WHEN_LOADING and before.lamports >= meta.fee():
+        if before is None:
+            return _outcome(meta, err, included=False)
+        included = before.lamports != (0 if after is None else after.lamports)
+        charged = isinstance(err, str) and err in CHARGED_WHEN_LOADING and before.lamports >= meta.fee()
+        if not included and charged:
             lamports = before.lamports - meta.fee()
             self.write(payer, Account(lamports, before.data, before.owner, before.executable, before.rent_epoch))
             included = True

@@ -49,6 +49,11 @@ class Config(Mapping[str, Any]):
         """Raises RpcRefusal unless it is an unsigned 64-bit integer."""
         return _number(self.get(name, default))
 
+    def version_max(self) -> int | None:
+        """The newest version of transactions that the client understands; None: only legacy ones."""
+        name = "maxSupportedTransactionVersion"
+        return self.number(name, 0) if name in self else None
+
     def text(self, name: str, default: str) -> str:
         """Raises RpcRefusal unless it is a text."""
         value = self.get(name, default)
@@ -62,6 +67,10 @@ class Config(Mapping[str, Any]):
         if not isinstance(value, bool):
             raise _wrong_type(value, "a boolean")
         return value
+
+    def texts(self, name: str) -> list[str]:
+        """Empty where there is none. Raises RpcRefusal unless it is a list of texts."""
+        return _texts(self.get(name, []))
 
     def config(self, name: str) -> Config | None:
         """An object within."""
@@ -99,10 +108,7 @@ class Parameters:
 
     def texts(self, position: int) -> list[str]:
         """Raises RpcRefusal unless it is a list of texts."""
-        value = self.get(position)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise _wrong_type(value, "a sequence of strings")
-        return value
+        return _texts(self.get(position))
 
     def number(self, position: int) -> int:
         """Raises RpcRefusal unless it is an unsigned 64-bit integer."""
@@ -139,6 +145,12 @@ def key_of(text: Any) -> Pubkey:
 def _number(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= U64_MAX:
         raise _wrong_type(value, "u64")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _wrong_type(value, "a sequence of strings")
     return value
 
 

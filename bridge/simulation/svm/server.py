@@ -20,6 +20,7 @@ from bridge.simulation.svm.faults import Fault, Kind
 from bridge.simulation.svm.methods import METHODS
 from bridge.simulation.svm.parameters import Parameters
 from bridge.simulation.svm.refusals import (
+    INTERNAL_ERROR,
     INVALID_REQUEST,
     PARSE_ERROR,
     RpcRefusal,
@@ -115,6 +116,8 @@ class Server:
             answer = {"jsonrpc": "2.0", "result": self._call(method, body), "id": number}
         except RpcRefusal as refusal:
             answer = _failure(number, refusal)
+        except BridgeError as error:
+            answer = _failure(number, RpcRefusal(INTERNAL_ERROR, f"Internal error: {error}"))
         if fault is not None and fault.kind is Kind.LOSE_ANSWER:
             raise TransportFault(fault)
         return answer

@@ -1,11 +1,14 @@
 """Each switch, as a client meets it."""
 
 import asyncio
+import base64
+import random
 import time
 from typing import Any
 
 import aiohttp
 import httpx2
+import orjson
 import pytest
 from solana.exceptions import SolanaRpcException
 from solana.rpc.async_api import AsyncClient
@@ -15,6 +18,7 @@ from solders.keypair import Keypair
 from bridge.domain.errors import ConfigError
 from bridge.simulation.svm.chain import Commitment
 from bridge.simulation.svm.faults import Fault, Faults, Kind
+from bridge.simulation.svm.methods import METHODS
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.stage import SOL
 from tests.simulation.svm.sending import UNCHECKED, giving, land, refused, rich, rpc, settle, signed
@@ -226,6 +230,77 @@ async def test_batch__many_requests_in_one__are_answered_in_order(node: Node):
             assert response.status == 413
         async with http.get(node.rpc_url + "/health") as response:
             assert await response.text() == "ok"
+
+
+async def test_requests__of_junk__are_answered_each_and_never_break_the_node(node: Node):
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    wallet = rich(node)
+    record = land(node, signed(node.chain.head.hash, [giving(wallet, Keypair().pubkey(), SOL)], wallet))
+    assert record is not None
+    settle(node)
+    raw = base64.b64encode(bytes(record.wire.transaction)).decode()
+    words: list[Any] = [str(wallet.pubkey()), record.signature, raw, "", "0OIl", "base64", "processed", "1" * 44]
+    plain: list[Any] = [None, True, 0, -1, 1, record.slot, 2**64, 2**70, 1.5, [], {}, "🙂"]
+    names = [
+        "commitment",
+        "encoding",
+        "limit",
+        "before",
+        "until",
+        "minContextSlot",
+        "accounts",
+        "addresses",
+        "dataSlice",
+        "offset",
+        "length",
+        "mint",
+        "programId",
+        "skipPreflight",
+        "sigVerify",
+        "replaceRecentBlockhash",
+        "transactionDetails",
+        "rewards",
+        "innerInstructions",
+        "maxSupportedTransactionVersion",
+        "searchTransactionHistory",
+        "preflightCommitment",
+        "maxRetries",
+        "mentions",
+    ]
+
+    def value(depth: int = 2) -> Any:
+        kind = chance.randrange(4 if depth else 2)
+        if kind == 2:
+            return [value(depth - 1) for _ in range(chance.randrange(4))]
+        if kind == 3:
+            return {chance.choice(names): value(depth - 1) for _ in range(chance.randrange(4))}
+        return chance.choice(words if kind else plain)
+
+    batch = [
+        {"jsonrpc": "2.0", "id": number, "method": method, "params": [value() for _ in range(chance.randrange(4))]}
+        for number, method in enumerate(sorted(METHODS) * 12)
+    ]
+    async with aiohttp.ClientSession() as http:
+        for start in range(0, len(batch), 20):
+            part = orjson.dumps([_bounded(body) for body in batch[start : start + 20]])
+            async with http.post(node.rpc_url, data=part) as response:
+                assert response.status == 200
+                answers = await response.json()
+            for body, answer in zip(batch[start : start + 20], answers, strict=True):
+                assert answer["id"] == body["id"]
+                assert ("result" in answer) != ("error" in answer)
+                assert answer.get("error", {}).get("code") != -32603, (body, answer)
+
+
+def _bounded(body: Any) -> Any:
+    """The same, with integers that the encoder can write."""
+    if isinstance(body, dict):
+        return {name: _bounded(value) for name, value in body.items()}
+    if isinstance(body, list):
+        return [_bounded(value) for value in body]
+    return float(body) if isinstance(body, int) and body >= 2**64 else body
 
 
 async def test_control__orders_from_outside__do_what_switches_do(node: Node):

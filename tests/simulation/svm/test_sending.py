@@ -227,6 +227,18 @@ async def test_fee__a_program_that_is_not_there__is_charged_all_the_same(node: N
     assert record.meta["postBalances"][0] == SOL - 5000
 
 
+async def test_fee__a_budget_that_contradicts_itself__is_refused_and_costs_nothing(node: Node, client: AsyncClient):
+    wallet = rich(node)
+    budget = [set_compute_unit_limit(1_000), set_compute_unit_limit(2_000)]
+    transaction = signed(node.chain.head.hash, [*budget, giving(wallet, Keypair().pubkey(), SOL)], wallet)
+    options = {"encoding": "base64", "preflightCommitment": "processed"}
+    code, message, data = await refused(client, "sendTransaction", encoded(transaction), options)
+    assert (code, data["err"]) == (-32002, {"DuplicateInstruction": 1})
+    assert message.endswith("Transaction contains a duplicate instruction (1) that is not allowed")
+    assert land(node, transaction) is None
+    assert (await client.get_balance(wallet.pubkey(), Processed)).value == 100 * SOL
+
+
 async def test_rent__too_little_for_a_fresh_account__fails(node: Node, client: AsyncClient):
     assert await rpc(client, "getMinimumBalanceForRentExemption", 0) == RENT_OF_NOTHING
     wallet, to = rich(node), Keypair().pubkey()
@@ -250,11 +262,11 @@ class Nonce:
         assert account is not None
         return Hash.from_bytes(account.data[NONCE_VALUE])
 
-    def paying(self, to: Pubkey, lamports: int) -> VersionedTransaction:
+    def paying(self, to: Pubkey, lamports: int, value: Hash | None = None) -> VersionedTransaction:
         advance = advance_nonce_account(
             AdvanceNonceAccountParams(nonce_pubkey=self.key, authorized_pubkey=self.wallet.pubkey())
         )
-        return signed(self.value(), [advance, giving(self.wallet, to, lamports)], self.wallet)
+        return signed(value or self.value(), [advance, giving(self.wallet, to, lamports)], self.wallet)
 
 
 async def test_nonce__after_success_and_after_failure__advances_and_its_transaction_is_dead(node: Node):
@@ -283,10 +295,13 @@ async def test_nonce__used_twice_in_a_block_or_by_a_stranger__lands_once(node: N
     not_his = signed(nonce.value(), [advance_nonce_account(advance), giving(stranger, to, SOL)], stranger)
     assert land(node, without) is None
     assert land(node, not_his) is None
-    first, second = nonce.paying(to, SOL), nonce.paying(to, 2 * SOL)
-    for transaction in (first, second):
+    # Everybody can tell what the next value will be, but it is good only from the next block on.
+    next_value = Hash(durable_nonce(node.chain.head.hash))
+    first, second, third = nonce.paying(to, SOL), nonce.paying(to, 2 * SOL), nonce.paying(to, 3 * SOL, next_value)
+    for transaction in (first, second, third):
         node.chain.submit(parse(bytes(transaction)))
     assert [record.signature for record in node.chain.advance()[0].records] == [str(first.signatures[0])]
+    assert land(node, third) is not None
 
 
 async def test_lookup_tables__more_recipients_than_fit__land_and_tell_what_they_loaded(node: Node, client: AsyncClient):

@@ -66,7 +66,7 @@ def _encode(block: Block, config: Config) -> dict[str, Any]:
         "blockHeight": block.height,
         "blockTime": block.time,
     }
-    version_max = config.get("maxSupportedTransactionVersion")
+    version_max = config.version_max()
     if config.flag("rewards", default=True):
         told["rewards"] = []
     if details == "signatures":

@@ -198,7 +198,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _accounts_after(view: View, wire: Wire, block: Block, outcome: Outcome, config: Config) -> list[Any]:
-    addresses = config.get("addresses", [])
+    addresses = config.texts("addresses")
     if config.text("encoding", "base64") in {"binary", "base58"}:
         raise invalid_params("base58 encoding not supported")
     if len(addresses) > len(wire.message.account_keys):

@@ -34,7 +34,7 @@ def get_transaction(view: View, parameters: Parameters) -> dict[str, Any] | None
     record = view.record(signature)
     if record is None or not _written(view, record, commitment):
         return None
-    told = encode_transaction(record, config.text("encoding", "json"), config.get("maxSupportedTransactionVersion"))
+    told = encode_transaction(record, config.text("encoding", "json"), config.version_max())
     return {"slot": record.slot, "blockTime": record.place.time, **told}
 
 
