@@ -625,20 +625,20 @@ async def test_fee__begins_after_signing__nothing_moves_rather_than_less_than_de
 async def test_price__others_pay_for_their_place__offered_up_to_the_ceiling_and_charged_to_the_lamport(one: SvmScene):
     hold_all(one)
     [batch] = await proposed(one)
-    payer = one.make_payer(ceilings=FeeCeilings(3_000, 2_000))
+    payer = one.make_payer(ceilings=FeeCeilings(50_000, 2_000))
     sender = Sender.of(one, batch, payer)
     one.node.faults.drop_next = 1
     first = await sender.sign()
     await sender.send()
     assert first.max_fee == first.priority_fee == 2_000
-    for expected in (2_250, 2_532, 2_849, 3_000, 3_000):
+    for expected in (10_000, 20_000, 40_000, 50_000, 50_000):
         one.node.chain.advance_blocks(LIFE_BLOCKS + FINALIZED_DEPTH)
         assert (await sender.sign()).max_fee == expected
     await sender.send()
     await one.mine()
     last = sender.attempts[-1].signed
     [inclusion] = await payer.inclusions(last.tx_id)
-    assert inclusion.fee_paid == 5_000 + -(-last.gas_limit * 3_000 // 10**6)
+    assert inclusion.fee_paid == 5_000 + -(-last.gas_limit * 50_000 // 10**6)
     assert inclusion.gas_used <= last.gas_limit
 
 

@@ -114,7 +114,9 @@ class SolanaPayer:
         mint = mint_of(asset, self._reference)
         programs = [Address(bytes(program)) for program in (*TOKEN_PROGRAMS, ASSOCIATED_TOKEN, MEMO)]
         own = [Coin(mint, program, 0).account_of(self._purse.vault) for program in TOKEN_PROGRAMS]
-        return frozenset({self.account, self._purse.vault, mint, *own, *programs, *self._ours})
+        # The operator's own SOL pays fees and deposits: nobody could tell a payout among them.
+        payer = {self.account} if mint == NATIVE else set()
+        return frozenset({*payer, self._purse.vault, mint, *own, *programs, *self._ours})
 
     async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
         coin = await self._coin(mint_of(order.asset, self._reference))
@@ -187,8 +189,7 @@ class SolanaPayer:
         prepared = await self._prepare(action, purpose, 0)
         if isinstance(prepared, Refusal):
             return prepared
-        written = [self._purse.operator, self._purse.vault]
-        market = await read_market(self._rpc, written)
+        market = await read_market(self._rpc, prepared.draft.written)
         price = offer(market, self._ceilings, None if previous is None else previous.signed)
         budget = Budget(max(prepared.compute_units, slot.gas_limit), price)
         blockhash, valid_through = await self._recent()
