@@ -246,6 +246,25 @@ async def test_follow__history_begins_too_late__a_gap_that_is_named_and_another_
     assert sum(consumer.counts().values()) == 3
 
 
+async def test_follow__quiet_for_longer_than_nodes_remember__goes_on(make: Make):
+    """The newest transaction that is known of an account is where its list is to end; no node has it any more."""
+    world = await make(None)
+    consumer = Consumer(world.first)
+    await world.mine(1)
+    async with contextlib.aclosing(world.reader.follow(consumer.cursor(), world.filters)) as events:
+        for _ in range(2):
+            consumer.apply(await anext(events))
+        world.node.chain.advance_blocks(3)
+        for _ in range(2):
+            consumer.apply(await anext(events))
+        world.node.faults.forgotten_before_slot = world.node.chain.head.slot
+        world.node.faults.strict_cursors = True
+        await world.mine(2)
+        for _ in range(2):
+            consumer.apply(await anext(events))
+    assert consumer.counts() == {world.first: 1, world.node.chain.head.slot: 2}
+
+
 async def test_follow__listed_and_not_there__a_gap_that_is_named(make: Make):
     world = await make(hides_transactions)
     await world.mine(1)
