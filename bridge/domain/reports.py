@@ -278,7 +278,7 @@ class GasFact:
     reverted: int
     gas_used: int
     fees: int  # atoms of the native coin
-    budget: int = 0  # what they were allowed to cost: gas limit × fee ceiling of each
+    budget: int = 0  # what they were allowed to cost: gas limit × fee ceiling of each, and fees beside gas
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Anvil:
             *("--timestamp", str(genesis_timestamp), "--gas-limit", str(BLOCK_GAS_LIMIT)),
             *("--accounts", "1", "--balance", str(GENESIS_BALANCE_ETHER)),
             *("--cache-path", str(scratch), "--max-persisted-states", str(OLD_STATES)),
+            "--no-request-size-limit",  # a whole chain may be given back to it
         )
         process = await ServerProcess.start("Anvil", command, scratch=scratch, log=log)
         await process.wait_ready(lambda: _listening(log) is not None)

@@ -50,6 +50,7 @@ EPOCH_S = 60
 
 REORG_DEPTH = 3
 FORMATS = ("html", "json", "csv")
+ASKS, APPROVES = "ann (simulated)", "bob (simulated)"
 SETTLE_TIMEOUT_S = 120
 FINISHED = frozenset({"final", "held", "quarantined", "void"})
 """States of a distribution that time alone does not change."""
@@ -206,6 +207,8 @@ class Simulation:
             if time.monotonic() > deadline:
                 raise RetryableError(f"after {SETTLE_TIMEOUT_S} s there is still something to do: {missing}")
             await self._live("settling")
+            if not await self._missing():
+                await self._book(deadline)
         await self._book(deadline)
 
     async def claim(self) -> None:
@@ -223,7 +226,7 @@ class Simulation:
             await self._live("claiming")
         for _ in range(FINALITY_DISTANCE):
             await self._live("claiming")
-        await self._book(deadline)
+        await self.settle()  # where that took long, one more window has closed, and may be paid
 
     async def _book(self, deadline: float) -> None:
         # The chain stands still now; what is final on it must reach the books.
@@ -343,7 +346,8 @@ async def reconcile(config: Config) -> Reconciliation:
 
 
 async def classify_gifts(simulation: Simulation, reconciliation: Reconciliation) -> bool:
-    """Two people say what the gift was, as `bridge ledger classify` and `approve` do. Whether there was one."""
+    """Two people say what the gift was: `bridge ledger classify`, `approve`, `bridge breaks explain`. Whether there was
+    one."""
     gift = None if simulation.incidents is None else simulation.incidents.gift
     found = [
         each
@@ -353,9 +357,12 @@ async def classify_gifts(simulation: Simulation, reconciliation: Reconciliation)
     ]
     for each in found:
         number = await ask_classification(
-            simulation.database, each.break_id, UNALLOCATED, reason="a gift to the treasury", by="ann (simulated)"
+            simulation.database, each.break_id, UNALLOCATED, reason="a gift to the treasury", by=ASKS
         )
-        await approve(simulation.database, number, by="bob (simulated)")
+        await approve(simulation.database, number, by=APPROVES)
+        async with simulation.database.begin() as transaction:
+            words = f"a gift to the treasury, booked by correction {number}: asked by {ASKS}, approved by {APPROVES}"
+            await transaction.breaks.explain(each.break_id, reason=words, by=APPROVES)
     return bool(found)
 
 

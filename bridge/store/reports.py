@@ -358,7 +358,8 @@ TREND_VALUES = f"""{_TREND_RUNS}
 GAS = """
     SELECT chain, count(*) AS transactions, count(*) FILTER (WHERE NOT succeeded) AS reverted,
            COALESCE(sum(gas_used), 0)::BIGINT AS gas_used,
-           COALESCE(sum(fee_paid + deposits), 0) AS fees, COALESCE(sum(gas_limit * max_fee), 0) AS budget
+           COALESCE(sum(fee_paid + deposits), 0) AS fees,
+           COALESCE(sum(gas_limit * max_fee + l1_fee + operator_fee + deposits), 0) AS budget
       FROM attempts WHERE final AND chain = $1 AND block_number <= $2 AND block_number > $3
      GROUP BY chain
 """

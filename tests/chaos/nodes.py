@@ -184,7 +184,7 @@ class Payer(Network):
                 one.succeeded,
                 60_000,
                 one.fee_paid,
-                one.l1_fee,
+                l1_fee=one.l1_fee,
             )
             for block_hash, mined in self._mined.items()
             if block_hash not in canonical

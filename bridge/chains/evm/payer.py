@@ -362,8 +362,8 @@ class EvmPayer:
                 quantity(receipt["status"]) == 1,
                 charges.gas_used,
                 charges.total,
-                charges.l1_fee,
-                charges.operator_fee,
+                l1_fee=charges.l1_fee,
+                operator_fee=charges.operator_fee,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ChainDisagrees(f"{endpoint} gave something that is no receipt: {error!r}") from None

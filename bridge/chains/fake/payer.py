@@ -436,7 +436,7 @@ class FakePayer:
             for one in self._mined.get(entry.block.hash, ()):
                 if one.transaction.tx_id == tx_id:
                     stamp = BlockStamp(self._chain.name, entry.block.number, entry.block.hash)
-                    return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid, one.l1_fee)
+                    return Inclusion(stamp, one.succeeded, GAS_USED, one.fee_paid, l1_fee=one.l1_fee)
         return None
 
 

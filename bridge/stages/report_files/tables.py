@@ -337,7 +337,9 @@ TABLES = (
             _count("gas_used", "by all"),
             *_asset(),
             _atoms("fees", "by their receipts"),
-            _atoms("budget", "what they were allowed to cost: gas limit * fee ceiling of each"),
+            _atoms(
+                "budget", "what they were allowed to cost: gas limit * fee ceiling of each, and a rollup's other fees"
+            ),
             _atoms("booked", "in the ledger"),
             _atoms("difference", "signed: booked - fees"),
         ),

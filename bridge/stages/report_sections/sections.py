@@ -479,7 +479,7 @@ def _gas(report: Report) -> Section:
         "gas",
         "Gas",
         "What the finalized transactions of the operator cost, beside what they were allowed to cost: gas limit × fee "
-        "ceiling of each.",
+        "ceiling of each, and what a rollup takes beside its gas.",
         (
             _table(
                 "Finalized transactions of the operator",
