@@ -163,3 +163,15 @@ def test_chain__same_seed_and_calls__is_the_same_chain():
     skipped = play(3)
     assert len(skipped) < skipped[-1][0] - skipped[0][0]
     assert {entry[1] for entry in play(4)}.isdisjoint({entry[1] for entry in skipped})
+
+
+async def test_fork__what_was_still_waiting__lands_after_what_came_back(node: Node):
+    wallet = rich(node)
+    blockhash = node.chain.head.hash
+    first, second = (signed(blockhash, [giving(wallet, Keypair().pubkey(), SOL)], wallet) for _ in range(2))
+    assert land(node, first) is not None
+    node.chain.submit(parse(bytes(second)))
+    node.chain.fork(1, Fate.RELANDED)
+    assert node.chain.head.records == []
+    [block] = node.chain.advance()
+    assert [record.signature for record in block.records] == [str(each.signatures[0]) for each in (first, second)]
