@@ -292,7 +292,9 @@ async def test_rival__executed_it_meanwhile__ours_is_not_signed_again(one: SvmSc
     await theirs.land()
     one.node.chain.advance_blocks(2 * LIFE_BLOCKS)
     refusal = await ours.may_replace()
-    assert refusal == Refusal("executed by another transaction", temporary=True)
+    assert refusal is not None
+    assert refusal.temporary
+    assert refusal.reason.startswith("executed by another transaction: ")
     assert await ours.try_sign() == refusal
     assert await one.payer.executed(batch, await one.head())
     assert await one.payer.disowned([lost.tx_id], await one.head()), "so the stage knows that another one did it"
@@ -713,7 +715,7 @@ async def test_signer__that_signs_something_else__is_caught(one: SvmScene):
 
 
 # ── A whole life, at random ─────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("turn", range(6))
+@pytest.mark.parametrize("turn", range(4))
 async def test_life__drops_forks_rivals_and_restarts__everyone_is_paid_once(turn: int):
     """Two databases with the same operator, each with what it has signed itself, on a chain that forgets and forks."""
     seed = random.SystemRandom().randrange(2**32)

@@ -15,8 +15,8 @@ from bridge.chains.solana.reader import SolanaReader
 from bridge.chains.solana.tokens import Names, Token
 from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
-from bridge.domain.payouts import Payout
-from bridge.domain.units import Address
+from bridge.domain.payouts import Payout, Purpose, Signed
+from bridge.domain.units import Address, format_tx
 from bridge.ports import Lease, LogFilter, Stage
 from bridge.simulation.svm.chain import Commitment, Fate
 from bridge.simulation.svm.faults import Fault, Kind
@@ -220,6 +220,32 @@ async def test_pay__bytes_expire_on_the_way__signed_again_and_both_attempts_stay
     assert await world.states() == ["final", "final"]
     assert world.balances(payouts) == amounts(payouts)
     assert await world.rows("SELECT count(*), count(block_hash) FROM attempts") == [(3, 2)]
+
+
+async def test_pay__another_database_cancels_it__held_with_the_transaction_that_did(world: SolanaWorld):
+    payouts = people(2)
+    for payout in payouts:
+        world.scene.hold(payout.recipient)
+    await world.decide(payouts)
+    await world.settle(2)
+    world.scene.node.chain.fork(FINALIZED_DEPTH, Fate.DROPPED)
+    assert await world.states() == ["final", "broadcast"]
+    async with world.database.snapshot() as transaction:
+        [flight] = await transaction.payouts.in_flight(CHAIN)
+    rival = world.scene.make_payer()
+    signed = await rival.sign(flight.action, flight.slot, None, Purpose.CANCEL)
+    assert isinstance(signed, Signed)
+    world.scene.node.faults.drop_next = 10**6
+    await world.advance(1)
+    world.scene.node.faults.drop_next = 0
+    await rival.broadcast(signed.raw)
+    world.scene.node.chain.advance_blocks(1)
+    await world.advance(LIFE_BLOCKS + 2 * FINALIZED_DEPTH)
+    await world.settle(2)
+    step = (await world.summary()).steps[1]
+    assert step.state == "held"
+    assert step.reason == f"cancelled on chain in {format_tx(signed.tx_id)}"
+    assert world.balances(payouts) == [0, 0]
 
 
 async def test_pay__allowance_is_taken_back_before_the_next_signature__waits_with_the_reason_until_it_is_given(
