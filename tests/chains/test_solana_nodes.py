@@ -458,6 +458,40 @@ async def test_logs__fee_deposit_withdrawal__and_the_record_that_they_come_from(
             assert {(other.topics, other.data) for other in others} <= {(each.topics, each.data) for each in again}
 
 
+async def test_logs__native_coin_alone__no_token_account_is_needed(make: Make):
+    world = await make(None)
+    world.names = replace(world.names, tokens={"SOL": Token(Address(bytes(32)), 9)})
+    world.reader = world.read_by(world.rpc)
+    await world.reader.check()
+    params = TransferParams(from_pubkey=world.people[0].pubkey(), to_pubkey=world.vault.pubkey(), lamports=7)
+    world.send([transfer(params)], world.people[0])
+    world.node.chain.advance_blocks()
+    world.filters = [LogFilter((Address(bytes(32)),))]
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    assert consumer.logs.data == (7).to_bytes(32)
+
+
+async def test_follow__nodes_run_ahead_of_what_is_agreed__each_log_once(make: Make):
+    """While it is read, money goes on moving: the state that a node gives is newer than the range."""
+    moved = 0
+
+    def meanwhile(method: str, params: list[Any], answer: Any) -> Any:
+        nonlocal moved
+        if method in ("getSlot", "getMultipleAccounts") and moved < 30:
+            moved += 1
+            world.send([world.pay(world.people[0], world.vault, 1)], world.people[0])
+            world.node.chain.advance_blocks()
+        return answer
+
+    world = await make(meanwhile, meanwhile)
+    consumer = Consumer(world.first)
+    async with asyncio.timeout(20):
+        while consumer.final < world.node.chain.head.slot or moved < 30:
+            await consumer.listen_once(world)
+    assert sum(consumer.counts().values()) == 30
+
+
 @pytest.mark.parametrize("native", [False, True])
 async def test_logs__native_coin__transfers_and_the_fees_of_what_failed(make: Make, *, native: bool):
     world = await make(None)
