@@ -394,12 +394,16 @@ def missing(scene: SvmScene, bob: Address) -> None:
     scene.endow(scene.coin.account_of(bob), 0)
 
 
+def only_sol(scene: SvmScene, bob: Address) -> None:
+    scene.endow(scene.coin.account_of(bob), SOL)
+
+
 def sold(scene: SvmScene, bob: Address) -> None:
     scene.hold(bob, real_owner=address_of("buyer"))
 
 
 def something_else(scene: SvmScene, bob: Address) -> None:
-    scene.endow(scene.coin.account_of(bob), SOL, b"")
+    scene.endow(scene.coin.account_of(bob), SOL, b"", MEMO)
 
 
 def wants_memo(scene: SvmScene, bob: Address) -> None:
@@ -409,6 +413,7 @@ def wants_memo(scene: SvmScene, bob: Address) -> None:
 FAULTS: dict[str, tuple[Callable[[SvmScene, Address], None], str]] = {
     "frozen": (frozen, "cannot take the token: its account "),
     "missing": (missing, "has no account for the token, and none is made"),
+    "only SOL": (only_sol, "has no account for the token, and none is made"),
     "sold": (sold, "does not own its account for the token any more"),
     "something else": (something_else, "has no account for the token: something else is at "),
 }
@@ -468,11 +473,12 @@ async def test_recipients__none_can_take_it__held_with_every_reason(one: SvmScen
 async def test_creation__accounts_are_missing__made_at_our_cost_and_counted():
     async with svm_scene(create_accounts=True) as scene:
         scene.hold(address_of("alice"))
+        scene.endow(scene.coin.account_of(address_of("bob")), RENT_EMPTY)
         [batch] = await proposed(scene)
         before = scene.lamports(address_of("operator"))
         inclusion, settlement = await Sender.of(scene, batch).land()
         assert settlement == Settlement(executed=True, credited=frozenset())
-        assert inclusion.deposits == RENT_MARKER + 2 * RENT_HOLDING
+        assert inclusion.deposits == RENT_MARKER + 2 * RENT_HOLDING - RENT_EMPTY
         assert before - scene.lamports(address_of("operator")) == inclusion.fee_paid + inclusion.deposits
         assert [scene.balance(payout.recipient) for payout in scene.payouts] == [one.amount for one in scene.payouts]
 

@@ -186,7 +186,9 @@ class Screening:
         self, batch: PayBatch, coin: Coin, look: _Look, config: Mapping[str, Any]
     ) -> tuple[list[Transfer], dict[Address, str]]:
         """(payments that seem to work, reason for each of the other recipients)."""
-        pairs = list(zip(batch.payouts, look.holdings, strict=True))
+        # SOL that somebody sent to where a token account will be does not stand in its way.
+        holdings = look.holdings if coin.is_native else [None if _is_bare(one) else one for one in look.holdings]
+        pairs = list(zip(batch.payouts, holdings, strict=True))
         missing = [payout.recipient for payout, holding in pairs if holding is None and not coin.is_native]
         wallets: Mapping[Address, Account | None] = {}
         if missing and self._create_accounts:
@@ -302,6 +304,10 @@ def _native_fault(payout: Payout, account: Account | None, rents: Rents) -> str 
     if (0 if account is None else account.lamports) + payout.amount < rents.empty:
         return f"would hold less than the {rents.empty} lamports that an account needs; paid out, they would be lost"
     return None
+
+
+def _is_bare(account: Account | None) -> bool:
+    return account is not None and account.owner == SYSTEM and not account.data
 
 
 def _holding_fault(recipient: Address, coin: Coin, account: Account) -> str | None:
