@@ -16,7 +16,7 @@ from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import follow, signatures
 from bridge.chains.solana.history import SolanaHistory
 from bridge.chains.solana.logs import DEPOSITED, FEE_PAID, RECORDED, WITHDRAWN, derive
-from bridge.chains.solana.rpc import SolanaRpc
+from bridge.chains.solana.rpc import RpcRefused, SolanaRpc
 from bridge.chains.solana.tokens import Token, look_around
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction, read_record
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, DeepReorg, RetryableError
@@ -43,6 +43,13 @@ class LyingRpc(SolanaRpc):
         answer = await super().call_on(endpoint, method, params)
         lie = self.lies.get(endpoint.name)
         return answer if lie is None else lie(method, list(params), answer)
+
+    async def batch_on(self, endpoint: Endpoint, calls: Any) -> list[Any]:
+        answers = await super().batch_on(endpoint, calls)
+        lie = self.lies.get(endpoint.name)
+        if lie is None:
+            return answers
+        return [lie(method, list(params), answer) for (method, params), answer in zip(calls, answers, strict=True)]
 
 
 Make = Callable[..., Any]
@@ -282,6 +289,18 @@ async def test_follow__too_many_requests__slower_and_complete(make: Make, monkey
     consumer = Consumer(world.first)
     await patiently(consumer, world)
     assert consumer.counts() == {world.first: 5, world.first + 1: 5}
+
+
+async def test_follow__node_takes_one_call_at_a_time__asked_so(make: Make, monkeypatch: pytest.MonkeyPatch):
+    async def refuse(self: SolanaRpc, endpoint: Endpoint, calls: Any) -> list[Any]:
+        raise RpcRefused(endpoint.name, "batch", -32600, "batches are not served")
+
+    monkeypatch.setattr(SolanaRpc, "batch_on", refuse)
+    world = await make(None)
+    await world.mine(3, 2)
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    assert sum(consumer.counts().values()) == 5
 
 
 async def test_follow__first_node_is_gone__the_others_are_read(make: Make):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from bridge.ports import LogFilter
 
 ACCOUNTS_AT_ONCE = 100  # that getMultipleAccounts takes
 CALLS_AT_ONCE = 16
+CALLS_IN_ONE = 32
 TRIES_MAX = 6
 PAUSE_FIRST_MS = 200  # doubles with each try
 _T = TypeVar("_T")
@@ -98,6 +99,7 @@ class Witness:
         self._survey: _Survey | None = None
         self._newest: dict[Address, Hit] = {}
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._takes_many = True  # calls in one request, as far as is known
 
     # ── What there is ────────────────────────────────────────────────────────────────────────────────────────────
     async def cut(self, first: int, last: Block | None, head: int, transactions_max: int) -> int:
@@ -205,12 +207,15 @@ class Witness:
         for signature, (hit, _) in wanted.items():
             by_slot[hit.slot].append(signature)
         blocks = await together(read_contents(self.ask, slot, inside) for slot, inside in by_slot.items())
-        found = await together(self._transaction(hit, accounts) for hit, accounts in wanted.values())
+        answers = await self._ask_each("getTransaction", [[rpc.text(signature), OPTIONS] for signature in wanted])
+        found = [
+            self._transaction(answer, hit, accounts)
+            for answer, (hit, accounts) in zip(answers, wanted.values(), strict=True)
+        ]
         contents = dict(zip(by_slot, blocks, strict=True))
         return sorted(found, key=lambda each: (each.slot, contents[each.slot].places[each.signature])), contents
 
-    async def _transaction(self, hit: Hit, accounts: Iterable[Address]) -> Transaction:
-        answer = await self.ask("getTransaction", [rpc.text(hit.signature), OPTIONS])
+    def _transaction(self, answer: Any, hit: Hit, accounts: Iterable[Address]) -> Transaction:
         name = f"transaction {rpc.text(hit.signature)} of slot {hit.slot}"
         if answer is None:
             raise ChainUnavailable(f"{self.endpoint.name} has a gap: it lists {name}, and does not have it")
@@ -264,10 +269,30 @@ class Witness:
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────
     async def ask(self, method: str, params: list[Any]) -> Any:
         """One call; again, after a pause, while the endpoint is busy: a range may be more than it serves at once."""
+        return await self._patiently(lambda: self._rpc.call_on(self.endpoint, method, params))
+
+    async def _ask_each(self, method: str, each: Sequence[list[Any]]) -> list[Any]:
+        """The same call with different parameters, many in one request where the endpoint takes such."""
+        starts = range(0, len(each), CALLS_IN_ONE)
+        parts = await together(self._ask_some(method, each[start : start + CALLS_IN_ONE]) for start in starts)
+        return [answer for part in parts for answer in part]
+
+    async def _ask_some(self, method: str, some: Sequence[list[Any]]) -> list[Any]:
+        if self._takes_many and len(some) > 1:
+            calls = [(method, params) for params in some]
+            try:
+                return await self._patiently(lambda: self._rpc.batch_on(self.endpoint, calls))
+            except Throttled:
+                raise
+            except (ChainUnavailable, RpcRefused):
+                self._takes_many = False  # for this walk; what else may be wrong will show
+        return await together(self.ask(method, params) for params in some)
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         for attempt in range(TRIES_MAX):
             async with self._turns:
                 try:
-                    return await self._rpc.call_on(self.endpoint, method, params)
+                    return await call()
                 except RpcRefused as refused:
                     if not refused.busy or attempt == TRIES_MAX - 1:
                         raise
