@@ -258,7 +258,7 @@ class SvmScene:
         assert block is not None
         holding = {} if self.coin.is_native else {self.coin.account_of(address_of(self.vault)): address_of(self.vault)}
         operator, vault = address_of(self.operator), address_of(self.vault)
-        watch = Watch(vault, operator, frozenset({vault}), holding, native=self.coin.is_native)
+        watch = Watch(vault, (operator,), frozenset({vault}), holding, native=self.coin.is_native)
         found: list[Log] = []
         for place, record in enumerate(block.records):
             answer = await self.rpc.call("getTransaction", [record.signature, OPTIONS])

@@ -26,7 +26,7 @@ from bridge.ports import LogFilter
 from bridge.simulation.svm.faults import Fault, Kind
 from bridge.simulation.svm.settings import Settings
 from tests.chains.consumer import Consumer
-from tests.chains.solana_world import RECORD_FILTER, SolanaWorld, address_of, memo
+from tests.chains.solana_world import SolanaWorld, address_of, memo
 
 Lie = Callable[[str, list[Any], Any], Any]
 SETTINGS = Settings(timer=False, confirmed_depth=0, finalized_depth=0, genesis_time=1_700_000_000)
@@ -461,8 +461,8 @@ async def test_logs__fee_deposit_withdrawal__and_the_record_that_they_come_from(
     world.send([world.pay(pool, payer, 3)], pool)
     world.send([world.pay(payer, vault, 10**18)], payer)  # fails
     world.node.chain.advance_blocks()
-    contracts = LogFilter((address_of(vault), address_of(pool)))
-    world.filters = [contracts, RECORD_FILTER]
+    world.filters = [LogFilter((address_of(vault), address_of(pool)))]
+    world.reader = world.read_by(world.rpc, keep_records=True)
     consumer = Consumer(world.first)
     await consumer.listen(world)
     logs = unpack_logs("solana", TimedLogs(consumer.logs, [1_700_000_000] * consumer.logs.count))
