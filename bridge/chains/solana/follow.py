@@ -85,7 +85,10 @@ class Panel:
                 for span, earlier in said:
                     if span == word:
                         self._doubt_others(said, span)
-                        self._held_at, self._held = word.blocks[-1], dict(word.held)
+                        self._held_at = span.blocks[-1]
+                        self._held = {
+                            account: span.held[account] for account, _ in span.held.items() & word.held.items()
+                        }
                         return word, earlier.endpoint.name, witness.endpoint.name
                 said.append((word, witness))
         await self.refuse_deep_reorg(last)
