@@ -107,9 +107,12 @@ def read_record(record: bytes, slot: int) -> Transaction:
 def _signed(text: str) -> VersionedTransaction:
     """The transaction in base64, its signatures checked: once, though several endpoints tell of it."""
     try:
-        signed = VersionedTransaction.from_bytes(base64.b64decode(text, validate=True))
+        raw = base64.b64decode(text, validate=True)
+        signed = VersionedTransaction.from_bytes(raw)
     except (ValueError, binascii.Error):
         raise ChainDisagrees("the endpoint sent bytes that are no transaction") from None
+    if bytes(signed) != raw:
+        raise ChainDisagrees("the endpoint sent a transaction with something behind it")
     if not signed.signatures or not all(signed.verify_with_results()):
         raise ChainDisagrees("the endpoint sent a transaction with a signature that is false")
     return signed
