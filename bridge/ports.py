@@ -167,7 +167,7 @@ class ChainReader(Protocol):
         this chain have no such count, and nothing but an expiry keeps a transaction from landing later."""
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
-        """Headers by number, as the node has them now. Used to audit what is stored."""
+        """Headers by number, as the node has them now; where the chain skipped a number, the block before it."""
 
 
 class History(Protocol):
@@ -243,9 +243,10 @@ class Payer(Protocol):
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
 
-    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
-        """The order in batches that one transaction each can pay, of `recipients_max` at most. Pure, and of nothing
-        that may change: whoever lost the database must pack alike. Raises ValueError as pack_batches does."""
+    async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+        """The order in batches that one transaction each can pay, of `recipients_max` at most. Of nothing that may
+        change, on the chain neither: whoever lost the database must pack alike. Raises ValueError as pack_batches does,
+        RetryableError where the chain must be asked what the asset is and does not answer."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""
@@ -262,11 +263,12 @@ class Payer(Protocol):
 
     async def sign(
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
-    ) -> Signed | None:
+    ) -> Signed | Refusal | None:
         """A signed transaction for the slot; a replacement with higher fees where there is a `previous` one. To cancel
         is to spend the nonce on nothing.
 
-        None where the fee ceiling leaves no room for a replacement.
+        None where the fee ceiling leaves no room for a replacement. A refusal where what is signed depends on the chain
+        as it is now, and it would fail: asked again later, whatever the refusal says of time.
         """
 
     def due(self, in_flight: Sequence[InFlight], head: Block) -> frozenset[int]:
@@ -274,7 +276,7 @@ class Payer(Protocol):
 
     async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
         """Why no other attempt may be signed beside the latest one yet: where no nonce keeps two of them from landing,
-        the first must have expired. None where it may."""
+        the first must have expired. None where it may; a refusal for good where none ever may."""
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         """Send to every endpoint. Never raises for what an endpoint answers or fails to answer."""
