@@ -16,7 +16,7 @@ from bridge.chains.solana.tokens import Names, Token
 from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Payout, Purpose, Signed
-from bridge.domain.units import Address, format_tx
+from bridge.domain.units import format_tx
 from bridge.ports import Lease, LogFilter, Stage
 from bridge.simulation.svm.chain import Commitment, Fate
 from bridge.simulation.svm.faults import Fault, Kind
@@ -290,8 +290,9 @@ async def test_pay__database_is_lost__planned_alike_found_on_chain_and_nobody_is
 async def test_pay__bad_endpoint_forks_drops_restarts_and_a_lost_database__everyone_is_paid_once(database: Database):
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}: to run it again, set it here")
-    async with svm_scene(nodes=3) as scene:
-        await live(await SolanaWorld.create(scene, database), random.Random(seed))
+    chance = random.Random(seed)
+    async with svm_scene(nodes=3, create_accounts=chance.random() < 0.5) as scene:
+        await live(await SolanaWorld.create(scene, database), chance)
 
 
 def spoil(scene: SvmScene, chance: random.Random) -> None:
@@ -315,29 +316,34 @@ def spoil(scene: SvmScene, chance: random.Random) -> None:
         scene.nodes[1].faults.requests.append(Fault(kind, remaining=3))
 
 
-async def live(world: SolanaWorld, chance: random.Random) -> None:
+async def trouble(world: SolanaWorld, chance: random.Random) -> None:
     scene, chain = world.scene, world.scene.node.chain
+    spoil(scene, chance)
+    what = chance.randrange(6)
+    if what == 0:
+        loose = chain.head.height - chain.newest(Commitment.FINALIZED).height
+        chain.fork(chance.randint(0, min(3, loose)), chance.choice(list(Fate)))
+    elif what == 1:
+        for node in scene.nodes[:2]:  # else the other one passes it on
+            node.faults.drop_next = chance.choice([0, 1, 4])
+    elif what == 2:
+        world.start()
+    elif what == 3 and chance.random() < 0.3:
+        await world.forget_payouts()
+
+
+async def live(world: SolanaWorld, chance: random.Random) -> None:
+    scene = world.scene
     payouts = people(9)
-    shut: set[Address] = set()
+    shut = {payout.recipient for payout in payouts if chance.random() < 0.2}
+    bare = {payout.recipient for payout in payouts if scene.create_accounts and chance.random() < 0.5} - shut
     for payout in payouts:
-        if chance.random() < 0.2:
-            shut.add(payout.recipient)
-        scene.hold(payout.recipient, frozen=payout.recipient in shut)
+        if payout.recipient not in bare:
+            scene.hold(payout.recipient, frozen=payout.recipient in shut)
     await world.advance(1 + FINALIZED_DEPTH)
     await world.decide(payouts)
     for _ in range(12):
-        spoil(scene, chance)
-        what = chance.randrange(6)
-        if what == 0:
-            loose = chain.head.height - chain.newest(Commitment.FINALIZED).height
-            chain.fork(chance.randint(0, min(3, loose)), chance.choice(list(Fate)))
-        elif what == 1:
-            for node in scene.nodes[:2]:  # else the other one passes it on
-                node.faults.drop_next = chance.choice([0, 1, 4])
-        elif what == 2:
-            world.start()
-        elif what == 3 and chance.random() < 0.3:
-            await world.forget_payouts()
+        await trouble(world, chance)
         await world.advance(chance.choice([1, 2, 3, FINALIZED_DEPTH + 1, 170]))
     for node in scene.nodes:
         node.faults.clear()
