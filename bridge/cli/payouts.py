@@ -119,7 +119,8 @@ def _attempt_line(nonce: int, attempt: SignedAttempt) -> str:
     if attempt.block_number is not None:
         how = "succeeded" if attempt.succeeded else "reverted"
         where = f"{'final' if attempt.final else 'included'} in block {attempt.block_number:,}, {how}"
-    fees = f"at most {attempt.max_fee.atoms} wei per gas, tip {attempt.priority_fee.atoms}"
+    unit = " wei per gas" if attempt.max_fee.asset.symbol == "wei" else ", the price of a unit of work"
+    fees = f"at most {attempt.max_fee.atoms}{unit}, tip {attempt.priority_fee.atoms}"
     return f"nonce {nonce}, {attempt.purpose} {format_tx(attempt.tx_id)}: {fees}; {where}"
 
 

@@ -34,7 +34,7 @@ from bridge.domain.figures import (
     spread,
 )
 from bridge.domain.ledger import CARRIED, FEES, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
-from bridge.domain.units import AssetId, format_amount
+from bridge.domain.units import AssetId, format_address, format_amount, format_tx
 from bridge.domain.windows import Window
 
 
@@ -1075,7 +1075,7 @@ _OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Break, Gas, Corr
 
 # ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def to_json(value: object) -> object:
-    """Plain lists, dicts, strings and numbers; amounts are strings of atoms, bytes are 0x hex.
+    """Plain lists, dicts, strings and numbers; amounts are strings of atoms, bytes are 0x hex, signatures base58.
 
     Raises TypeError for anything that has no such form, a float above all.
     """
@@ -1083,7 +1083,7 @@ def to_json(value: object) -> object:
         case None | bool() | int() | str():
             return value
         case bytes():
-            return "0x" + value.hex()
+            return format_tx(value)
         case Amount():
             return str(value.atoms)
         case tuple() | list():
@@ -1095,5 +1095,7 @@ def to_json(value: object) -> object:
         if isinstance(value, _OF_ONE_ASSET):
             amounts = (getattr(value, item.name) for item in fields(value))
             found["asset"] = next((amount.asset.id for amount in amounts if isinstance(amount, Amount)), None)
+        if isinstance(value, Asset) and value.address is not None:
+            found["address"] = format_address(value.address)
         return found
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -189,9 +189,7 @@ async def verify(
             where="--rpc",
             mend="name a node of that chain",
         )
-    first, last = told["blocks"]["start"], told["blocks"]["last"] + 1  # the block after it closes the window
-    if last > final.number:
-        raise ChainUnavailable(f"block {last} is not final for the node, which is at {final.number}")
+    first, last = told["blocks"]["start"], await _closing(chain, told["blocks"]["last"], final)
     (start,) = await chain.blocks([first])
     followers = _followers(claim, chain, start)
     believed = claim.trust_carried or _depends_on_order(claim, followers)
@@ -219,6 +217,22 @@ async def verify(
     return Answer(
         claim, replay.logs, windows, ("window", "no such window", dataclasses.asdict(window)), (), _hints(claim)
     )
+
+
+async def _closing(chain: ChainReader, last: int, final: Block) -> int:
+    """The number of a block after `last`, which closes the window; near it, where a chain skips numbers.
+
+    Raises ChainUnavailable where there is none yet.
+    """
+    distance = 1
+    while last + distance <= final.number:
+        (block,) = await chain.blocks([last + distance])
+        if block.number > last:
+            return block.number
+        distance *= 2
+    if final.number > last:
+        return final.number
+    raise ChainUnavailable(f"block {last + 1} is not final for the node, which is at {final.number}")
 
 
 def _followers(claim: Claim, chain: ChainReader, start: Block) -> list[Follower]:

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from bridge.store.connection import Connection
 
 LOW_GAS_BALANCE = """
-    SELECT chain, address_text(account) AS subject, gas_low_since AS since,
-           'holds ' || gas_balance || ' wei, less than ' || gas_wanted AS detail
-      FROM senders WHERE gas_low_since IS NOT NULL
-     ORDER BY chain, account
+    SELECT s.chain, address_text(s.account) AS subject, s.gas_low_since AS since,
+           'holds ' || s.gas_balance || CASE c.kind WHEN 'evm' THEN ' wei' ELSE ' atoms' END
+               || ', less than ' || s.gas_wanted AS detail
+      FROM senders s JOIN chains c USING (chain) WHERE s.gas_low_since IS NOT NULL
+     ORDER BY s.chain, s.account
 """
 # Only the lowest nonce of an account: those behind it wait for it. An attempt's age counts from its slot's first one.
 NOT_INCLUDED = """

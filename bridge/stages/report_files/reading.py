@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bridge.domain.ledger import Asset
 from bridge.domain.reports import Amount, Report, label
-from bridge.domain.units import AssetId
+from bridge.domain.units import Address, AssetId, from_base58, parse_address
 from bridge.stages.report_files.tables import Document
 
 _PLAIN = (str, int, bool)
@@ -67,8 +67,10 @@ def _row(kind: Any, value: Any, assets: Mapping[AssetId, Asset]) -> Any:
 
 def _scalar(kind: Any, value: Any) -> Any:
     supertype = getattr(kind, "__supertype__", kind)  # of a NewType
+    if kind is Address:
+        return parse_address(value)
     if supertype is bytes:
-        return bytes.fromhex(value.removeprefix("0x"))
+        return bytes.fromhex(value[2:]) if value.startswith("0x") else from_base58(value)
     if isinstance(supertype, type) and issubclass(supertype, StrEnum):
         return supertype(value)
     if supertype not in _PLAIN or type(value) is not supertype:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from bridge.domain.reports import Amount, Report
+from bridge.domain.units import format_tx
 from bridge.stages.report_sections import Chart, digits, short_account, short_hash, utc
 from bridge.stages.report_sections.sections import page_of
 
@@ -56,7 +57,7 @@ def environment(*directories: Path) -> Environment:
 
 
 def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
+    return format_tx(value)
 
 
 def _account(code: str) -> Markup:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bridge.domain.reports import Amount
+from bridge.domain.units import format_tx
 
 
 # ── What stands in a cell: each part on a line of its own ───────────────────────────────────────────────────────────
@@ -173,7 +174,8 @@ def utc(timestamp: int | None) -> str:
 
 
 def short_hash(value: bytes) -> str:
-    return f"0x{value.hex()[:8]}…{value.hex()[-4:]}"
+    text = format_tx(value)
+    return f"{text[: 10 if text.startswith('0x') else 8]}…{text[-4:]}"
 
 
 def short_account(code: str) -> tuple[str, str]:
