@@ -29,11 +29,11 @@ from bridge.domain.jobs import Schedule
 from bridge.domain.ledger import Watched
 from bridge.domain.payouts import Ceilings, GasFloor
 from bridge.domain.rules import Token
-from bridge.domain.units import AssetId
+from bridge.domain.units import AssetId, format_tx
 from bridge.http.claims import ClaimRoutes
 from bridge.http.metrics import MetricRoutes
 from bridge.http.server import serve_http
-from bridge.ports import ChainReader, History, Lease, LogFilter, Market, Payer
+from bridge.ports import ChainReader, Executions, History, Lease, LogFilter, Market, Payer
 from bridge.prices.http import HttpMarket
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config
@@ -85,6 +85,7 @@ class ChainServices:
     watched: Watched
     filters: tuple[LogFilter, ...]
     files: ClaimFolder | None  # None where everything is pushed
+    executions: Executions | None  # None where events alone say what was executed
     prices: PriceSources | None  # None where nothing is decided: commands that only read need no keys of markets
 
 
@@ -169,6 +170,7 @@ async def _open_chain(
         watched=opened.watched,
         filters=(*binding.log_filters(rules), *post.log_filters(reader, opened.watched)),
         files=opened.files,
+        executions=opened.executions,
         prices=None if markets is None else PriceSources(opened.feeds, markets, SystemClock()),
     )
 
@@ -271,7 +273,10 @@ def reconciler(services: Services, lease: Lease | None = None) -> Reconcile:
     """Holds the books of all chains against them; a run by hand needs no lease."""
     return Reconcile(
         database=services.database,
-        books=[Books(each.reader, each.watched, each.section.start_block, each.history) for each in services.chains],
+        books=[
+            Books(each.reader, each.watched, each.section.start_block, each.history, each.executions)
+            for each in services.chains
+        ],
         lease=lease,
         accounts_swept=services.config.jobs.sweep_accounts,
     )
@@ -427,6 +432,6 @@ async def _log_confirmation(confirmation: Confirmation) -> None:
         came_from=str(confirmation.from_state),
         state=str(confirmation.to_state),
         reason=confirmation.reason,
-        tx=confirmation.tx_id,
+        tx=None if confirmation.tx_id is None else format_tx(confirmation.tx_id),
         block=confirmation.block_number,
     )

@@ -183,6 +183,14 @@ class History(Protocol):
         """
 
 
+class Executions(Protocol):
+    """What a chain itself keeps of each batch that it executed, beside its events, and for ever."""
+
+    async def executed(self, distribution_id: bytes, index: int, at: BlockStamp) -> bool:
+        """Whether the batch was executed by the end of final block `at`; not where it was cancelled there. Raises
+        RetryableError where that cannot be told."""
+
+
 class PriceFeeds(Protocol):
     """The price feeds of one chain, pinned to a block. Implementation: chains.evm.aggregator."""
 
@@ -839,6 +847,9 @@ class AuditStore(Protocol):
 
     async def ranges(self, chain: str, span: tuple[int, int], after: int, limit: int) -> list[Range]:
         """Those that end within `span` (after, last) and begin after block `after`, in order."""
+
+    async def outcomes(self, chain: str, last: int, limit: int) -> list[tuple[bytes, int, bool]]:
+        """Some batches that are over by block `last`: (distribution id, index, whether they were executed)."""
 
     async def slice_end(self, chain: str, after: int, last: int, logs: int) -> int:
         """How far `logs` logs after block `after` reach, at most to block `last`."""

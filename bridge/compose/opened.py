@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.domain.ledger import Watched
-from bridge.ports import ChainReader, History, Payer, PriceFeeds
+from bridge.ports import ChainReader, Executions, History, Payer, PriceFeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +19,4 @@ class Opened:
     payer: Payer | None  # None where nothing is sent: commands that only read need no key
     feeds: PriceFeeds
     files: ClaimFolder | None  # None where everything is pushed
+    executions: Executions | None = None  # None where events alone say what was executed

@@ -5,7 +5,7 @@ one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
     balance       our contracts in every token and the native coin, the operator in the native coin: books = chain
-    nonce         transactions the operator sent = slots that were spent
+    nonce         transactions the operator sent = slots that were spent, where accounts count what they send
     independent   nodes agree with each other; a slice of old blocks in each sweep: their logs as two nodes tell them
                   now = those that are stored
     completeness  finalized ranges without a gap, headers linked and as a node tells them, nothing waiting to be booked,
@@ -13,6 +13,7 @@ one snapshot; the chain is asked for the same block by its hash.
                   in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
     suspense      suspense:in and suspense:out are empty
     payout        executed batches = intended batches; what is pending = what is in flight; nothing waits for too long;
+                  batches that are over = what the chain keeps of them, where it does (some of them in each run);
                   nobody has claimed more than it was given; the distributor owes each account what the books say:
                   accounts that moved at once, every other one when the sweep comes to it
 
@@ -67,7 +68,7 @@ from bridge.domain.ledger import (
 )
 from bridge.domain.matches import Moved, match
 from bridge.domain.units import Address, AssetId, BlockStamp, format_tx, parse_address
-from bridge.ports import ChainReader, Database, History, Lease, Transaction
+from bridge.ports import ChainReader, Database, Executions, History, Lease, Transaction
 from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
@@ -89,6 +90,9 @@ ACCOUNTS_SWEPT = 200
 """Of a slice."""
 TOUCHED_MAX = 500
 """Accounts asked at once because something moved them; where there are more, the sweep comes to them."""
+OUTCOMES_MAX = 20
+"""Batches that are over, asked for again in one run where the chain keeps what it executed; each takes some calls."""
+MARKERS = "batches that are over"
 OWED, CREDITED_ACCOUNTS = "owed(address,address)", "credited accounts"
 BLOCKS, ACCOUNTS = "blocks", "accounts"
 """What is swept."""
@@ -112,6 +116,7 @@ class Books:
     watched: Watched
     start_block: int
     history: History | None = None  # where the sweep asks for old logs once more; None: it does not
+    executions: Executions | None = None  # what the chain keeps of executed batches, beside its events
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ class _View:
     spent: Spent | None
     unbooked: int
     headers: tuple[Block, ...]  # to be asked for again; the last one is `at`, where it is stored
+    outcomes: tuple[tuple[bytes, int, bool], ...] = ()  # batches that are over: id, index, executed
     credited: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)  # what we say single accounts are owed
     swept: Mapping[str, str] = field(default_factory=dict)  # how far each sweep will have come
     again: Sequence[Span] = ()  # old blocks whose logs the nodes are asked for once more
@@ -286,6 +292,9 @@ class Reconcile:
             spent=await tx.audits.spent(at.chain, books.watched.operator, at.number, self._allowance_s),
             unbooked=unbooked,
             headers=tuple(await tx.audits.sample(at.chain, since + 1, at.number, HEADERS_MAX)),
+            outcomes=()
+            if books.executions is None
+            else tuple(await tx.audits.outcomes(at.chain, at.number, OUTCOMES_MAX)),
             credited=credited,
             swept=swept if last_account is None else {**swept, ACCOUNTS: last_account},
             again=merge_spans([*old, *doubted], 0) if sweep and books.history is not None else (),
@@ -507,10 +516,13 @@ class Reconcile:
                 return [*self._skipped(books, view, DISAGREE), _nodes(view, doubts)]
             return [heard[0], *self._skipped(books, view, cause), _nodes(view, doubts)]
         code = gas_code(books.watched.operator)
-        nonce = await self._heard(f"nonce of {code}", doubts, lambda: self._nonce(books, view))
-        nonce = nonce or Check(Level.NONCE, code, view.at, skipped=DISAGREE)
-        checks = [heard[0], nonce]
+        told = await self._heard(f"nonce of {code}", doubts, lambda: self._nonce(books, view))
+        nonce = Check(Level.NONCE, code, view.at, skipped=DISAGREE) if told is None else told.check
+        checks = [heard[0], *([] if nonce is None else [nonce])]
         checks += await self._heard(CREDITED_ACCOUNTS, doubts, lambda: self._ask_credited(books, view)) or []
+        if books.executions is not None:
+            kept = await self._heard(MARKERS, doubts, partial(self._outcomes, books.executions, view))
+            checks.append(kept or Check(Level.PAYOUT, MARKERS, view.at, skipped=DISAGREE))
         checks += await self._heard("logs of old blocks", doubts, lambda: self._ask_logs(books, view)) or []
         for mirror in books.watched.mirrors:
             held = await self._heard(
@@ -521,9 +533,13 @@ class Reconcile:
             checks.append(self._judge(view, books.watched.operator, mirror, held, nonce))
         return [*checks, _nodes(view, doubts)]
 
-    def _judge(self, view: _View, operator: Address, mirror: Mirror, held: int | None, nonce: Check) -> Check:
+    def _judge(self, view: _View, operator: Address, mirror: Mirror, held: int | None, nonce: Check | None) -> Check:
         booked = _posted(view.balances, mirror.code, mirror.asset.id)
-        late = view.unbooked or (nonce.skipped is not None and view.spent is not None)
+        if nonce is not None:
+            unsettled = nonce.skipped is not None and view.spent is not None
+        else:
+            unsettled = view.spent is not None and any(view.spent.live.values())
+        late = view.unbooked or unsettled
         if held is None:
             skipped = DISAGREE
         elif mirror.address == operator and late and held != booked:
@@ -653,14 +669,30 @@ class Reconcile:
         )
         return check, view.at.number in told and told[view.at.number].hash == view.at.hash
 
-    async def _nonce(self, books: Books, view: _View) -> Check:
+    async def _outcomes(self, executions: Executions, view: _View) -> Check:
+        """Batches that are over, against what the chain keeps of them beside its events."""
+        found = [await executions.executed(id_, index, view.at) for id_, index, _ in view.outcomes]
+        differences = tuple(
+            Difference(
+                BreakKind.MISSING_ON_CHAIN if expected else BreakKind.UNEXPECTED_OUT,
+                f"batch {index} of 0x{id_.hex()}",
+                {"books": "executed" if expected else "given up", "chain": "executed" if told else "not executed"},
+            )
+            for (id_, index, expected), told in zip(view.outcomes, found, strict=True)
+            if told != expected
+        )
+        executed = sum(expected for _, _, expected in view.outcomes)
+        return Check(Level.PAYOUT, MARKERS, view.at, expected=executed, actual=sum(found), differences=differences)
+
+    async def _nonce(self, books: Books, view: _View) -> _Sequence:
         code = gas_code(books.watched.operator)
         sequence = await books.chain.sequence(books.watched.operator, view.at)
         if sequence is None:
-            return Check(Level.NONCE, code, view.at, skipped="accounts of this chain have no nonces")
+            return _Sequence(None)  # what the operator sent and nobody here signed shows in its balance alone
         if view.spent is None:
-            return Check(Level.NONCE, code, view.at, actual=sequence, skipped="the operator has not been used yet")
-        return judge_nonce(view.at, code, sequence, view.spent)
+            skipped = "the operator has not been used yet"
+            return _Sequence(Check(Level.NONCE, code, view.at, actual=sequence, skipped=skipped))
+        return _Sequence(judge_nonce(view.at, code, sequence, view.spent))
 
     def _skipped(self, books: Books, view: _View, cause: str) -> list[Check]:
         nonce = Check(Level.NONCE, gas_code(books.watched.operator), view.at, skipped=cause)
@@ -671,6 +703,13 @@ class Reconcile:
                 for mirror in books.watched.mirrors
             ),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    """What came of asking for the operator's nonce: no check where the chain's accounts have none."""
+
+    check: Check | None
 
 
 def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:

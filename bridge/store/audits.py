@@ -99,6 +99,15 @@ SAMPLE = """
      ORDER BY number BETWEEN $2 AND $3 - 1, random() LIMIT $4
 """
 
+OUTCOMES = """
+    -- Batches that are over, by chance. What is void was not executed, at any block.
+    SELECT a.distribution_id, a.ordinal - 1 AS batch, a.state = 'final' AS executed FROM actions a
+     WHERE a.chain = $1 AND a.kind = 'execute' AND (a.state = 'void' OR a.state = 'final' AND EXISTS (
+           SELECT FROM slots s JOIN attempts t USING (slot_id)
+            WHERE s.action_id = a.action_id AND t.final AND t.block_number <= $2))
+     ORDER BY random() LIMIT $3
+"""
+
 TORN_JOURNALS = """
     -- FULL. Keys without their journal, journals without their key, and the two with different hashes.
     SELECT COALESCE(k.source, j.source) || ' ' || COALESCE(k.ref, j.ref) AS journal
@@ -365,6 +374,10 @@ class Audits:
     async def sample(self, chain: str, first: int, last: int, limit: int) -> list[Block]:
         """Stored finalized headers to ask a node for again: `last`, those in doubt, and some others by chance."""
         return [Block(**row) for row in await self._connection.fetch(SAMPLE, chain, first, last, limit)]
+
+    async def outcomes(self, chain: str, last: int, limit: int) -> list[tuple[bytes, int, bool]]:
+        rows = await self._connection.fetch(OUTCOMES, chain, last, limit)
+        return [(row["distribution_id"], row["batch"], row["executed"]) for row in rows]
 
     async def torn_journals(self, chain: str, limit: int) -> list[str]:
         return [row[0] for row in await self._connection.fetch(TORN_JOURNALS, chain, limit)]

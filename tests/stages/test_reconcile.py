@@ -279,6 +279,45 @@ async def test_broken_seal__walked__break_that_stays_until_mended_and_a_person_c
 
 
 # ── Money that nobody intended ──────────────────────────────────────────────────────────────────────────────────────
+class Kept:
+    """Implements ports.Executions for the one batch."""
+
+    def __init__(self, executed: bool) -> None:
+        self.answer = executed
+
+    async def executed(self, distribution_id: bytes, index: int, at: BlockStamp) -> bool:
+        return self.answer
+
+
+async def test_executions__chain_does_not_keep_a_paid_batch__missing_until_it_does(chain: Chain):
+    kept = Kept(executed=False)
+    stage = Reconcile(database=chain.database, books=[Books(chain, WATCHED, chain.start_block, executions=kept)])
+    result = await stage.run()
+    assert [item.kind for item in result.breaks] == [BreakKind.MISSING_ON_CHAIN]
+    assert result.breaks[0].subject.startswith("batch 0 of 0x")
+    kept.answer = True
+    result = await stage.run()
+    assert result.breaks == ()
+    assert [check.expected for check in result.checks if check.subject == "batches that are over"] == [1]
+
+
+async def test_no_nonces__operator_lost_coins_that_nobody_here_spent__not_excused(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+):
+    """Where accounts count nothing, the operator's balance is all that tells of a stolen key."""
+
+    async def uncounted(account: Address, at: BlockStamp) -> None:
+        return None
+
+    monkeypatch.setattr(chain, "sequence", uncounted)
+    assert found(await reconcile(chain)) == []
+    chain.held[OPERATOR, ETH] -= 100
+    await follow(chain, [])
+    result = await reconcile(chain)
+    assert [(item.kind, item.amount) for item in result.breaks] == [(BreakKind.UNEXPLAINED_BALANCE, -100)]
+    assert not [check for check in result.checks if check.level is Level.NONCE]
+
+
 async def test_donation__no_fee_paid__unexpected_in_with_its_transaction(chain: Chain):
     await follow(chain, [transfer(PAYER, VAULT, 7)])
     result = await reconcile(chain)
