@@ -118,24 +118,35 @@ def run_simulation(  # noqa: PLR0917  # typer makes options of them
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write verdict and figures as JSON.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the report goes.")] = None,
     hold: Annotated[int | None, typer.Option(hidden=True)] = None,
+    chain: Annotated[Chains, typer.Option(help="On which local chains; one daemon works on both.")] = Chains.EVM,
 ) -> None:
     """The main job from end to end on a local chain; exits 0 only if all is final, explained and balanced."""
     if json is not None:
         check_writable("--json", json, json.parent)
     if out is not None:
         check_writable("--out", out, out)
+    if chain is Chains.SOLANA and rule is not None:
+        raise ConfigError("rules are played on the EVM chain", where="--rule", mend="leave it out, or say --chain both")
     _simulation("scenes").find_scene(rule)
     if keep:
         raise typer.Exit(_keep_in_background(sys.argv[1:]))
     seed = _seed(seed)
     directory = Path(tempfile.mkdtemp(prefix=f"bridge-simulation-{seed}-"))
     order = _simulation("simulate").Order(
-        directory, out or directory / "report", seed, epochs, reorgs, rule=rule, incidents=incidents
+        directory,
+        out or directory / "report",
+        seed,
+        epochs,
+        reorgs,
+        rule=rule,
+        incidents=incidents,
+        beside=chain is Chains.BOTH,
     )
-    run(_simulate(order, json, hold))
+    simulate = _simulation("alone").simulate_alone if chain is Chains.SOLANA else _simulation("simulate").simulate
+    run(_simulate(simulate, order, json, hold))
 
 
-async def _simulate(order: Any, json: Path | None, hold: int | None) -> int:
+async def _simulate(simulate: Any, order: Any, json: Path | None, hold: int | None) -> int:
     stop = _stop_on_signals()
 
     async def finished(outcome: Any) -> None:
@@ -146,7 +157,7 @@ async def _simulate(order: Any, json: Path | None, hold: int | None) -> int:
             await stop.wait()
 
     with _live_view() as view:
-        return _code(await _unless(stop, _simulation("simulate").simulate(order, view.show, finished)))
+        return _code(await _unless(stop, simulate(order, view.show, finished)))
 
 
 def _tell(outcome: Any, json: Path | None) -> None:

@@ -31,16 +31,16 @@ def write_files(directory: Path, facts: dict[str, Any], deployment: Deployment) 
     """Write all of them. `facts` is what sandbox.json says; it is written last: where it is, the rest is too."""
     for name, wallet in (("operator", deployment.operator), ("approver", deployment.approver)):
         password = secrets.token_urlsafe(24)
-        _write(directory / f"{name}.json", wallet.keystore(password), mode=0o600)
-        _write(directory / f"{name}.password", password + "\n", mode=0o600)
+        write_file(directory / f"{name}.json", wallet.keystore(password), mode=0o600)
+        write_file(directory / f"{name}.password", password + "\n", mode=0o600)
     (directory / "rules").mkdir(exist_ok=True)
     for name, text in rule_texts(facts, deployment).items():
-        _write(directory / "rules" / f"{name}.yaml", text)
-    _write(directory / "bridge.toml", _configuration(facts, deployment))
-    _write(directory / "sandbox.json", json.dumps(facts, indent=2) + "\n")
+        write_file(directory / "rules" / f"{name}.yaml", text)
+    write_file(directory / "bridge.toml", _configuration(facts, deployment))
+    write_file(directory / "sandbox.json", json.dumps(facts, indent=2) + "\n")
 
 
-def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
+def write_file(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Replace the file whole, and never let it be readable by more than `mode` for a moment."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)

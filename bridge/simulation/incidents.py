@@ -23,6 +23,7 @@ from bridge.domain.errors import RefusedError
 from bridge.domain.payouts import ActionKind
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.simulation.anvil import FINALITY_DISTANCE
+from bridge.simulation.files import CHAIN
 from bridge.simulation.sandbox import Sandbox
 from bridge.simulation.wallets import Wallet
 from bridge.store.database import Database
@@ -35,7 +36,7 @@ WAITING = """
                   ORDER BY p.amount DESC, p.recipient) AS recipients
       FROM attempts t JOIN slots s USING (slot_id) JOIN actions a USING (action_id)
       JOIN distributions d USING (distribution_id)
-     WHERE t.block_number IS NULL AND s.state = 'live' AND t.sent_at IS NOT NULL
+     WHERE a.chain = $1 AND t.block_number IS NULL AND s.state = 'live' AND t.sent_at IS NOT NULL
      ORDER BY s.nonce, t.ordinal
 """
 CREDITED = "0x" + keccak(b"Credited(bytes32,address,address,uint32,uint256)").hex()
@@ -204,7 +205,7 @@ class Incidents:
 
     async def _waiting(self) -> list[Any]:
         async with self._database.snapshot() as transaction:
-            return list(await transaction.connection.fetch(WAITING))
+            return list(await transaction.connection.fetch(WAITING, CHAIN))
 
     async def _pooled(self, tx_id: bytes) -> bool:
         found = await self._sandbox.anvil.call("eth_getTransactionByHash", _hex(tx_id))

@@ -29,8 +29,8 @@ def rule_texts(facts: dict[str, Any], deployment: Deployment) -> dict[str, str]:
     beneficiaries = [wallet.address for wallet in deployment.stage.beneficiaries]
     texts: dict[str, str] = {}
     for rule in deployment.scene.rules:
-        text = _adapted(rule, numbers)
-        texts[rule.name] = _with_shares(text, beneficiaries) if rule.beneficiaries else text
+        text = adapted(rule, numbers)
+        texts[rule.name] = with_shares(text, beneficiaries) if rule.beneficiaries else text
         parse_rule(texts[rule.name], name=rule.name, contracts=set(facts["contracts"]), tokens=set(facts["tokens"]))
     return texts
 
@@ -39,7 +39,7 @@ def _shipped(rule: SceneRule) -> Path:
     return rule.file or REPOSITORY / "rules" / rule.shipped / "rule.yaml"
 
 
-def _adapted(rule: SceneRule, numbers: Numbers) -> str:
+def adapted(rule: SceneRule, numbers: Numbers) -> str:
     """The shipped rule's text with other values; each key stands there once, and its comment and unit stay."""
     path = _shipped(rule)
     text = path.read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def _adapted(rule: SceneRule, numbers: Numbers) -> str:
     return f"# The rule that ships as {path.relative_to(REPOSITORY)}, with this sandbox's numbers.\n{text}"
 
 
-def _with_shares(text: str, beneficiaries: Sequence[Address]) -> str:
+def with_shares(text: str, beneficiaries: Sequence[Address]) -> str:
     """The addresses of the shares, in the order in which they stand there, replaced."""
     fresh = iter(beneficiaries)
     text = re.sub(r"(?<=\bto: )0x[0-9a-fA-F]{40}\b", lambda _: format_address(next(fresh)), text)

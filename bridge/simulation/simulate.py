@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,13 @@ from bridge.runtime.config import Config, load_config
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.simulation.audit import audit, audit_rule
 from bridge.simulation.claimant import Claimant
+from bridge.simulation.cluster import Cluster
+from bridge.simulation.cluster import Gift as ClusterGift
+from bridge.simulation.cluster_run import ClusterRun
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.deploy import ACTIVATION_DELAY_S
-from bridge.simulation.incidents import Incidents
+from bridge.simulation.files import CHAIN
+from bridge.simulation.incidents import Gift, Incidents
 from bridge.simulation.outcome import Outcome, Run, Verification
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import window_ends
@@ -71,6 +75,15 @@ class Order:
     genesis_timestamp: int | None = None  # None: the start of the present epoch
     rule: str | None = None  # the scene that is played; None: the market
     incidents: bool = False  # what goes wrong besides, see incidents.py; in the market alone
+    beside: bool = False  # a Solana chain is played on by the same daemon, see cluster.py
+
+    @property
+    def genesis(self) -> int:
+        """The chain time of the first block, in seconds."""
+        if self.genesis_timestamp is not None:
+            return self.genesis_timestamp
+        now = int(time.time())
+        return now - now % self.epoch_s
 
     @property
     def settings(self) -> Settings:
@@ -106,20 +119,22 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
     """
     started = time.monotonic()
     watch(Progress("starting chain and database", 0, 0, order.epochs, 0, None))
-    async with Sandbox.start(order.directory, order.settings) as sandbox:
+    async with Sandbox.start(order.directory, order.settings) as sandbox, _cluster_beside(order, sandbox) as cluster:
         config = load_config(sandbox.config_path)
-        refuse_foreign_endpoints(config, sandbox.endpoints)
+        ours = sandbox.endpoints | ({cluster.node.rpc_url} if cluster is not None else set())
+        refuse_foreign_endpoints(config, ours)
         database = await Database.open(config.database.resolve())
         try:
             await migrate(database)
-            simulation = Simulation(order, sandbox, config, database, watch)
+            beside = None if cluster is None else ClusterRun(cluster, database, order.reorgs)
+            simulation = Simulation(order, sandbox, config, database, watch, beside)
             async with simulation.daemon_running():
                 await simulation.traffic()
                 await simulation.settle()
                 await simulation.claim()
             await simulation.tell("reconciling")
             reconciliation = await reconcile(config)
-            if await classify_gifts(simulation, reconciliation):
+            if await classify_gifts(database, simulation.gifts, reconciliation):
                 reconciliation = await reconcile(config)
             content = await report(database, config_sha256=file_sha256(sandbox.config_path))
             await write(content, order.report_directory, FORMATS)
@@ -130,6 +145,20 @@ async def simulate(order: Order, watch: Watch, finished: Callable[[Outcome], Awa
             await database.close()
         await finished(outcome)
         return outcome
+
+
+@asynccontextmanager
+async def _cluster_beside(order: Order, sandbox: Sandbox) -> AsyncIterator[Cluster | None]:
+    """The second chain, as the sandbox's configuration then has it too."""
+    if not order.beside:
+        yield None
+        return
+    starting = Cluster.start(order.seed, epoch_s=order.epoch_s, epochs=order.epochs, genesis_time=order.genesis)
+    async with starting as cluster:
+        section = cluster.write_files(order.directory)
+        with sandbox.config_path.open("a", encoding="utf-8") as file:
+            file.write(section)
+        yield cluster
 
 
 def refuse_foreign_endpoints(config: Config, ours: frozenset[str]) -> None:
@@ -152,6 +181,7 @@ class Simulation:
     config: Config
     database: Database
     watch: Watch
+    beside: ClusterRun | None = None
     daemon: DaemonProcess | None = None
     reorgs: int = 0
     kills: int = 0
@@ -196,7 +226,9 @@ class Simulation:
         """Live through the epochs: a block each block time, and reorganisations on the way."""
         while self._next_timestamp() < self.windows_start:  # nothing of this is decided, so it need not take time
             await self.sandbox.miner.mine()
-        while self._next_timestamp() < self.windows_end:
+        if self.beside is not None:
+            await self.beside.skip_to_windows()
+        while self._next_timestamp() < self.windows_end or (self.beside is not None and not self.beside.cluster.over):
             await self._live("traffic")
         self.sandbox.miner.traffic.stop()
 
@@ -248,6 +280,8 @@ class Simulation:
         await self._mine()
         await self._maybe_reorganise()
         await self._maybe_kill()
+        if self.beside is not None:
+            await self.beside.live()
         await self.tell(phase)
         await asyncio.sleep(self.order.block_time_s)
 
@@ -295,6 +329,8 @@ class Simulation:
         if len(status.rules) < len(self.config.rules):
             return "not every rule has decided yet"
         for rule in status.rules:
+            if rule.chain != CHAIN:
+                continue
             last = max(
                 (end for each in self.scene.rules if each.name == rule.rule for end in self.ends(each)), default=0
             )
@@ -303,7 +339,9 @@ class Simulation:
         if sum(rule.paying for rule in status.rules) > sum(status.distributions.values()):
             return "a decision has no distribution yet"
         unfinished = {state: count for state, count in status.distributions.items() if state not in FINISHED}
-        return f"distributions: {unfinished}" if unfinished else await self._failing()
+        if unfinished:
+            return f"distributions: {unfinished}"
+        return await self._failing() or (None if self.beside is None else await self.beside.missing())
 
     async def _failing(self) -> str | None:
         """What failed is held until the finalized chain has said that it was not executed; then it is tried again."""
@@ -329,14 +367,32 @@ class Simulation:
     async def _unbooked(self) -> str | None:
         """What is final on the chain and not in the books yet, or None."""
         final = int((await self.sandbox.anvil.call("eth_getBlockByNumber", "finalized", False))["number"], 16)
-        for chain in self.config.chains:
-            async with self.database.snapshot() as transaction:
-                cursor = await transaction.chains.cursor("post", chain)
-                if cursor is None or cursor[0] < final:
-                    return f"posted through block {cursor and cursor[0]}, final is {final}"
-                if count := await transaction.bookings.unbooked_count(chain, final):
-                    return f"{count} facts without a journal"
-        return None
+        async with self.database.snapshot() as transaction:
+            cursor = await transaction.chains.cursor("post", CHAIN)
+            if cursor is None or cursor[0] < final:
+                return f"posted through block {cursor and cursor[0]}, final is {final}"
+            if count := await transaction.bookings.unbooked_count(CHAIN, final):
+                return f"{count} facts without a journal"
+        return None if self.beside is None else await self.beside.unbooked()
+
+    @property
+    def reorgs_of_all(self) -> int:
+        return self.reorgs + (0 if self.beside is None else self.beside.cluster.forks)
+
+    @property
+    def gifts(self) -> list[Gift | ClusterGift]:
+        """What was sent to a vault and was no fee."""
+        own = [] if self.incidents is None or self.incidents.gift is None else [self.incidents.gift]
+        return [*own, *([] if self.beside is None else self.beside.gifts)]
+
+
+async def until_nothing(missing: Callable[[], Awaitable[str | None]], live: Callable[[], Awaitable[None]]) -> None:
+    """Live on until nothing is missing. Raises RetryableError when that takes too long."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while what := await missing():
+        if time.monotonic() > deadline:
+            raise RetryableError(f"after {SETTLE_TIMEOUT_S} s there is still something to do: {what}")
+        await live()
 
 
 async def reconcile(config: Config) -> Reconciliation:
@@ -345,22 +401,19 @@ async def reconcile(config: Config) -> Reconciliation:
         return await reconciler(services).run()
 
 
-async def classify_gifts(simulation: Simulation, reconciliation: Reconciliation) -> bool:
-    """Two people say what the gift was: `bridge ledger classify`, `approve`, `bridge breaks explain`. Whether there was
-    one."""
-    gift = None if simulation.incidents is None else simulation.incidents.gift
-    found = [
-        each
-        for each in reconciliation.breaks
-        if gift is not None
-        and (each.kind, each.asset, each.amount) == (BreakKind.UNEXPECTED_IN, gift.asset, gift.amount)
-    ]
+async def classify_gifts(
+    database: Database, gifts: Sequence[Gift | ClusterGift], reconciliation: Reconciliation
+) -> bool:
+    """Two people say what each gift was: `bridge ledger classify`, `approve`, `bridge breaks explain`. Whether there
+    were any."""
+    given = {(BreakKind.UNEXPECTED_IN, gift.asset, gift.amount) for gift in gifts}
+    found = [each for each in reconciliation.breaks if (each.kind, each.asset, each.amount) in given]
     for each in found:
         number = await ask_classification(
-            simulation.database, each.break_id, UNALLOCATED, reason="a gift to the treasury", by=ASKS
+            database, each.break_id, UNALLOCATED, reason="a gift to the treasury", by=ASKS
         )
-        await approve(simulation.database, number, by=APPROVES)
-        async with simulation.database.begin() as transaction:
+        await approve(database, number, by=APPROVES)
+        async with database.begin() as transaction:
             words = f"a gift to the treasury, booked by correction {number}: asked by {ASKS}, approved by {APPROVES}"
             await transaction.breaks.explain(each.break_id, reason=words, by=APPROVES)
     return bool(found)
@@ -380,17 +433,8 @@ async def verify(config: Config, directory: Path) -> Verification:
     return Verification(checked.files, blocks, balances, tuple(problems))
 
 
-async def judge(
-    simulation: Simulation,
-    reconciliation: Reconciliation,
-    wall_time_ms: int,
-    verification: Verification | None = None,
-) -> Outcome:
-    """The verdict on a simulation that has settled: every reason to say no is gathered."""
-    async with simulation.database.snapshot() as transaction:
-        run = await Run.read(transaction)
-        incidents = () if simulation.incidents is None else simulation.incidents.all
-        happened = await tell(transaction, incidents, simulation.reorgs)
+def doubts(run: Run, reconciliation: Reconciliation, verification: Verification | None) -> list[str]:
+    """Why a run that has settled is not balanced, as its own books, checks and report say."""
     reasons = [
         f"distribution 0x{distribution.distribution_id.hex()} is {distribution.state}"
         for distribution in run.distributions
@@ -405,23 +449,46 @@ async def judge(
         for waiting in run.status.waiting
         if (waiting.kind, waiting.state) == ("decision", "held")
     ]
+    problems = () if verification is None else verification.problems
+    return [*reasons, *(f"the report is not verified: {problem}" for problem in problems)]
+
+
+async def judge(
+    simulation: Simulation,
+    reconciliation: Reconciliation,
+    wall_time_ms: int,
+    verification: Verification | None = None,
+) -> Outcome:
+    """The verdict on a simulation that has settled: every reason to say no is gathered."""
+    async with simulation.database.snapshot() as transaction:
+        run = await Run.read(transaction)
+        incidents = () if simulation.incidents is None else simulation.incidents.all
+        happened = await tell(transaction, incidents, simulation.reorgs)
+    reasons = doubts(run, reconciliation, verification)
     reasons += await audit(simulation.sandbox, run.payouts)
     history = simulation.sandbox.miner.history
     for rule in simulation.scene.rules:
         reasons += audit_rule(rule, history, run.decided.get(rule.name, []), simulation.ends(rule))
-    problems = () if verification is None else verification.problems
-    reasons += [f"the report is not verified: {problem}" for problem in problems]
+    if simulation.beside is not None:
+        reasons += simulation.beside.reasons(run)
+        happened += simulation.beside.happened()
     if simulation.incidents is not None:
         happened += [f"no occasion came for {what}: another seed has it" for what in simulation.incidents.missing]
     return Outcome(
         seed=simulation.order.seed,
         epochs=simulation.order.epochs,
         reasons=tuple(dict.fromkeys(reasons)),
-        sandbox=simulation.sandbox.facts(),
+        sandbox=simulation.sandbox.facts()
+        | ({} if simulation.beside is None else {"solana": simulation.beside.cluster.facts()}),
         directory=simulation.order.directory,
         report_directory=simulation.order.report_directory,
         run=run,
         happened=tuple(happened),
         verification=verification,
-        figures={**run.figures(), "reorgs": simulation.reorgs, "kills": simulation.kills, "wall_time_ms": wall_time_ms},
+        figures={
+            **run.figures(),
+            "reorgs": simulation.reorgs_of_all,
+            "kills": simulation.kills,
+            "wall_time_ms": wall_time_ms,
+        },
     )

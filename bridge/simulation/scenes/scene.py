@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bridge.domain.units import Address
 from bridge.simulation.scenario import Surplus, Weights
@@ -54,12 +55,22 @@ class Creation:
     arguments: tuple[object, ...] = ()
 
 
+class Unit(Protocol):
+    """A token, as far as amounts are written in it."""
+
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def unit(self) -> int:
+        """One whole token in atoms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """What the text of a shipped rule is adapted to."""
 
     epoch_s: int
-    tokens: Sequence[Token]
+    tokens: Sequence[Unit]
 
     def atoms(self, whole: int, symbol: str) -> str:
         [token] = [token for token in self.tokens if token.symbol == symbol]
