@@ -156,19 +156,14 @@ async def test_open_solana__vault_without_token_account__how_to_create_it(cluste
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_open_solana__nobody_is_delegate__opened(cluster: tuple[Cluster, Path]):
-    """As after the last of the allowance was spent: payouts wait, all else goes on."""
+async def test_open_solana__no_delegate_then_another__opened_then_refused(cluster: tuple[Cluster, Path]):
+    """None is what is left of an allowance whose last atom was spent: payouts wait, all else goes on."""
     config = load_config(with_pool_as_vault(*cluster))
     async with AsyncExitStack() as stack:
         assert (await open_chain(config, CHAIN, stack, sending=True)).payer is not None
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_open_solana__somebody_else_is_delegate__how_to_approve_the_operator(cluster: tuple[Cluster, Path]):
     running = cluster[0]
     running.approve(running.fees, running.pool, running.clerk.pubkey(), 1)
     running.chain.advance_blocks(FINALIZED_DEPTH + 1)
-    config = load_config(with_pool_as_vault(*cluster))
     with pytest.raises(ConfigError, match=f"is delegated to {running.clerk.pubkey()}, not to") as caught:
         async with AsyncExitStack() as stack:
             await open_chain(config, CHAIN, stack, sending=True)
