@@ -68,7 +68,7 @@ async def open_solana(
         payer=payer,
         feeds=NoFeeds(),
         files=None,
-        executions=Markers(rpc, operator),
+        executions=Markers(rpc, (operator, *section.former_operators)),
     )
 
 
@@ -78,6 +78,7 @@ def names_of(section: SolanaSection, operator: Address) -> Names:
         operator=operator,
         tokens={symbol: Token(token.address, token.decimals) for symbol, token in section.tokens.items()},
         fee_memo=section.fee_memo,
+        former_operators=tuple(section.former_operators),
     )
 
 
@@ -113,6 +114,7 @@ async def _payer(config: Config, name: str, section: SolanaSection, rpc: SolanaR
         ceilings=FeeCeilings(ceiling),
         create_accounts=section.spending.create_accounts,
         vault_signer=vault_signer,
+        former_operators=section.former_operators,
         ours=list(section.contracts.values()),
     )
 

@@ -50,6 +50,8 @@ class SolanaSection(Section):
     contracts: dict[Name, Base58Address]  # accounts that own the token accounts which count; `vault` pays
     tokens: dict[Name, MintSection]
     operator: OperatorSection
+    # Accounts that had the operator's part before: what they paid is paid, whatever the database remembers.
+    former_operators: list[Base58Address] = []
     vault_key: KeySection | None = None  # where the vault must sign itself: to pay out the native coin
     fee_memo: str = "fee"  # of a payment into the vault that is no donation
     spending: SolanaSpendingSection = SolanaSpendingSection()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.domain.units import Address, BlockStamp
 
 
 class Markers:
-    """Those of one operator. Whoever made `rpc` closes it."""
+    """Those of some operators. Whoever made `rpc` closes it."""
 
-    def __init__(self, rpc: SolanaRpc, operator: Address) -> None:
-        self._deeds = Deeds(rpc, [operator])
+    def __init__(self, rpc: SolanaRpc, operators: Sequence[Address]) -> None:
+        self._deeds = Deeds(rpc, operators)
 
     async def executed(self, distribution_id: bytes, index: int, at: BlockStamp) -> bool:
         done = await self._deeds.find(distribution_id, index, at)
