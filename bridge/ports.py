@@ -276,7 +276,7 @@ class Payer(Protocol):
 
     async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
         """Why no other attempt may be signed beside the latest one yet: where no nonce keeps two of them from landing,
-        the first must have expired. None where it may."""
+        the first must have expired. None where it may; a refusal for good where none ever may."""
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         """Send to every endpoint. Never raises for what an endpoint answers or fails to answer."""

@@ -132,8 +132,12 @@ class Confirm:
     async def _spent_by_unknown(self, flight: InFlight, finalized: BlockStamp) -> bool:
         sequence = await self._chain.sequence(flight.slot.account, finalized)
         if sequence is None:
-            # No nonce tells. That the step is executed, and by none of ours, says the same.
+            # No nonce tells. That the step is executed, and by none of ours, says the same; or that nothing can be
+            # signed for it any more, for another one cancelled it.
             spent = await ask_chain(self._payer, flight.action, finalized) is not Verdict.OPEN
+            if not spent:
+                refusal = await self._payer.may_replace(flight, finalized)
+                spent = refusal is not None and not refusal.temporary
         else:
             spent = sequence > flight.slot.nonce
         if not spent:

@@ -15,7 +15,7 @@ from spl.token import instructions as token_instructions
 from spl.token import models
 
 from bridge.chains.solana.events import compile_event
-from bridge.chains.solana.logs import PLACES, RECORDS, TRANSFER
+from bridge.chains.solana.logs import PLACES, TRANSFER
 from bridge.chains.solana.reader import SolanaReader
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.tokens import Names, Token
@@ -77,7 +77,9 @@ class SolanaWorld:
             stack.push_async_callback(world.rpc.close)
             yield world
 
-    def read_by(self, rpc: SolanaRpc, *, wake_url: str | None = None, poll_interval_ms: int = 5) -> SolanaReader:
+    def read_by(
+        self, rpc: SolanaRpc, *, wake_url: str | None = None, poll_interval_ms: int = 5, keep_records: bool = False
+    ) -> SolanaReader:
         return SolanaReader(
             "solana",
             rpc,
@@ -85,6 +87,7 @@ class SolanaWorld:
             genesis_hash=bytes(self.node.chain.genesis_hash),
             poll_interval_ms=poll_interval_ms,
             wake_url=wake_url,
+            keep_records=keep_records,
         )
 
     # ── As the contract tests want it ────────────────────────────────────────────────────────────────────────────
@@ -150,6 +153,3 @@ def memo(text: str) -> Instruction:
 
 def address_of(key: Keypair) -> Address:
     return Address(bytes(key.pubkey()))
-
-
-RECORD_FILTER = LogFilter((RECORDS,))

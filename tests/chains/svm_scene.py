@@ -42,7 +42,13 @@ from bridge.simulation.svm.transactions import parse
 CHAIN = "here"
 FINALIZED_DEPTH = 4
 SOL = 10**9
-SETTINGS = Settings(timer=False, confirmed_depth=1, finalized_depth=FINALIZED_DEPTH, genesis_time=1_900_000_000)
+SETTINGS = Settings(
+    timer=False,
+    confirmed_depth=1,
+    finalized_depth=FINALIZED_DEPTH,
+    genesis_time=1_900_000_000,
+    skipped_per_mille=150,  # so that nobody takes a slot for a height
+)
 CEILINGS = FeeCeilings(unit_price=1_000_000)
 RENT_EMPTY, RENT_MARKER, RENT_HOLDING = 890_880, 897_840, 2_039_280
 
@@ -252,7 +258,7 @@ class SvmScene:
         assert block is not None
         holding = {} if self.coin.is_native else {self.coin.account_of(address_of(self.vault)): address_of(self.vault)}
         operator, vault = address_of(self.operator), address_of(self.vault)
-        watch = Watch(vault, operator, frozenset({vault}), holding, native=self.coin.is_native)
+        watch = Watch(vault, (operator,), frozenset({vault}), holding, native=self.coin.is_native)
         found: list[Log] = []
         for place, record in enumerate(block.records):
             answer = await self.rpc.call("getTransaction", [record.signature, OPTIONS])

@@ -52,7 +52,13 @@ class FlakyRpc(SolanaRpc):
         self.liar: str | None = None  # one at a time: two that lie alike are believed
 
     async def call_on(self, endpoint: Endpoint, method: str, params: Any = ()) -> Any:
-        answer = await super().call_on(endpoint, method, params)
+        return self._told(endpoint, method, await super().call_on(endpoint, method, params))
+
+    async def batch_on(self, endpoint: Endpoint, calls: Any) -> list[Any]:
+        answers = await super().batch_on(endpoint, calls)
+        return [self._told(endpoint, method, answer) for (method, _), answer in zip(calls, answers, strict=True)]
+
+    def _told(self, endpoint: Endpoint, method: str, answer: Any) -> Any:
         if endpoint.name != self.liar or self.chance.random() < 0.5:
             return answer
         if method == "getSignaturesForAddress" and answer:

@@ -38,7 +38,7 @@ def key(number: int) -> Address:
     return Address(number.to_bytes(32))
 
 
-VAULT, POOL, OPERATOR = key(1), key(2), key(3)
+VAULT, POOL, OPERATOR, FORMER = key(1), key(2), key(3), key(4)
 STRANGERS = [key(number) for number in (10, 11, 12)]
 MINTS = [key(100), key(101)]
 
@@ -51,7 +51,7 @@ def account(owner: Address, mint: Address, number: int = 0) -> Address:
 
 WATCH = Watch(
     VAULT,
-    OPERATOR,
+    (OPERATOR, FORMER),
     frozenset({VAULT, POOL}),
     {account(owner, mint): owner for owner in (VAULT, POOL) for mint in MINTS},
     native=True,
@@ -283,14 +283,17 @@ def test_derive__batch_that_failed__nothing():
     assert told(replace(moved(steps=steps_of(Deed(ID, 4))), succeeded=False)) == []
 
 
-def test_derive__native_coin_paid_by_the_operators_own_vault__without_fee_and_rent():
-    watch = replace(WATCH, operator=VAULT)
-    deed = Deed(ID, 0)
-    keys = (VAULT, STRANGERS[0], marker_of(VAULT, ID, 0))
-    lamports = ((10_000_000, 10_000_000 - 5_000 - 897_840 - 70), (1, 71), (0, 897_840))
-    paid = Transaction(b"\x05" * 64, 7, True, 5_000, 1, keys, lamports, (), steps_of(deed, VAULT), b"{}")
-    executed = [log for log in logs_of(paid, watch) if log.topics[0] == EXECUTED.topic0]
-    assert [EXECUTED.decode(log)["paid"] for log in executed] == [70]
+def test_derive__batch_of_the_operator_before__counts_too():
+    paid = moved(holding(VAULT, 9, 0), holding(STRANGERS[0], 0, 9), steps=steps_of(Deed(ID, 4), FORMER))
+    assert [name for name, _ in told(paid)] == ["BatchExecuted", "Released"]
+
+
+def test_derive__native_coin_from_the_vault__without_what_the_operator_pays():
+    keys = (OPERATOR, VAULT, STRANGERS[0], marker_of(OPERATOR, ID, 0))
+    lamports = ((10_000_000, 10_000_000 - 5_000 - 897_840), (500, 430), (1, 71), (0, 897_840))
+    steps = steps_of(Deed(ID, 0))
+    paid = Transaction(b"\x05" * 64, 7, True, 5_000, 2, keys, lamports, (), steps, b"{}")
+    assert told(paid)[0] == ("BatchExecuted", {"id": ID, "index": 0, "token": NATIVE, "paid": 70, "credited": 0})
 
 
 # ── Declarations ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -55,6 +55,9 @@ OPERATOR, VAULT, OTHER = (Address(hashlib.sha256(name).digest()) for name in (b"
 REFERENCE = "solana:" + "1" * 32
 
 
+few = settings(max_examples=30)
+
+
 # ── Memos ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 @given(deeds)
 def test_memo__any_deed__is_read_back(deed: Deed):
@@ -115,6 +118,7 @@ def steps_of(deed: Deed, operator: Address = OPERATOR, *, memo: str | None = Non
 
 
 @given(deeds)
+@few
 def test_deed__our_transaction__is_read_with_its_operator(deed: Deed):
     assert read_deed(steps_of(deed), [OTHER, OPERATOR]) == (OPERATOR, deed)
     assert read_deed(steps_of(deed), [OTHER]) is None, "another account's marker is no deed of ours"
@@ -147,6 +151,7 @@ def test_deed__marker_of_another_size_or_owner__is_none():
 
 
 @given(ids, indexes)
+@few
 def test_marker__address__is_the_instruction_s_and_nobody_else_s(distribution_id: bytes, index: int):
     created = create_marker(OPERATOR, distribution_id, index).accounts[0].pubkey
     assert bytes(created) == marker_of(OPERATOR, distribution_id, index)
@@ -169,6 +174,7 @@ def plan(order: Order, room: int = 6):
 
 
 @given(sets, st.integers(1, 14))
+@few
 def test_plan__any_set__payloads_say_it_all_and_the_same_every_time(found: list[Payout], room: int):
     order = order_of(found)
     distribution, (propose, *calls) = plan(order, room)
@@ -183,6 +189,7 @@ def test_plan__any_set__payloads_say_it_all_and_the_same_every_time(found: list[
 
 
 @given(sets, sets)
+@few
 def test_plan__other_content__same_id_and_other_content_hash(one: list[Payout], other: list[Payout]):
     (first, _), (second, _) = plan(order_of(one)), plan(order_of(other))
     assert first.distribution_id == second.distribution_id
@@ -203,6 +210,7 @@ def test_id__says_what_is_paid__and_nothing_else():
 
 
 @given(sets, st.integers(0, BATCHES_MAX - 1), st.data())
+@few
 def test_alone__recipient_that_was_left_out__has_an_index_of_its_own(
     found: list[Payout], index: int, data: st.DataObject
 ):
@@ -215,6 +223,7 @@ def test_alone__recipient_that_was_left_out__has_an_index_of_its_own(
 
 
 @given(sets, st.data())
+@few
 def test_payload__damaged__is_refused_or_another(found: list[Payout], data: st.DataObject):
     _, (propose, *calls) = plan(order_of(found))
     payload = data.draw(st.sampled_from([propose, *calls])).payload
@@ -274,7 +283,7 @@ def test_capacity__of_each_kind__as_measured(name: str):
 
 
 @given(st.sampled_from(sorted(COINS)), st.booleans(), st.booleans(), st.data())
-@settings(max_examples=25)
+@few
 def test_capacity__full_batch_of_strangers__fits_and_one_more_does_not(
     name: str, creates: bool, own: bool, data: st.DataObject
 ):

@@ -16,7 +16,7 @@ from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import follow, signatures
 from bridge.chains.solana.history import SolanaHistory
 from bridge.chains.solana.logs import DEPOSITED, FEE_PAID, RECORDED, WITHDRAWN, derive
-from bridge.chains.solana.rpc import SolanaRpc
+from bridge.chains.solana.rpc import RpcRefused, SolanaRpc
 from bridge.chains.solana.tokens import Token, look_around
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction, read_record
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, DeepReorg, RetryableError
@@ -26,7 +26,7 @@ from bridge.ports import LogFilter
 from bridge.simulation.svm.faults import Fault, Kind
 from bridge.simulation.svm.settings import Settings
 from tests.chains.consumer import Consumer
-from tests.chains.solana_world import RECORD_FILTER, SolanaWorld, address_of, memo
+from tests.chains.solana_world import SolanaWorld, address_of, memo
 
 Lie = Callable[[str, list[Any], Any], Any]
 SETTINGS = Settings(timer=False, confirmed_depth=0, finalized_depth=0, genesis_time=1_700_000_000)
@@ -43,6 +43,13 @@ class LyingRpc(SolanaRpc):
         answer = await super().call_on(endpoint, method, params)
         lie = self.lies.get(endpoint.name)
         return answer if lie is None else lie(method, list(params), answer)
+
+    async def batch_on(self, endpoint: Endpoint, calls: Any) -> list[Any]:
+        answers = await super().batch_on(endpoint, calls)
+        lie = self.lies.get(endpoint.name)
+        if lie is None:
+            return answers
+        return [lie(method, list(params), answer) for (method, params), answer in zip(calls, answers, strict=True)]
 
 
 Make = Callable[..., Any]
@@ -284,6 +291,18 @@ async def test_follow__too_many_requests__slower_and_complete(make: Make, monkey
     assert consumer.counts() == {world.first: 5, world.first + 1: 5}
 
 
+async def test_follow__node_takes_one_call_at_a_time__asked_so(make: Make, monkeypatch: pytest.MonkeyPatch):
+    async def refuse(self: SolanaRpc, endpoint: Endpoint, calls: Any) -> list[Any]:
+        raise RpcRefused(endpoint.name, "batch", -32600, "batches are not served")
+
+    monkeypatch.setattr(SolanaRpc, "batch_on", refuse)
+    world = await make(None)
+    await world.mine(3, 2)
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    assert sum(consumer.counts().values()) == 5
+
+
 async def test_follow__first_node_is_gone__the_others_are_read(make: Make):
     world = await make(None, None, None)
     world.node.faults.requests.append(Fault(Kind.CLOSE, remaining=None))
@@ -442,8 +461,8 @@ async def test_logs__fee_deposit_withdrawal__and_the_record_that_they_come_from(
     world.send([world.pay(pool, payer, 3)], pool)
     world.send([world.pay(payer, vault, 10**18)], payer)  # fails
     world.node.chain.advance_blocks()
-    contracts = LogFilter((address_of(vault), address_of(pool)))
-    world.filters = [contracts, RECORD_FILTER]
+    world.filters = [LogFilter((address_of(vault), address_of(pool)))]
+    world.reader = world.read_by(world.rpc, keep_records=True)
     consumer = Consumer(world.first)
     await consumer.listen(world)
     logs = unpack_logs("solana", TimedLogs(consumer.logs, [1_700_000_000] * consumer.logs.count))
@@ -456,6 +475,40 @@ async def test_logs__fee_deposit_withdrawal__and_the_record_that_they_come_from(
             again = derive(read_record(log.data, log.block.number), watch)
             others = [other for other in logs if other.tx_index == log.tx_index]
             assert {(other.topics, other.data) for other in others} <= {(each.topics, each.data) for each in again}
+
+
+async def test_logs__native_coin_alone__no_token_account_is_needed(make: Make):
+    world = await make(None)
+    world.names = replace(world.names, tokens={"SOL": Token(Address(bytes(32)), 9)})
+    world.reader = world.read_by(world.rpc)
+    await world.reader.check()
+    params = TransferParams(from_pubkey=world.people[0].pubkey(), to_pubkey=world.vault.pubkey(), lamports=7)
+    world.send([transfer(params)], world.people[0])
+    world.node.chain.advance_blocks()
+    world.filters = [LogFilter((Address(bytes(32)),))]
+    consumer = Consumer(world.first)
+    await consumer.listen(world)
+    assert consumer.logs.data == (7).to_bytes(32)
+
+
+async def test_follow__nodes_run_ahead_of_what_is_agreed__each_log_once(make: Make):
+    """While it is read, money goes on moving: the state that a node gives is newer than the range."""
+    moved = 0
+
+    def meanwhile(method: str, params: list[Any], answer: Any) -> Any:
+        nonlocal moved
+        if method in ("getSlot", "getMultipleAccounts") and moved < 30:
+            moved += 1
+            world.send([world.pay(world.people[0], world.vault, 1)], world.people[0])
+            world.node.chain.advance_blocks()
+        return answer
+
+    world = await make(meanwhile, meanwhile)
+    consumer = Consumer(world.first)
+    async with asyncio.timeout(20):
+        while consumer.final < world.node.chain.head.slot or moved < 30:
+            await consumer.listen_once(world)
+    assert sum(consumer.counts().values()) == 30
 
 
 @pytest.mark.parametrize("native", [False, True])

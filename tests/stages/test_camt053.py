@@ -1,9 +1,6 @@
 """Statements for programs that read those of banks: their structure, and sums that hold though they are rounded."""
 
 import json
-import re
-from collections import Counter
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lxml import etree
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Flow, assemble
@@ -22,74 +20,10 @@ from tests.domain.test_reports import FLOWS, HASH, OPERATOR, USDX, VAULT, any_fl
 
 PERIOD = Window(1_793_491_200, 1_796_083_200)
 
-# What the message definition report says of the elements that are used here: children in order, `?` may be missing,
-# `*` may come any number of times, `+` at least once. Text has a pattern.
-MAX35, TIME = r"\S.{0,34}", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-GRAMMAR: dict[str, str] = {
-    "Document": "BkToCstmrStmt",
-    "BkToCstmrStmt": "GrpHdr Stmt+ SplmtryData*",
-    "GrpHdr": "MsgId CreDtTm",
-    "Stmt": "Id CreDtTm? FrToDt? Acct Bal+ Ntry*",
-    "FrToDt": "FrDtTm ToDtTm",
-    "Acct": "Id Ccy? Nm?",
-    "Acct/Id": "Othr",
-    "Othr": "Id SchmeNm? Issr?",
-    "SchmeNm": "Prtry",
-    "Bal": "Tp Amt CdtDbtInd Dt",
-    "Tp": "CdOrPrtry",
-    "CdOrPrtry": "Cd",
-    "Dt": "DtTm",
-    "Ntry": "NtryRef? Amt CdtDbtInd RvslInd? Sts BookgDt? BkTxCd AddtlNtryInf?",
-    "Sts": "Cd",
-    "BookgDt": "DtTm",
-    "BkTxCd": "Prtry",
-    "BkTxCd/Prtry": "Cd Issr?",
-    "SplmtryData": "PlcAndNm? Envlp",
-}
-TEXTS: dict[str, str] = {
-    "MsgId": MAX35,
-    "NtryRef": MAX35,
-    "Stmt/Id": MAX35,
-    "Othr/Id": r"\S.{0,33}",
-    "SchmeNm/Prtry": MAX35,
-    "Prtry/Cd": MAX35,
-    "CdOrPrtry/Cd": "OPBD|CLBD",
-    "Sts/Cd": "BOOK",
-    "Nm": ".{1,70}",
-    "AddtlNtryInf": ".{1,500}",
-    "PlcAndNm": ".{1,350}",
-    "Ccy": "[A-Z]{3}",
-    "Amt": r"\d{1,13}\.\d{5}",
-    "CdtDbtInd": "CRDT|DBIT",
-    "RvslInd": "true|false",
-    **dict.fromkeys(("CreDtTm", "FrDtTm", "ToDtTm", "DtTm"), TIME),
-}
-
-
-def check_structure(element: ET.Element, parent: str = "") -> None:
-    name = element.tag.removeprefix(f"{{{NAMESPACE}}}")
-    assert "{" not in name
-    assert set(element.attrib) == ({"Ccy"} if name == "Amt" else set()), name
-    if name == "Envlp":
-        (inner,) = element
-        assert inner.tag == f"{{{EXACT_NAMESPACE}}}Statement"
-        return
-    order = GRAMMAR.get(f"{parent}/{name}", GRAMMAR.get(name) if f"{parent}/{name}" not in TEXTS else None)
-    if order is None:
-        pattern = TEXTS.get(f"{parent}/{name}") or TEXTS[name]
-        assert len(element) == 0
-        assert re.fullmatch(pattern, element.text or ""), (name, element.text)
-        return
-    children = [child.tag.rpartition("}")[2] for child in element]
-    runs = [name for name, _ in groupby(children)]
-    counts, steps = Counter(children), order.split()
-    assert runs == [step.rstrip("?*+") for step in steps if step.rstrip("?*+") in counts], name
-    for step in steps:
-        times = counts[step.rstrip("?*+")]
-        assert times >= (0 if step[-1] in "?*" else 1), (name, step)
-        assert times <= (1 if step[-1] not in "*+" else times), (name, step)
-    for child in element:
-        check_structure(child, name)
+# The standard's own schema; scripts/setup fetches it.
+SCHEMA = etree.XMLSchema(
+    file=Path(__file__).parents[2] / ".cache" / "schemas" / "camt053" / "xsd" / f"{NAMESPACE.rpartition(':')[2]}.xsd"
+)
 
 
 def report_of(flows: tuple[Flow, ...], earlier: tuple[Flow, ...] = ()) -> dict[str, Any]:
@@ -99,7 +33,10 @@ def report_of(flows: tuple[Flow, ...], earlier: tuple[Flow, ...] = ()) -> dict[s
 
 
 def parsed(document: dict[str, Any]) -> ET.Element:
-    return ET.fromstring(camt_text(document))
+    """Once the schema has nothing against it."""
+    text = camt_text(document)
+    SCHEMA.assertValid(etree.fromstring(text.encode()))
+    return ET.fromstring(text)
 
 
 def named(element: ET.Element, path: str) -> list[ET.Element]:
@@ -114,7 +51,6 @@ def signed(element: ET.Element) -> int:
 
 def test_camt__small_period__structure_accounts_and_exact_amounts():
     root = parsed(report_of(FLOWS[5:], FLOWS[:5]))
-    check_structure(root)
     statements = named(root, "BkToCstmrStmt/Stmt")
     assert [named(each, "Acct/Nm")[0].text for each in statements] == [
         "distributor:0x02 USDX",
@@ -145,7 +81,6 @@ def test_camt__any_flows__written_balances_and_entries_add_up(flows: tuple[Flow,
     if not document["roll_forward"]:
         return
     root = parsed(document)
-    check_structure(root)
     for statement, row in zip(named(root, "BkToCstmrStmt/Stmt"), document["roll_forward"], strict=True):
         opening, closing = (signed(balance) for balance in named(statement, "Bal"))
         assert opening + sum(signed(entry) for entry in named(statement, "Ntry")) == closing

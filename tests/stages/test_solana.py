@@ -16,7 +16,7 @@ from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
 from bridge.store.database import Database
 from bridge.store.leases import Leases
-from tests.chains.solana_world import RECORD_FILTER, SolanaWorld, address_of, memo
+from tests.chains.solana_world import SolanaWorld, address_of, memo
 
 RULES = Path(__file__).parents[2] / "rules"
 SETTINGS = Settings(
@@ -43,7 +43,7 @@ async def ingest_all(database: Database, world: SolanaWorld, filters: tuple[obje
                 final = await transaction.events.finalized("solana")
             if final is not None and final.number == head:
                 return
-            reader = world.read_by(world.rpc)
+            reader = world.read_by(world.rpc, keep_records=True)
             ingest = Ingest(database=database, chain=reader, lease=None, filters=filters)  # type: ignore[arg-type]
             await ingest.step()
 
@@ -92,7 +92,7 @@ async def test_rules__fees_and_reserve_of_the_catalogue__decided_as_on_any_chain
         world.node.chain.advance_blocks()
         advance_to(world, MIDNIGHT + 2 * 86_400)
 
-        await ingest_all(database, world, (*binding.log_filters(rules), RECORD_FILTER))
+        await ingest_all(database, world, binding.log_filters(rules))
         lease = await Leases(database).acquire("decide:solana", "a test", 60_000)
         assert lease is not None
         decide = Decide(database=database, chain=world.reader, rules=rules, lease=lease)

@@ -14,11 +14,12 @@ So it does not change when more is watched.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.chains.solana.deltas import NOBODY, Party, Payment, payments
-from bridge.chains.solana.markers import Deed, marker_of, read_deed
+from bridge.chains.solana.markers import Deed, read_deed
 from bridge.chains.solana.programs import MEMO, NATIVE
 from bridge.chains.solana.transactions import Transaction
 from bridge.domain.errors import ChainDisagrees
@@ -56,7 +57,7 @@ class Watch:
     """What is ours on the chain."""
 
     vault: Address
-    operator: Address
+    operators: tuple[Address, ...]  # whose deeds count: the one of now, and those before
     owners: frozenset[Address]  # of the contracts, the vault too
     accounts: Mapping[Address, Address]  # token account → its owner, one of `owners`
     native: bool  # whether the native coin of `owners` is watched too
@@ -65,7 +66,7 @@ class Watch:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Every account whose transactions must be looked at, ascending."""
-        return tuple(sorted({*self.accounts, self.operator, *(self.owners if self.native else ())}))
+        return tuple(sorted({*self.accounts, *self.operators, *(self.owners if self.native else ())}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,9 @@ def derive(transaction: Transaction, watch: Watch) -> list[_Draft]:
     drafts: list[_Draft] = []
     for place, payment in enumerate(found):
         drafts += _of_payment(4 * place, payment, watch, feeds=feeds)
-    deed = read_deed(transaction.steps, (watch.operator,)) if transaction.succeeded else None
+    deed = read_deed(transaction.steps, watch.operators) if transaction.succeeded else None
     if deed is not None:
-        drafts += _of_deed(deed[1], _paid(transaction, deed[1], found, watch), watch)
+        drafts += _of_deed(deed[1], _paid(transaction, found, watch), watch)
     if drafts:
         drafts.append(_Draft(PLACES - 1, RECORDS, (RECORDED,), transaction.record))
     return drafts
@@ -173,19 +174,14 @@ def _of_deed(deed: Deed, paid: Mapping[Address, int], watch: Watch) -> Iterator[
             place += 1
 
 
-def _paid(transaction: Transaction, deed: Deed, found: Sequence[Payment], watch: Watch) -> dict[Address, int]:
-    """What left the vault, by mint. Where the vault is the operator too, fee and rent are not part of it."""
-    paid: dict[Address, int] = {}
+def _paid(transaction: Transaction, found: Sequence[Payment], watch: Watch) -> dict[Address, int]:
+    """What left the vault, by mint; the fee is no part of it, where the vault pays that too."""
+    paid: Counter[Address] = Counter()
     for place, payment in enumerate(found):
         is_fee = place == 0 and transaction.fee > 0
         if not is_fee and _ours(payment, payment.source, watch) == watch.vault:
-            paid[payment.mint] = paid.get(payment.mint, 0) + payment.amount
-    if NATIVE in paid and watch.vault == watch.operator:
-        before, after = transaction.lamports[
-            transaction.keys.index(marker_of(watch.operator, deed.distribution_id, deed.index))
-        ]
-        paid[NATIVE] -= after - before
-    return {mint: amount for mint, amount in paid.items() if amount}
+            paid[payment.mint] += payment.amount
+    return paid
 
 
 def _word(value: int) -> bytes:

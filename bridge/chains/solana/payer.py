@@ -19,6 +19,7 @@ from typing import Any
 from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import SOL, read_account, read_mint
+from bridge.chains.solana.blocks import OPTIONS as BLOCK_OPTIONS
 from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.fees import FeeCeilings, offer, read_market
 from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
@@ -67,7 +68,7 @@ from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, Ready, Settlement, Signer
 
-_HEADER = {"transactionDetails": "none", "rewards": False, **FINALIZED}
+_HEADER = {**BLOCK_OPTIONS, "transactionDetails": "none"}
 _STAMPS_MAX = 64
 
 
@@ -257,7 +258,11 @@ class SolanaPayer:
             done = await self._deeds.find(action.distribution_id, index, finalized)
         except RetryableError as error:
             return Refusal(f"cannot tell whether it was executed: {error}", temporary=True)
-        return None if done is None else Refusal("executed by another transaction", temporary=True)
+        if done is None:
+            return None
+        if done.deed.cancels:
+            return Refusal(f"cancelled by another transaction: {values.text(done.tx_id)}", temporary=False)
+        return Refusal(f"executed by another transaction: {values.text(done.tx_id)}", temporary=True)
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         tx_id = tx_id_of(raw)
@@ -354,7 +359,10 @@ class SolanaPayer:
 
     async def _header(self, endpoint: Endpoint, slot: int) -> tuple[bytes, int]:
         """(hash, height) of the final block in `slot`."""
-        answer = values.mapping(await self._rpc.call_on(endpoint, "getBlock", [slot, _HEADER]))
+        answer = await self._rpc.call_on(endpoint, "getBlock", [slot, _HEADER])
+        if answer is None:
+            raise ChainUnavailable(f"{endpoint.name} does not give block {slot} yet")
+        answer = values.mapping(answer)
         return values.address(answer.get("blockhash")), values.number(answer.get("blockHeight"))
 
     async def _height(self, at: BlockStamp) -> int:

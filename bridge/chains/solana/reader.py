@@ -10,6 +10,7 @@ from bridge.chains.solana import rpc as values
 from bridge.chains.solana.blocks import Ask, final_slot
 from bridge.chains.solana.events import EventPlan, compile_event
 from bridge.chains.solana.follow import Follower, Panel, agreed_block
+from bridge.chains.solana.logs import RECORDS
 from bridge.chains.solana.programs import NATIVE, associated_account
 from bridge.chains.solana.rpc import RpcRefused, SolanaRpc
 from bridge.chains.solana.state import check_block, lamports_at, supply_at, tokens_at
@@ -44,8 +45,10 @@ class SolanaReader:
         genesis_hash: bytes,
         poll_interval_ms: int = 1000,
         wake_url: str | None = None,
+        keep_records: bool = True,
     ) -> None:
-        """`wake_url`: a WebSocket (ws:// or wss://) that shortens the wait for the next look."""
+        """`wake_url`: a WebSocket (ws:// or wss://) that shortens the wait for the next look. With `keep_records` every
+        transaction of which a log tells is handed on whole too, as a log of its own (see logs.RECORDED)."""
         self.name = name
         self.reference = reference_of(genesis_hash)
         self._rpc = rpc
@@ -53,6 +56,7 @@ class SolanaReader:
         self._genesis_hash = genesis_hash
         self._poll_interval_ms = poll_interval_ms
         self._wake_url = wake_url
+        self._kept = (LogFilter((RECORDS,)),) if keep_records else ()
         self._surroundings: Surroundings | None = None
         self._panel: Panel | None = None
         self._follower: Follower | None = None
@@ -99,7 +103,7 @@ class SolanaReader:
     async def follow(self, cursor: ChainCursor, filters: Sequence[LogFilter]) -> AsyncGenerator[ChainEvent, None]:
         """See ports.ChainReader. One walk at a time; a new one starts from the cursor and from nothing else."""
         watch = (await self._look_around()).watch
-        self._panel = panel = Panel(self.name, self._rpc, watch, filters, self._panel)
+        self._panel = panel = Panel(self.name, self._rpc, watch, (*filters, *self._kept), self._panel)
         wake = Wake(self._wake_url, watch.addresses)
         self._follower = Follower(
             self.name, self._rpc, panel, cursor, wake=wake, poll_interval_ms=self._poll_interval_ms

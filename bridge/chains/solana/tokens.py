@@ -37,6 +37,7 @@ class Names:
     operator: Address
     tokens: Mapping[str, Token]
     fee_memo: str = "fee"
+    former_operators: tuple[Address, ...] = ()  # what they did counts too
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ async def look_around(rpc: SolanaRpc, names: Names, chain: str) -> Surroundings:
     owners = frozenset(address for address in names.contracts.values() if address not in supplies)
     watch = Watch(
         vault=names.contracts[VAULT],
-        operator=names.operator,
+        operators=(names.operator, *names.former_operators),
         owners=owners,
         accounts={
             associated_account(owner, mint, program): owner for owner in owners for mint, program in programs.items()

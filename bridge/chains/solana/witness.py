@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from bridge.ports import LogFilter
 
 ACCOUNTS_AT_ONCE = 100  # that getMultipleAccounts takes
 CALLS_AT_ONCE = 16
+CALLS_IN_ONE = 32
 TRIES_MAX = 6
 PAUSE_FIRST_MS = 200  # doubles with each try
 _T = TypeVar("_T")
@@ -55,17 +56,17 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """What one endpoint lists of slots after + 1 … through, and somewhat beyond."""
+    """What one endpoint lists of slots after + 1 … head, and somewhat beyond."""
 
     after: int
-    through: int
+    head: Block  # as the endpoint has it: the last one that is looked at
     listings: Mapping[Address, Listing]
-    context: int  # slot of the state below, at or after `through`; listings reach at least as far
-    held: Mapping[Address, int]  # by token account, as the state has it
+    context: int  # a slot at or after `head`, as far as listings reach
+    held: Mapping[Address, int]  # by token account: atoms at some slot from `head` to `context`
 
     @property
     def complete_through(self) -> int:
-        return min([self.through, *(listing.complete_through for listing in self.listings.values())])
+        return min([self.head.number, *(listing.complete_through for listing in self.listings.values())])
 
     def covers(self, first: int, stop: int) -> bool:
         return self.after < first and stop <= self.complete_through
@@ -98,12 +99,13 @@ class Witness:
         self._survey: _Survey | None = None
         self._newest: dict[Address, Hit] = {}
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._takes_many = True  # calls in one request, as far as is known
 
     # ── What there is ────────────────────────────────────────────────────────────────────────────────────────────
     async def cut(self, first: int, last: Block | None, head: int, transactions_max: int) -> int:
         """The last slot of a range from `first`, at most `head`, with about so many transactions. Raises as `read`."""
         survey = self._survey
-        if survey is None or survey.through != head or not survey.covers(first, first):
+        if survey is None or survey.head.number != head or not survey.covers(first, first):
             survey = await self._look(first, last, head)
         end = survey.complete_through
         found = survey.hits(first, end, transactions_max).values()
@@ -115,7 +117,7 @@ class Witness:
     async def _look(self, first: int, last: Block | None, head: int) -> _Survey:
         """List what there is in slots first … head, of which `head` has a block."""
         # That it has these blocks also says that it has written down everything up to there.
-        await read_header(self.ask, head)
+        newest = await read_header(self.ask, head)
         if last is not None:
             await self._confirm(last)
         context, held = await self._state(head)
@@ -126,7 +128,7 @@ class Witness:
             raise ChainUnavailable(
                 f"{self.endpoint.name} has a gap: its history begins with block {oldest}, wanted from {first}"
             )
-        self._survey = _Survey(first - 1, head, dict(zip(addresses, listings, strict=True)), context, held)
+        self._survey = _Survey(first - 1, newest, dict(zip(addresses, listings, strict=True)), context, held)
         return self._survey
 
     async def _confirm(self, last: Block) -> None:
@@ -134,22 +136,30 @@ class Witness:
         if told != last:
             raise Contradiction(f"{self.endpoint.name} has another block {last.number} than the one that was final")
 
-    async def _state(self, through: int) -> tuple[int, dict[Address, int]]:
-        """(a slot, atoms by token account at its end or a little later); accounts that are not there hold nothing."""
+    async def _state(self, head: int) -> tuple[int, dict[Address, int]]:
+        """(a slot from `head` on, atoms by token account somewhere between the two); what is not there holds nothing.
+
+        Nothing is said of accounts where the state is newer than what the endpoint has written down of transactions.
+        """
         accounts = sorted(self._watch.accounts)
         held: dict[Address, int] = {}
-        context = rpc.U64_MAX
+        context = head
         for start in range(0, len(accounts), ACCOUNTS_AT_ONCE):
             some = accounts[start : start + ACCOUNTS_AT_ONCE]
-            options = {**FINALIZED, "encoding": "base64", "minContextSlot": through}
+            options = {**FINALIZED, "encoding": "base64", "minContextSlot": head}
             slot, values = rpc.in_context(await self.ask("getMultipleAccounts", [[*map(rpc.text, some)], options]))
-            if slot < through or not isinstance(values, list) or len(values) != len(some):
+            if slot < head or not isinstance(values, list) or len(values) != len(some):
                 raise ChainDisagrees(f"{self.endpoint.name} answered for other accounts, or of an older state")
-            context = min(context, slot)
+            context = max(context, slot)
             for account, value in zip(some, values, strict=True):
                 there = read_account(value)
                 holding = None if there is None else read_holding(there)
                 held[account] = 0 if holding is None else holding.amount
+        if context > head:
+            try:
+                await read_header(self.ask, context)
+            except (ChainUnavailable, RpcRefused):
+                return head, {}
         return context, held
 
     async def _list(self, account: Address, after: int, through: int) -> Listing:
@@ -174,7 +184,7 @@ class Witness:
         hits = survey.hits(first, stop)
         transactions, contents = await self._fetch(hits)
         held = self._linked(transactions, known, survey, stop)
-        end = contents[stop].block if stop in contents else await read_header(self.ask, stop)
+        end = survey.head if stop == survey.head.number else await read_header(self.ask, stop)
         logs = self._logs(transactions, contents)
         carrying = {log.block.number: contents[log.block.number].block for log in logs}
         blocks = tuple(carrying[slot] for slot in sorted(carrying))
@@ -196,15 +206,16 @@ class Witness:
         by_slot: defaultdict[int, list[bytes]] = defaultdict(list)
         for signature, (hit, _) in wanted.items():
             by_slot[hit.slot].append(signature)
-        found, blocks = await asyncio.gather(
-            together(self._transaction(hit, accounts) for hit, accounts in wanted.values()),
-            together(read_contents(self.ask, slot, inside) for slot, inside in by_slot.items()),
-        )
+        blocks = await together(read_contents(self.ask, slot, inside) for slot, inside in by_slot.items())
+        answers = await self._ask_each("getTransaction", [[rpc.text(signature), OPTIONS] for signature in wanted])
+        found = [
+            self._transaction(answer, hit, accounts)
+            for answer, (hit, accounts) in zip(answers, wanted.values(), strict=True)
+        ]
         contents = dict(zip(by_slot, blocks, strict=True))
         return sorted(found, key=lambda each: (each.slot, contents[each.slot].places[each.signature])), contents
 
-    async def _transaction(self, hit: Hit, accounts: Iterable[Address]) -> Transaction:
-        answer = await self.ask("getTransaction", [rpc.text(hit.signature), OPTIONS])
+    def _transaction(self, answer: Any, hit: Hit, accounts: Iterable[Address]) -> Transaction:
         name = f"transaction {rpc.text(hit.signature)} of slot {hit.slot}"
         if answer is None:
             raise ChainUnavailable(f"{self.endpoint.name} has a gap: it lists {name}, and does not have it")
@@ -225,11 +236,11 @@ class Witness:
                     if held.get(account, holding.before) != holding.before:
                         raise self._missing(account, f"transaction {rpc.text(transaction.signature)}")
                     held[account] = holding.after
-        if stop == survey.through:
+        if stop == survey.head.number:
             for account, amount in survey.held.items():
-                # Only if the state, which may be some slots younger, is what slot `stop` left.
+                # Only if nothing happened to it since: the state may be some slots younger.
                 hits = survey.listings[account].hits
-                is_same = survey.context == stop or not hits or hits[-1].slot <= stop
+                is_same = not hits or hits[-1].slot <= stop
                 if is_same and held.setdefault(account, amount) != amount:
                     raise self._missing(account, f"the end of slot {stop}")
         return held
@@ -258,10 +269,30 @@ class Witness:
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────
     async def ask(self, method: str, params: list[Any]) -> Any:
         """One call; again, after a pause, while the endpoint is busy: a range may be more than it serves at once."""
+        return await self._patiently(lambda: self._rpc.call_on(self.endpoint, method, params))
+
+    async def _ask_each(self, method: str, each: Sequence[list[Any]]) -> list[Any]:
+        """The same call with different parameters, many in one request where the endpoint takes such."""
+        starts = range(0, len(each), CALLS_IN_ONE)
+        parts = await together(self._ask_some(method, each[start : start + CALLS_IN_ONE]) for start in starts)
+        return [answer for part in parts for answer in part]
+
+    async def _ask_some(self, method: str, some: Sequence[list[Any]]) -> list[Any]:
+        if self._takes_many and len(some) > 1:
+            calls = [(method, params) for params in some]
+            try:
+                return await self._patiently(lambda: self._rpc.batch_on(self.endpoint, calls))
+            except Throttled:
+                raise
+            except (ChainUnavailable, RpcRefused):
+                self._takes_many = False  # for this walk; what else may be wrong will show
+        return await together(self.ask(method, params) for params in some)
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         for attempt in range(TRIES_MAX):
             async with self._turns:
                 try:
-                    return await self._rpc.call_on(self.endpoint, method, params)
+                    return await call()
                 except RpcRefused as refused:
                     if not refused.busy or attempt == TRIES_MAX - 1:
                         raise

@@ -15,6 +15,7 @@ from bridge.domain.reports import (
     Gas,
     KeyFigures,
     Report,
+    RollForward,
     Verdict,
     Waterfall,
     count_of,
@@ -232,6 +233,8 @@ def _waterfalls(falls: Sequence[Waterfall], *, with_promised: bool) -> Table:
 
 def _roll_forward(report: Report) -> Section:
     since = "the end of the period before" if report.period else "the opening of the books"
+    shown = [row for row in report.roll_forward if _holds_or_moved(row)]
+    quiet = len(report.roll_forward) - len(shown)
     rows = [
         _row(
             Account(row.account),
@@ -242,7 +245,7 @@ def _roll_forward(report: Report) -> Section:
             Words("not read") if row.on_chain is None else Money(row.on_chain),
             Difference(row.difference),
         )
-        for row in report.roll_forward
+        for row in shown
     ]
     names = "Account", "Asset", "Opening#", "Received#", "Sent#", "Fees#", "Adjustments#", "Closing#", "On chain#"
     table = _table(
@@ -257,9 +260,15 @@ def _roll_forward(report: Report) -> Section:
         "roll",
         "Roll-forward",
         f"What each watched account held from {since} to the cut-off, beside what the chain said at that block. "
-        "Opening + received − sent − fees ± adjustments = closing.",
+        "Opening + received − sent − fees ± adjustments = closing."
+        + (f" Left out: {count_of(quiet, 'account')} that held nothing all the time." if quiet else ""),
         (table,),
     )
+
+
+def _holds_or_moved(row: RollForward) -> bool:
+    amounts = (row.opening, row.received, row.sent, row.fees, row.adjustments, row.closing, row.on_chain)
+    return any(amount is not None and amount.atoms for amount in amounts)
 
 
 def _distributions(report: Report) -> Section:
