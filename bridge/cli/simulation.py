@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,6 +40,14 @@ Rule = Annotated[
 Seed = Annotated[int | None, typer.Option(help="What all traffic is drawn from; random, and printed, where not given.")]
 
 
+class Chains(StrEnum):
+    """Which chains a sandbox has."""
+
+    EVM = "evm"
+    SOLANA = "solana"
+    BOTH = "both"
+
+
 @app.command("sandbox")
 def run_sandbox(  # noqa: PLR0917  # typer makes options of them
     directory: Annotated[
@@ -48,28 +58,50 @@ def run_sandbox(  # noqa: PLR0917  # typer makes options of them
     block_time: Annotated[float, typer.Option(metavar="S", help="Seconds between blocks.")] = 1.0,
     participants: Annotated[int, typer.Option(metavar="N", help="How many hold deposits.")] = 12,
     traffic: Annotated[float, typer.Option(metavar="RATE", help="Mean number of transactions a block.")] = 3.0,
+    chain: Annotated[Chains, typer.Option(help="Which local chains: solana brings a world, but no traffic yet.")] = (
+        Chains.EVM
+    ),
 ) -> None:
     """A local chain and a Postgres, contracts, traffic, and the configuration to run the daemon against them."""
-    settings = _simulation("sandbox").Settings(
-        seed=_seed(seed), participants=participants, traffic_rate=traffic, block_time_s=block_time, rule=rule
-    )
-    run(_sandbox(directory, settings))
+    if chain is Chains.SOLANA and rule is not None:
+        raise ConfigError("rules are played on the EVM chain", where="--rule", mend="leave it out, or say --chain both")
+    seed = _seed(seed)
+    evm, solana = None, None
+    if chain is not Chains.SOLANA:
+        evm = _simulation("sandbox").Settings(
+            seed=seed, participants=participants, traffic_rate=traffic, block_time_s=block_time, rule=rule
+        )
+    if chain is not Chains.EVM:
+        solana = _simulation("svm.sandbox").SandboxSettings(seed=seed, participants=participants)
+    run(_sandbox(directory, evm, solana))
 
 
-async def _sandbox(directory: Path, settings: Any) -> int:
+async def _sandbox(directory: Path, evm: Any, solana: Any) -> int:
     stop = _stop_on_signals()
-    async with _simulation("sandbox").Sandbox.start(directory, settings) as sandbox:
-        print(f"sandbox ready, seed {settings.seed}: {directory / 'sandbox.json'}")
-        print(f"  bridge migrate --config {sandbox.config_path}")
-        print(f"  bridge run --config {sandbox.config_path}")
+    async with AsyncExitStack() as stack:
+        sandboxes = []
+        if evm is None:
+            stack.enter_context(_simulation("directory").claimed(directory))
+        else:
+            sandbox = await stack.enter_async_context(_simulation("sandbox").Sandbox.start(directory, evm))
+            sandboxes.append(sandbox)
+            print(f"sandbox ready, seed {evm.seed}: {directory / 'sandbox.json'}")
+            print(f"  bridge migrate --config {sandbox.config_path}")
+            print(f"  bridge run --config {sandbox.config_path}")
+        if solana is not None:
+            starting = _simulation("svm.sandbox").SolanaSandbox.start(directory, solana)
+            sandbox = await stack.enter_async_context(starting)
+            sandboxes.append(sandbox)
+            print("\n".join(sandbox.lines()))
         print("Ctrl-C ends it.", flush=True)
         stopping = asyncio.create_task(stop.wait())
-        watching = asyncio.create_task(sandbox.watch())
-        done, pending = await asyncio.wait([stopping, watching], return_when=asyncio.FIRST_COMPLETED)
+        watching = [asyncio.create_task(sandbox.watch()) for sandbox in sandboxes]
+        done, pending = await asyncio.wait([stopping, *watching], return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
-        if watching in done:
-            await watching
+        for task in watching:
+            if task in done:
+                await task
     return 0
 
 

@@ -10,10 +10,9 @@ The chain and the database live in scratch directories and end with the sandbox;
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.units import format_address
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.deploy import Deployer, Deployment
+from bridge.simulation.directory import claimed
 from bridge.simulation.files import write_files
 from bridge.simulation.miner import Miner, step_of
 from bridge.simulation.postgres import Postgres
@@ -33,8 +33,6 @@ PARTICIPANTS = 12
 TRAFFIC_RATE = 3.0
 BLOCK_TIME_S = 1.0
 EPOCH_S = 60
-
-LOCK = "sandbox.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Sandbox:
         """
         settings.check()
         async with AsyncExitStack() as stack:
-            stack.enter_context(_claimed(directory))
+            stack.enter_context(claimed(directory))
             sandbox = await _build(directory, settings, stack)
             write_files(directory, sandbox.facts(), sandbox.deployment)
             if settings.block_time_s is not None:
@@ -204,31 +202,6 @@ async def _build(directory: Path, settings: Settings, stack: AsyncExitStack) -> 
         await miner.mine()
     postgres = await starting_postgres
     return Sandbox(directory, settings, anvil=anvil, postgres=postgres, deployment=deployment, miner=miner)
-
-
-@contextmanager
-def _claimed(directory: Path) -> Iterator[None]:
-    """Hold the directory as ours alone. An old sandbox's may be used again: its files are written anew."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        ours = (directory / LOCK).exists() or not any(directory.iterdir())
-        if not ours:
-            raise ConfigError(
-                "is not empty and no sandbox", where=str(directory), mend="name a new or an empty directory"
-            )
-        lock = (directory / LOCK).open("w")
-    except OSError as error:
-        problem = f"cannot be used: {error.strerror}"
-        raise ConfigError(problem, where=str(directory), mend="name a directory that you may write in") from None
-    with lock:
-        try:
-            # The lock belongs to the open file, so it ends with us however we end.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                "a sandbox is running here", where=str(directory), mend="stop it, or name another directory"
-            ) from None
-        yield
 
 
 async def _stopped(starting: asyncio.Task[Postgres]) -> None:
