@@ -167,7 +167,7 @@ class ChainReader(Protocol):
         this chain have no such count, and nothing but an expiry keeps a transaction from landing later."""
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
-        """Headers by number, as the node has them now. Used to audit what is stored."""
+        """Headers by number, as the node has them now; where the chain skipped a number, the block before it."""
 
 
 class History(Protocol):
@@ -243,9 +243,10 @@ class Payer(Protocol):
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
 
-    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
-        """The order in batches that one transaction each can pay, of `recipients_max` at most. Pure, and of nothing
-        that may change: whoever lost the database must pack alike. Raises ValueError as pack_batches does."""
+    async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+        """The order in batches that one transaction each can pay, of `recipients_max` at most. Of nothing that may
+        change, on the chain neither: whoever lost the database must pack alike. Raises ValueError as pack_batches does,
+        RetryableError where the chain must be asked what the asset is and does not answer."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""

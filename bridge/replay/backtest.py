@@ -25,7 +25,7 @@ from bridge.replay.backtest_files import Files
 from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
 from bridge.replay.replay import Follower, Replay
 from bridge.stages.binding import BoundRule, log_filters, versions_of
-from bridge.stages.headers import headers, last_before
+from bridge.stages.headers import border, headers
 from bridge.stages.prices import PriceSources
 
 
@@ -123,6 +123,5 @@ async def block_from(chain: ChainReader, timestamp: int, newest: Block) -> Block
     (genesis,) = await headers(chain, [0])
     if genesis.timestamp >= timestamp:
         return genesis
-    before = await last_before(chain, timestamp, genesis, newest)
-    (block,) = await headers(chain, [before.number + 1])
+    _, block = await border(chain, timestamp, genesis, newest)
     return block

@@ -29,7 +29,7 @@ from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_w
 from bridge.ports import ChainReader
 from bridge.stages.binding import BoundRule
 from bridge.stages.closing import Closing, Counted, Found, conclude, count, count_found, find, read_inputs
-from bridge.stages.headers import boundary_after, headers, last_before
+from bridge.stages.headers import boundary_after, last_before, time_from
 from bridge.stages.prices import PriceSources
 
 Reads = Callable[[BoundRule, Window, Block], Awaitable[Mapping[str, Reading]]]
@@ -290,8 +290,8 @@ class Replay:
         if rule.memory.start is None and from_block > began.block_number:
             if from_block > block.number:
                 return False
-            (first,) = await headers(self._chain, [from_block])
-            rule.began = replace(began, block_number=first.number, since=first.timestamp)
+            since = await time_from(self._chain, from_block)
+            rule.began = replace(began, block_number=from_block, since=since)
         return True
 
     async def _find_boundaries(self, rule: Follower, trigger: Blocks, block: Block) -> None:

@@ -21,7 +21,7 @@ from itertools import pairwise
 from bridge.domain.accumulators import SCALAR, Key, Source, State
 from bridge.domain.batches import keys_of
 from bridge.domain.decisions import Decision
-from bridge.domain.errors import ChainDisagrees, ConfigError, LeaseLost
+from bridge.domain.errors import ConfigError, LeaseLost
 from bridge.domain.events import Block
 from bridge.domain.plans import Plan
 from bridge.domain.rules import Balances, RuleStart, TimeWeighted
@@ -188,7 +188,11 @@ class Decide:
     async def _block(self, number: int) -> Block:
         [block] = await self._chain.blocks([number])
         if block.number != number:
-            raise ChainDisagrees(f"asked for block {number}, got {block.number}")
+            raise ConfigError(
+                f"{self._chain.name} has no block {number}: the one before is {block.number}",
+                where=f"[chains.{self._chain.name}] start_block",
+                mend=f"set start_block = {block.number}, or to a later block that there is",
+            )
         return block
 
     def _check_read_before(self, late: BoundRule, began: RuleStart, starts: Mapping[str, RuleStart]) -> None:

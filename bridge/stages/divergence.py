@@ -155,19 +155,24 @@ class Search:
 
     async def _bisect(self, books: _Books, cut_off: Probe) -> tuple[Probe | None, Probe, int]:
         """The last that agrees (None where the opening does not), the next, which differs, and how many were made."""
-        low, high, probes = await self._probe_at(books, max(self.start_block - 1, 0)), cut_off, 1
+        known = max(self.start_block - 1, 0)
+        low, high, probes = await self._probe_at(books, known), cut_off, 1
         if low.difference:
             return None, low, probes
-        # Invariant: books and chain agree at `low` and differ at `high`.
-        while high.at.number - low.at.number > 1:
-            middle = await self._probe_at(books, (low.at.number + high.at.number) // 2)
-            low, high = (low, middle) if middle.difference else (middle, high)
+        # Invariant: books and chain agree at `low`, after which no block comes up to `known`, and differ at `high`.
+        while high.at.number - known > 1:
+            number = (known + high.at.number) // 2
+            middle = await self._probe_at(books, number)
+            if middle.difference:
+                high = middle
+            else:
+                low, known = middle, number
             probes += 1
         return low, high, probes
 
     async def _probe_at(self, books: _Books, number: int) -> Probe:
         [block] = await headers(self.chain, [number])
-        return await self._probe(books, BlockStamp(self.chain.name, number, block.hash))
+        return await self._probe(books, BlockStamp(self.chain.name, block.number, block.hash))
 
     async def _probe(self, books: _Books, at: BlockStamp) -> Probe:
         held = await self.chain.balance(self.mirror.address, self.mirror.asset.id, at)

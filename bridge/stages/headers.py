@@ -1,6 +1,10 @@
 """Blocks looked up by their time or number, from headers alone: the same block for whoever looks.
 
-All of them lie below a finalized head, so what is found never changes.
+All of them lie below a finalized head, so what is found never changes. A chain may skip numbers: then the block before
+is what holds there.
+
+    number   1   2   3   4   5
+    block    ■           ■   ■        at 2 and 3 the block of 1 is still the newest
 """
 
 from __future__ import annotations
@@ -19,24 +23,39 @@ PROBES = 16  # headers asked for at once
 
 
 async def headers(chain: ChainReader, numbers: Sequence[int]) -> list[Block]:
-    """Raises ChainDisagrees where others come than were asked for."""
+    """The newest block up to each of `numbers`. Raises ChainDisagrees where others come than were asked for."""
     blocks = await chain.blocks(numbers)
-    if [block.number for block in blocks] != list(numbers):
+    if len(blocks) != len(numbers) or any(block.number > number for block, number in zip(blocks, numbers, strict=True)):
         raise ChainDisagrees(f"asked for blocks {numbers}, got {[block.number for block in blocks]}")
     return blocks
 
 
+async def time_from(chain: ChainReader, number: int) -> int:
+    """The first second that belongs to block `number` or later ones: its time, or where that number was skipped, the
+    second after the block before."""
+    [block] = await headers(chain, [number])
+    return block.timestamp if block.number == number else block.timestamp + 1
+
+
 async def last_before(chain: ChainReader, end: int, low: Block, high: Block) -> Block:
     """The last block with timestamp < `end`, which `low` has and `high` has not."""
-    while high.number - low.number > 1:
-        step = max((high.number - low.number) // PROBES, 1)
-        for block in await headers(chain, range(low.number + step, high.number, step)):
+    before, _ = await border(chain, end, low, high)
+    return before
+
+
+async def border(chain: ChainReader, end: int, low: Block, high: Block) -> tuple[Block, Block]:
+    """The last block with timestamp < `end`, which `low` has and `high` has not, and the one after it."""
+    known = low.number  # no block comes after `low` up to here
+    while high.number - known > 1:
+        step = max((high.number - known) // PROBES, 1)
+        numbers = range(known + step, high.number, step)
+        for number, block in zip(numbers, await headers(chain, numbers), strict=True):
             if block.timestamp >= end:
                 high = block
                 break
-            low = block
+            low, known = block, number
     assert low.timestamp < end <= high.timestamp
-    return low
+    return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +93,5 @@ async def boundary_after(chain: ChainReader, trigger: Blocks, after: int, head: 
         for parent, block in pairwise(blocks):
             if block.timestamp > parent.timestamp:
                 return block
-        candidate = blocks[-1].number + 1
+        candidate = min(candidate + PROBES, head) + 1
     return None

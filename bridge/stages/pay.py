@@ -154,7 +154,7 @@ class Pay:
             leaves = cumulate(entitled, order.payouts)
             distribution, calls = await asyncio.to_thread(self._payer.plan_claims, order, leaves)
         else:
-            distribution, calls = self._payer.plan(order, self._payer.pack(order, self._batch_recipients))
+            distribution, calls = self._payer.plan(order, await self._payer.pack(order, self._batch_recipients))
         async with self._database.begin(self._lease) as transaction:
             await transaction.payouts.plan(distribution, calls)
         reach(CrashPoint.DISTRIBUTION_PLANNED)

@@ -19,7 +19,7 @@ from bridge.domain.units import Address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
 from bridge.ports import ChainReader, Database, Transaction
 from bridge.stages.binding import BoundRule, versions_of
-from bridge.stages.headers import boundary_after, headers, last_before
+from bridge.stages.headers import boundary_after, last_before, time_from
 
 LOGS_MAX = 10_000  # logs of one page
 
@@ -125,8 +125,8 @@ class Schedule:
         if rule.from_block > head.number:
             return None
         if rule.name not in self._began:
-            [block] = await headers(self._chain, [rule.from_block])
-            self._began[rule.name] = replace(began, block_number=block.number, since=block.timestamp)
+            since = await time_from(self._chain, rule.from_block)
+            self._began[rule.name] = replace(began, block_number=rule.from_block, since=since)
         return self._began[rule.name]
 
     async def _window(self, rule: BoundRule, place: Place, head: Block) -> Window | None:

@@ -92,7 +92,7 @@ async def test_rank__contradicted_again_and_again__for_longer_each_time(rpc: Evm
     endpoint, lengths = rpc.endpoints[0], []
     now = 1_000_000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bridge.chains.evm.rpc._now_ms", lambda: now)
+        patch.setattr("bridge.chains.jsonrpc._now_ms", lambda: now)
         for _ in range(8):
             endpoint.doubt()
             endpoint.doubt()  # the same lie, met elsewhere
@@ -134,7 +134,7 @@ async def test_batch__answer_is_no_batch__unavailable(rpc: EvmRpc, monkeypatch: 
         return body
 
     monkeypatch.setattr(rpc, "_post", post)
-    monkeypatch.setattr("bridge.chains.evm.rpc.PAUSE_FIRST_MS", 1)
+    monkeypatch.setattr("bridge.chains.jsonrpc.PAUSE_FIRST_MS", 1)
     with pytest.raises(ChainUnavailable):
         await rpc.batch([("eth_blockNumber", []), ("eth_chainId", [])])
 

@@ -1,4 +1,7 @@
-"""What every Payer promises, on a chain in memory and on a real Anvil with our contracts."""
+"""What every Payer promises: on a chain in memory, on a real Anvil with our contracts, and on a local Solana chain.
+
+Some promises are those of nonces and contracts; tests/chains/test_solana_payer.py has what stands for them on Solana.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,7 @@ from bridge.simulation.deploy import (
     Deployment,
 )
 from bridge.simulation.wallets import Wallet
+from tests.chains.svm_scene import SvmScene, svm_scene
 from tests.crash.proxy import Proxy
 
 CHAIN = "here"
@@ -60,17 +64,29 @@ GENESIS_TIMESTAMP = 1_900_000_000
 STEP_S = 12
 UNIT = 10**6
 ALICE, BOB, CAROL = (Address(bytes([n]) * 20) for n in (0xA1, 0xB0, 0xCA))
+PAYOUTS = (Payout(ALICE, 5 * UNIT), Payout(BOB, 6 * UNIT), Payout(CAROL, 7 * UNIT))
 GWEI = 10**9
 
 
-class Scene(Protocol):
+class AnyScene(Protocol):
     """A chain whose blocks the test makes."""
 
-    payer: Payer
-    asset: AssetId
+    @property
+    def payer(self) -> Payer: ...
+    @property
+    def asset(self) -> AssetId: ...
+    @property
+    def payouts(self) -> tuple[Payout, ...]:
+        """To three recipients, ascending."""
 
     async def head(self) -> BlockStamp: ...
-    async def mine(self) -> tuple[BlockStamp, list[Log]]: ...
+    async def mine(self) -> tuple[BlockStamp, list[Log]]:
+        """The newest block, with what was sent before, and its logs."""
+
+
+class Scene(AnyScene, Protocol):
+    """One whose accounts have nonces, and whose payouts pass through contracts."""
+
     async def reorg(self, depth: int) -> None:
         """Replace the last `depth` blocks by empty ones; their transactions are lost."""
 
@@ -84,6 +100,8 @@ class Scene(Protocol):
 
 
 class FakeScene:
+    payouts = PAYOUTS
+
     def __init__(self) -> None:
         self.chain = FakeChain(CHAIN)
         self.fake = FakePayer(self.chain, account=Address(b"\x03" * 20), distributor=Address(b"\x02" * 20))
@@ -122,6 +140,8 @@ class FakeScene:
 
 
 class AnvilScene:
+    payouts = PAYOUTS
+
     def __init__(self, anvil: Anvil, rpc: EvmRpc, deployer: Deployer, deployment: Deployment, payer: EvmPayer) -> None:
         self.anvil = anvil
         self.rpc = rpc
@@ -235,18 +255,30 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await scene.stop()
 
 
+@pytest.fixture(params=["fake", "anvil", "svm"])
+async def any_scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AnyScene]:
+    if request.param == "fake":
+        yield FakeScene()
+    elif request.param == "anvil":
+        scene = await start_anvil(tmp_path)
+        yield scene
+        await scene.stop()
+    else:
+        async with svm_scene() as svm:
+            for payout in svm.payouts:
+                svm.hold(payout.recipient)
+            yield svm
+
+
 # ── One distribution, by hand: what the stages do ───────────────────────────────────────────────────────────────────
-PAYOUTS = (Payout(ALICE, 5 * UNIT), Payout(BOB, 6 * UNIT), Payout(CAROL, 7 * UNIT))
-
-
-def order_of(scene: Scene, window: int = 0) -> Order:
-    total = sum(payout.amount for payout in PAYOUTS)
+def order_of(scene: AnyScene, window: int = 0) -> Order:
+    total = sum(payout.amount for payout in scene.payouts)
     return Order(
-        hashlib.sha256(b"%d" % window).digest(), CHAIN, "fees", scene.asset, window, window + 1, total, PAYOUTS
+        hashlib.sha256(b"%d" % window).digest(), CHAIN, "fees", scene.asset, window, window + 1, total, scene.payouts
     )
 
 
-def plan(scene: Scene, window: int = 0) -> tuple[Distribution, list[Action]]:
+def plan(scene: AnyScene, window: int = 0) -> tuple[Distribution, list[Action]]:
     order = order_of(scene, window)
     batches: tuple[Batch, ...] = pack_batches(order.payouts, 2)
     distribution, calls = scene.payer.plan(order, batches)
@@ -281,7 +313,7 @@ def action_of(distribution: Distribution, call: PlannedCall) -> Action:
 class Sender:
     """Signs and sends actions under nonces 0, 1, 2, …"""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: AnyScene) -> None:
         self.scene = scene
         self.nonce = 0
 
@@ -309,36 +341,37 @@ async def bump(scene: Scene, action: Action, previous: Attempt, nonce: int) -> A
 
 
 # ── The contract ────────────────────────────────────────────────────────────────────────────────────────────────────
-async def test_plan__same_order_twice__same_identity_and_bytes(scene: Scene):
-    assert plan(scene) == plan(scene)
-    distribution, actions = plan(scene)
+async def test_plan__same_order_twice__same_identity_and_bytes(any_scene: AnyScene):
+    assert plan(any_scene) == plan(any_scene)
+    distribution, actions = plan(any_scene)
     assert [action.kind for action in actions] == ["propose", "execute", "execute"]
     assert len({action.payload for action in actions}) == 3
-    other, _ = plan(scene, window=1)
+    other, _ = plan(any_scene, window=1)
     assert other.distribution_id != distribution.distribution_id
 
 
-async def test_plan__other_amounts__same_id_and_other_content(scene: Scene):
-    distribution, _ = plan(scene)
-    order = dataclasses.replace(order_of(scene), payouts=(Payout(ALICE, 1),), total=1)
-    other, _ = scene.payer.plan(order, pack_batches(order.payouts, 2))
+async def test_plan__other_amounts__same_id_and_other_content(any_scene: AnyScene):
+    distribution, _ = plan(any_scene)
+    one = Payout(any_scene.payouts[0].recipient, 1)
+    order = dataclasses.replace(order_of(any_scene), payouts=(one,), total=1)
+    other, _ = any_scene.payer.plan(order, pack_batches(order.payouts, 2))
     assert other.distribution_id == distribution.distribution_id
     assert other.content_hash != distribution.content_hash
 
 
-async def test_pay__proposal_and_batches__land_and_the_chain_says_so_by_block(scene: Scene):
-    distribution, (propose, *batches) = plan(scene)
-    payer, before, sender = scene.payer, await scene.head(), Sender(scene)
+async def test_pay__proposal_and_batches__land_and_the_chain_says_so_by_block(any_scene: AnyScene):
+    distribution, (propose, *batches) = plan(any_scene)
+    payer, before, sender = any_scene.payer, await any_scene.head(), Sender(any_scene)
     assert await payer.proposed(propose, before) is None
     _, inclusion, logs = await sender.land(propose)
     assert inclusion.succeeded
-    assert inclusion.block == await scene.head()
+    assert inclusion.block == await any_scene.head()
     assert inclusion.fee_paid > 0
     assert payer.settlement(propose, logs).executed
     assert await payer.proposed(propose, inclusion.block) == distribution.content_hash
     assert await payer.proposed(propose, before) is None
     for index, batch in enumerate(batches):
-        assert not await payer.executed(batch, await scene.head())
+        assert not await payer.executed(batch, await any_scene.head())
         _, inclusion, logs = await sender.land(batch)
         assert inclusion.succeeded
         assert await payer.executed(batch, inclusion.block)
@@ -347,20 +380,20 @@ async def test_pay__proposal_and_batches__land_and_the_chain_says_so_by_block(sc
         assert not payer.settlement(batches[index - 1], logs).executed, "another batch's events do not count"
 
 
-async def test_preflight__batch_before_its_proposal__refused_for_now(scene: Scene):
-    _, (_, batch, _) = plan(scene)
-    refusal = await scene.payer.preflight(batch, await scene.head())
+async def test_preflight__batch_before_its_proposal__refused_for_now(any_scene: AnyScene):
+    _, (_, batch, _) = plan(any_scene)
+    refusal = await any_scene.payer.preflight(batch, await any_scene.head())
     assert isinstance(refusal, Refusal)
     assert refusal.temporary
 
 
-async def test_preflight__batch_that_was_executed__refused(scene: Scene):
-    _, (propose, batch, _) = plan(scene)
-    sender = Sender(scene)
+async def test_preflight__batch_that_was_executed__refused(any_scene: AnyScene):
+    _, (propose, batch, _) = plan(any_scene)
+    sender = Sender(any_scene)
     await sender.land(propose)
     await sender.land(batch)
-    assert isinstance(await scene.payer.preflight(batch, await scene.head()), Refusal)
-    assert isinstance(await scene.payer.preflight(propose, await scene.head()), Refusal)
+    assert isinstance(await any_scene.payer.preflight(batch, await any_scene.head()), Refusal)
+    assert isinstance(await any_scene.payer.preflight(propose, await any_scene.head()), Refusal)
 
 
 async def waits(scene: Scene, action: Action) -> str:
@@ -420,40 +453,49 @@ async def test_preflight__vetoed__is_a_permanent_refusal(scene: Scene, proposed:
     assert refusal.reason.startswith("vetoed by the guardian: ")
 
 
-async def test_broadcast__same_bytes_again__known_and_then_nonce_too_low_or_known(scene: Scene):
-    _, (propose, *_) = plan(scene)
-    attempt = await Sender(scene).sign(propose)
-    first = await scene.payer.broadcast(attempt.signed.raw)
-    again = await scene.payer.broadcast(attempt.signed.raw)
-    assert (first.outcome, again.outcome) == (BroadcastOutcome.ACCEPTED, BroadcastOutcome.KNOWN)
-    await scene.mine()
-    late = await scene.payer.broadcast(attempt.signed.raw)
-    assert late.outcome in (BroadcastOutcome.REJECTED, BroadcastOutcome.KNOWN)
+async def test_broadcast__same_bytes_again__known_and_then_nonce_too_low_or_known(any_scene: AnyScene):
+    _, (propose, *_) = plan(any_scene)
+    attempt = await Sender(any_scene).sign(propose)
+    first = await any_scene.payer.broadcast(attempt.signed.raw)
+    again = await any_scene.payer.broadcast(attempt.signed.raw)
+    await any_scene.mine()
+    late = await any_scene.payer.broadcast(attempt.signed.raw)
+    assert first.outcome is BroadcastOutcome.ACCEPTED
+    if isinstance(any_scene, SvmScene):  # nodes there pass on whatever they are sent
+        assert (again.outcome, late.outcome) == (BroadcastOutcome.ACCEPTED, BroadcastOutcome.ACCEPTED)
+    else:
+        assert again.outcome is BroadcastOutcome.KNOWN
+        assert late.outcome in (BroadcastOutcome.REJECTED, BroadcastOutcome.KNOWN)
+    await any_scene.mine()
+    assert len(await any_scene.payer.inclusions(attempt.signed.tx_id)) == 1
 
 
-async def test_inclusions__not_mined__nothing_and_disowned(scene: Scene):
-    _, (propose, *_) = plan(scene)
-    attempt = await Sender(scene).sign(propose)
-    await scene.payer.broadcast(attempt.signed.raw)
-    assert await scene.payer.inclusions(attempt.signed.tx_id) == ()
-    assert await scene.payer.disowned([attempt.signed.tx_id], await scene.head())
-    await scene.mine()
-    assert not await scene.payer.disowned([b"\x01" * 32, attempt.signed.tx_id], await scene.head())
+async def test_inclusions__not_mined__nothing_and_disowned(any_scene: AnyScene):
+    _, (propose, *_) = plan(any_scene)
+    attempt = await Sender(any_scene).sign(propose)
+    await any_scene.payer.broadcast(attempt.signed.raw)
+    assert await any_scene.payer.inclusions(attempt.signed.tx_id) == ()
+    assert await any_scene.payer.disowned([attempt.signed.tx_id], await any_scene.head())
+    await any_scene.mine()
+    assert not await any_scene.payer.disowned(
+        [_another(attempt.signed.tx_id), attempt.signed.tx_id], await any_scene.head()
+    )
 
 
-async def test_landed__mined_transaction__its_account_nonce_fees_and_receipt(scene: Scene):
-    _, (propose, *_) = plan(scene)
-    attempt = await Sender(scene).sign(propose)
+async def test_landed__mined_transaction__its_account_nonce_fees_and_receipt(any_scene: AnyScene):
+    _, (propose, *_) = plan(any_scene)
+    attempt = await Sender(any_scene).sign(propose)
     tx_id = attempt.signed.tx_id
-    await scene.payer.broadcast(attempt.signed.raw)
-    assert await scene.payer.landed(tx_id) is None
-    await scene.mine()
-    landed = await scene.payer.landed(tx_id)
+    await any_scene.payer.broadcast(attempt.signed.raw)
+    assert await any_scene.payer.landed(tx_id) is None
+    await any_scene.mine()
+    landed = await any_scene.payer.landed(tx_id)
     assert landed is not None
-    assert (landed.account, landed.nonce) == (scene.payer.account, 0)
-    assert landed.signed == dataclasses.replace(attempt.signed, raw=b"")
-    assert (landed.inclusion,) == await scene.payer.inclusions(tx_id)
-    assert await scene.payer.landed(b"\x01" * 32) is None
+    assert landed.account == any_scene.payer.account
+    assert landed.nonce == 0 or isinstance(any_scene, SvmScene)
+    assert landed.signed == dataclasses.replace(attempt.signed, raw=b"", valid_through=None)
+    assert (landed.inclusion,) == await any_scene.payer.inclusions(tx_id)
+    assert await any_scene.payer.landed(_another(tx_id)) is None
 
 
 async def test_sign__replacement__an_eighth_more_same_nonce_and_one_of_the_two_lands(scene: Scene):
@@ -927,3 +969,8 @@ async def test_evm__receipt_that_is_none__no_evidence_and_no_harm(
 
 def _hex(value: bytes) -> str:
     return "0x" + value.hex()
+
+
+def _another(tx_id: bytes) -> bytes:
+    """One that no transaction has."""
+    return b"\x01" * len(tx_id)

@@ -1,4 +1,8 @@
-"""What every ChainReader must do: the same tests for the chain in memory and for a real node."""
+"""What every ChainReader must do: the same tests for the chain in memory and for real nodes.
+
+A chain that is looked at only once it is final hands on the blocks that carry logs, and its head; what is about blocks
+that may still be replaced does not concern it.
+"""
 
 import itertools
 import random
@@ -8,31 +12,41 @@ import pytest
 from bridge.domain.errors import ChainDisagrees, DeepReorg
 from bridge.domain.units import Address, BlockStamp
 from tests.chains.consumer import Consumer
-from tests.chains.world import ACCOUNT, CALLED, FakeWorld, World
+from tests.chains.world import ACCOUNT, CALLED, FakeWorld, ForkingWorld, World
 
 
 def stamp(world: World, number: int, hash_: bytes) -> BlockStamp:
     return BlockStamp(world.reader.name, number, hash_)
 
 
+async def check_blocks(world: World, consumer: Consumer) -> None:
+    """All blocks where they are handed on whole, else those with logs at least; never one that is not of the chain."""
+    chain = [block for block in await world.chain() if block.number >= world.first]
+    carrying = consumer.counts()
+    assert consumer.blocks == [
+        block for block in chain if world.whole or block.number in carrying or block in consumer.blocks
+    ]
+    assert consumer.blocks[-1] == chain[-1]
+
+
 async def test_follow__from_the_start__every_block_linked_and_logs_in_order(world: World):
     await world.mine(2, 0, 0, 3, 1)
     consumer = Consumer(world.first)
     await consumer.listen(world)
-    assert consumer.blocks == (await world.chain())[world.first :]
+    await check_blocks(world, consumer)
     first = world.first or 1  # a chain in memory has its genesis block in front
     assert consumer.counts() == {first: 2, first + 3: 3, first + 4: 1}
     indexes = [int.from_bytes(consumer.logs.log_indexes[at : at + 4]) for at in range(0, 4 * 6, 4)]
-    assert indexes == [0, 1, 0, 1, 2, 0]
+    assert indexes == [world.log_index(place) for place in (0, 1, 0, 1, 2, 0)]
     data = [int.from_bytes(consumer.logs.data[at : at + 32]) for at in range(0, 32 * 6, 32)]
     assert data == [2, 1, 3, 2, 1, 1]
 
 
-async def test_follow__deep_enough__final_four_blocks_below_the_head(world: World):
-    await world.mine(1, 1, 1, 1, 1, 1, 1)
-    chain = await world.chain()
-    consumer = Consumer(world.first)
-    await consumer.listen(world, until_final=chain[-5].number)
+async def test_follow__deep_enough__final_four_blocks_below_the_head(forking: ForkingWorld):
+    await forking.mine(1, 1, 1, 1, 1, 1, 1)
+    chain = await forking.chain()
+    consumer = Consumer(forking.first)
+    await consumer.listen(forking, until_final=chain[-5].number)
     assert consumer.final == chain[-5].number
     assert all(event.verified_by for event in consumer.finalized)
 
@@ -45,7 +59,7 @@ async def test_follow__far_below_final__backfilled_in_ranges(world: World):
     await consumer.listen(world, until_final=chain[-5].number)
     assert sum(consumer.counts().values()) == sum(counts)
     assert set(consumer.blocks) <= set(chain)
-    assert consumer.blocks[-4:] == chain[-4:]
+    assert not world.whole or consumer.blocks[-4:] == chain[-4:]
 
 
 async def test_follow__restarted_in_a_backfill__as_if_uninterrupted(world: World):
@@ -59,37 +73,37 @@ async def test_follow__restarted_in_a_backfill__as_if_uninterrupted(world: World
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-async def test_follow__reorg__ancestor_then_the_new_branch(world: World, depth: int):
-    await world.mine(1, 2, 3, 4, 5, 6)
-    consumer = Consumer(world.first)
-    await consumer.listen(world)
-    ancestor = (await world.chain())[-1 - depth]
+async def test_follow__reorg__ancestor_then_the_new_branch(forking: ForkingWorld, depth: int):
+    await forking.mine(1, 2, 3, 4, 5, 6)
+    consumer = Consumer(forking.first)
+    await consumer.listen(forking)
+    ancestor = (await forking.chain())[-1 - depth]
     # The same logs come back in other blocks, and one block more.
-    await world.fork(depth, *range(6, 6 - depth, -1), 0)
-    await consumer.listen(world)
+    await forking.fork(depth, *range(6, 6 - depth, -1), 0)
+    await consumer.listen(forking)
     assert [event.ancestor for event in consumer.reorgs] == [ancestor]
-    assert consumer.blocks == (await world.chain())[world.first :]
+    assert consumer.blocks == (await forking.chain())[forking.first :]
     assert sum(consumer.counts().values()) == sum(range(1, 7))
 
 
-async def test_follow__replaced_at_the_same_height__seen(world: World):
-    await world.mine(1, 1)
-    consumer = Consumer(world.first)
-    await consumer.listen(world)
-    await world.fork(1, 3)
-    await consumer.listen(world)
+async def test_follow__replaced_at_the_same_height__seen(forking: ForkingWorld):
+    await forking.mine(1, 1)
+    consumer = Consumer(forking.first)
+    await consumer.listen(forking)
+    await forking.fork(1, 3)
+    await consumer.listen(forking)
     assert len(consumer.reorgs) == 1
     assert sum(consumer.counts().values()) == 4
 
 
-async def test_follow__finalized_block_replaced__deep_reorg(world: World):
-    await world.mine(0, 0, 0, 0, 0, 0)
-    chain = await world.chain()
-    consumer = Consumer(world.first)
-    await consumer.listen(world, until_final=chain[-5].number)
-    await world.fork(6, *[0] * 8)
+async def test_follow__finalized_block_replaced__deep_reorg(forking: ForkingWorld):
+    await forking.mine(0, 0, 0, 0, 0, 0)
+    chain = await forking.chain()
+    consumer = Consumer(forking.first)
+    await consumer.listen(forking, until_final=chain[-5].number)
+    await forking.fork(6, *[0] * 8)
     with pytest.raises(DeepReorg):
-        await consumer.listen(world)
+        await consumer.listen(forking)
 
 
 async def test_follow__restarted_after_every_event__as_if_uninterrupted(world: World):
@@ -103,44 +117,46 @@ async def test_follow__restarted_after_every_event__as_if_uninterrupted(world: W
 
 
 @pytest.mark.parametrize("between", [0, 1])
-async def test_follow__two_reorgs_right_after_one_another__only_what_stays_becomes_final(world: World, between: int):
+async def test_follow__two_reorgs_right_after_one_another__only_what_stays_becomes_final(
+    forking: ForkingWorld, between: int
+):
     """As deep as can be above the finalized block, before and after the first branch was seen."""
-    await world.mine(1, 2, 3, 1, 2, 3)
-    consumer = Consumer(world.first)
-    await consumer.listen(world)
+    await forking.mine(1, 2, 3, 1, 2, 3)
+    consumer = Consumer(forking.first)
+    await consumer.listen(forking)
     for look in (False, True, True):
-        await world.fork(3, 2, 0, 2)
+        await forking.fork(3, 2, 0, 2)
         if look:
-            await consumer.listen_once(world)
-        await world.mine(*[0] * between)
-        await world.fork(3, 0, 1, 0)
-        await world.mine(1)
-        await consumer.listen(world)
-    await world.mine(0, 0, 0, 0)
-    chain = await world.chain()
-    await consumer.listen(world, until_final=chain[-5].number)
+            await consumer.listen_once(forking)
+        await forking.mine(*[0] * between)
+        await forking.fork(3, 0, 1, 0)
+        await forking.mine(1)
+        await consumer.listen(forking)
+    await forking.mine(0, 0, 0, 0)
+    chain = await forking.chain()
+    await consumer.listen(forking, until_final=chain[-5].number)
     assert set(consumer.blocks) <= set(chain)
     assert {event.block for event in consumer.finalized} <= set(chain)
 
 
-async def test_follow__random_reorgs_and_restarts__ends_with_the_chain(world: World):
+async def test_follow__random_reorgs_and_restarts__ends_with_the_chain(forking: ForkingWorld):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    consumer = Consumer(world.first)
-    await world.mine(1)
+    consumer = Consumer(forking.first)
+    await forking.mine(1)
     for _ in range(12):
-        await world.mine(*[chance.randrange(3) for _ in range(chance.randrange(1, 4))])
+        await forking.mine(*[chance.randrange(3) for _ in range(chance.randrange(1, 4))])
         if chance.random() < 0.5:
-            await consumer.listen_once(world)
-        above = (await world.chain())[-1].number - max(consumer.final, world.first)
+            await consumer.listen_once(forking)
+        above = (await forking.chain())[-1].number - max(consumer.final, forking.first)
         if above > 0 and chance.random() < 0.6:
             depth = chance.randint(1, min(3, above))
-            await world.fork(depth, *[chance.randrange(3) for _ in range(depth + chance.randrange(2))])
-    await consumer.listen(world)
-    assert consumer.blocks == (await world.chain())[world.first :]
-    fresh = Consumer(world.first)
-    await fresh.listen(world)
+            await forking.fork(depth, *[chance.randrange(3) for _ in range(depth + chance.randrange(2))])
+    await consumer.listen(forking)
+    assert consumer.blocks == (await forking.chain())[forking.first :]
+    fresh = Consumer(forking.first)
+    await fresh.listen(forking)
     assert consumer.counts() == fresh.counts()
 
 
@@ -148,7 +164,7 @@ async def test_blocks__of_the_chain__linked(world: World):
     await world.mine(0, 0)
     chain = await world.chain()
     assert all(child.parent_hash == parent.hash for parent, child in itertools.pairwise(chain))
-    assert await world.reader.genesis_hash() == chain[0].hash
+    assert await world.reader.genesis_hash() == world.genesis
     assert await world.reader.node_head() == chain[-1].number
 
 
@@ -160,57 +176,59 @@ async def test_blocks__above_the_head__disagrees(world: World):
 async def test_balance__pinned__as_it_was_then(world: World):
     await world.mine(0)
     before = (await world.chain())[-1]
-    await world.fund(12345)
+    await world.fund(1_234_567)
     await world.mine(0)
     after = (await world.chain())[-1]
-    assert await world.reader.balance(ACCOUNT, world.native, stamp(world, before.number, before.hash)) == 0
-    assert await world.reader.balance(ACCOUNT, world.native, stamp(world, after.number, after.hash)) == 12345
-    assert await world.reader.sequence(ACCOUNT, stamp(world, after.number, after.hash)) == 0
+    assert await world.reader.balance(world.account, world.native, stamp(world, before.number, before.hash)) == 0
+    assert await world.reader.balance(world.account, world.native, stamp(world, after.number, after.hash)) == 1_234_567
+    assert await world.reader.sequence(world.account, stamp(world, after.number, after.hash)) == world.sequence
 
 
 async def test_reads__unknown_block__disagree(world: World):
     unknown = stamp(world, 0, b"\x11" * 32)
     with pytest.raises(ChainDisagrees):
-        await world.reader.balance(ACCOUNT, world.native, unknown)
+        await world.reader.balance(world.account, world.native, unknown)
     with pytest.raises(ChainDisagrees):
-        await world.reader.sequence(ACCOUNT, unknown)
+        await world.reader.sequence(world.account, unknown)
     with pytest.raises(ChainDisagrees):
         await world.reader.read_call(CALLED, "rate()", (), unknown)
 
 
-async def test_reads__orphaned_block__disagree(world: World):
-    await world.mine(0, 0)
-    orphan = (await world.chain())[-1]
-    await world.fork(1, 0, 0)
+async def test_reads__orphaned_block__disagree(forking: ForkingWorld):
+    await forking.mine(0, 0)
+    orphan = (await forking.chain())[-1]
+    await forking.fork(1, 0, 0)
     with pytest.raises(ChainDisagrees):
-        await world.reader.balance(ACCOUNT, world.native, stamp(world, orphan.number, orphan.hash))
+        await forking.reader.balance(ACCOUNT, forking.native, stamp(forking, orphan.number, orphan.hash))
     with pytest.raises(ChainDisagrees):
-        await world.reader.read_call(CALLED, "rate()", (), stamp(world, orphan.number, orphan.hash))
+        await forking.reader.read_call(CALLED, "rate()", (), stamp(forking, orphan.number, orphan.hash))
 
 
-async def test_read_call__pinned__as_it_was_then(world: World):
-    await world.answer("rate()", words=[7])
-    await world.mine(0)
-    before = (await world.chain())[-1]
-    await world.answer("rate()", words=[8])
-    await world.mine(0)
-    after = (await world.chain())[-1]
+async def test_read_call__pinned__as_it_was_then(forking: ForkingWorld):
+    await forking.answer("rate()", words=[7])
+    await forking.mine(0)
+    before = (await forking.chain())[-1]
+    await forking.answer("rate()", words=[8])
+    await forking.mine(0)
+    after = (await forking.chain())[-1]
     for block, value in ((before, 7), (after, 8)):
-        assert await world.reader.read_call(CALLED, "rate()", (), stamp(world, block.number, block.hash)) == (value,)
+        assert await forking.reader.read_call(CALLED, "rate()", (), stamp(forking, block.number, block.hash)) == (
+            value,
+        )
 
 
-async def test_read_call__arguments_and_words_of_every_type__exact(world: World):
+async def test_read_call__arguments_and_words_of_every_type__exact(forking: ForkingWorld):
     arguments = (2**256 - 1, -(2**255), ACCOUNT, True, 5)
     words = (2**80 - 1, -5, 2**256 - 1, 1, int.from_bytes(ACCOUNT))
     returns = ("uint80", "int256", "uint", "bool", "address")
-    await world.answer("mixed(uint256,int256,address,bool,uint8)", *arguments, words=words)
-    await world.mine(0)
-    block = (await world.chain())[-1]
-    at = stamp(world, block.number, block.hash)
+    await forking.answer("mixed(uint256,int256,address,bool,uint8)", *arguments, words=words)
+    await forking.mine(0)
+    block = (await forking.chain())[-1]
+    at = stamp(forking, block.number, block.hash)
     signature = " mixed( uint, int256, address, bool, uint8 )"
-    assert await world.reader.read_call(CALLED, signature, arguments, at, returns=returns) == words
+    assert await forking.reader.read_call(CALLED, signature, arguments, at, returns=returns) == words
     other = (*arguments[:-1], 6)
-    assert await world.reader.read_call(CALLED, signature, other, at, returns=returns) is None
+    assert await forking.reader.read_call(CALLED, signature, other, at, returns=returns) is None
 
 
 @pytest.mark.parametrize(
@@ -227,14 +245,14 @@ async def test_read_call__arguments_and_words_of_every_type__exact(world: World)
     ],
 )
 async def test_read_call__other_words_than_declared__no_answer(
-    world: World, words: list[int], returns: tuple[str, ...]
+    forking: ForkingWorld, words: list[int], returns: tuple[str, ...]
 ):
-    await world.answer("rate()", words=words)
-    await world.mine(0)
-    block = (await world.chain())[-1]
-    at = stamp(world, block.number, block.hash)
-    assert await world.reader.read_call(CALLED, "rate()", (), at, returns=returns) is None
-    assert await world.reader.read_call(Address(b"\x79" * 20), "rate()", (), at, returns=returns) is None
+    await forking.answer("rate()", words=words)
+    await forking.mine(0)
+    block = (await forking.chain())[-1]
+    at = stamp(forking, block.number, block.hash)
+    assert await forking.reader.read_call(CALLED, "rate()", (), at, returns=returns) is None
+    assert await forking.reader.read_call(Address(b"\x79" * 20), "rate()", (), at, returns=returns) is None
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,21 @@ EMITTER_INIT = bytes.fromhex("601f8060093d393df3") + EMITTER
 
 
 class World(Protocol):
-    """What the contract tests need of a chain. Finality is 4 blocks under the head."""
+    """What the contract tests need of a chain. `chain()[-5]` is final."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every block near the head is handed on, and so are reorganisations."""
+
+    @property
+    def sequence(self) -> int | None:
+        """Of an account that has sent nothing."""
+
+    @property
+    def account(self) -> Address: ...
+    @property
+    def genesis(self) -> bytes:
+        """The hash that names the chain."""
 
     @property
     def reader(self) -> ChainReader: ...
@@ -44,22 +58,32 @@ class World(Protocol):
         """The block from which tests follow; everything before it is set-up."""
 
     async def mine(self, *counts: int) -> None:
-        """One block for each of `counts`, with that many watched logs and one that is not watched."""
+        """One block for each of `counts`, with that many watched logs, whose data are `count` … 1, and one that is not
+        watched."""
 
-    async def fork(self, depth: int, *counts: int) -> None:
-        """Replace the last `depth` blocks by blocks with these many logs."""
+    def log_index(self, place: int) -> int:
+        """The index of the watched log at so many places from the first one in its block."""
 
     async def chain(self) -> list[Block]:
         """The canonical chain, from block 0."""
 
     async def fund(self, amount: int) -> None:
-        """From the next block on, ACCOUNT holds `amount` of the native coin."""
+        """From the next block on, `account` holds `amount` of the native coin."""
+
+
+class ForkingWorld(World, Protocol):
+    """A chain with blocks that are not final yet, 4 under the head, and with contracts that can be called."""
+
+    async def fork(self, depth: int, *counts: int) -> None:
+        """Replace the last `depth` blocks by blocks with these many logs."""
 
     async def answer(self, signature: str, *arguments: int | bytes, words: Sequence[int]) -> None:
         """From the next block on, CALLED returns `words` for this call, and reverts for any other."""
 
 
 class FakeWorld:
+    whole, sequence, account = True, 0, ACCOUNT
+
     def __init__(self) -> None:
         self.fake = FakeChain()
         self.reader = FakeReader(self.fake)
@@ -67,6 +91,10 @@ class FakeWorld:
         self.filters = [LogFilter((self.emitter,), ((TOPIC,),))]
         self.native = AssetId("fake:fake/slip44:60")
         self.first = 0
+        self.genesis = self.fake.blocks[0].block.hash
+
+    def log_index(self, place: int) -> int:
+        return place
 
     async def mine(self, *counts: int) -> None:
         for count in counts:
@@ -92,7 +120,12 @@ class FakeWorld:
 class AnvilWorld:
     """Blocks are mined by hand; each has a timestamp of its own, so no two forks have equal blocks."""
 
-    def __init__(self, anvil: Anvil, sender: str, emitter: Address, *, first: int, now: int) -> None:
+    whole, sequence, account = True, 0, ACCOUNT
+
+    def __init__(
+        self, anvil: Anvil, sender: str, emitter: Address, *, first: int, now: int, genesis: bytes = b""
+    ) -> None:
+        self.genesis = genesis
         self.anvil = anvil
         self.rpc = EvmRpc([anvil.rpc_url])
         self.emitter = emitter
@@ -113,7 +146,11 @@ class AnvilWorld:
         await anvil.mine(genesis_timestamp + 1)
         receipt = await anvil.call("eth_getTransactionReceipt", deployment)
         emitter = Address(bytes.fromhex(receipt["contractAddress"][2:]))
-        return cls(anvil, sender, emitter, first=2, now=genesis_timestamp + 1)
+        genesis = bytes.fromhex((await anvil.call("eth_getBlockByNumber", "0x0", False))["hash"][2:])
+        return cls(anvil, sender, emitter, first=2, now=genesis_timestamp + 1, genesis=genesis)
+
+    def log_index(self, place: int) -> int:
+        return place
 
     async def mine(self, *counts: int) -> None:
         for count in counts:

@@ -1,5 +1,5 @@
 """Stages run against the same chains that the adapters are held to."""
 
-from tests.chains.conftest import anvil_world, world
+from tests.chains.conftest import anvil_world, forking, solana_world
 
-__all__ = ["anvil_world", "world"]
+__all__ = ["anvil_world", "forking", "solana_world"]

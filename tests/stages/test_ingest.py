@@ -14,7 +14,7 @@ from bridge.simulation.traffic import Traffic, TrafficBlock
 from bridge.stages.ingest import Ingest
 from bridge.store.database import Database
 from tests.chains.conftest import GENESIS_TIMESTAMP
-from tests.chains.world import AnvilWorld, FakeWorld, World
+from tests.chains.world import AnvilWorld, FakeWorld, ForkingWorld, World
 
 LOGS = "SELECT count(*) FROM logs JOIN blocks ON number = block_number AND hash = block_hash WHERE status = $1"
 
@@ -61,44 +61,44 @@ async def count_logs(database: Database, status: str) -> int:
         return count
 
 
-async def test_ingest__blocks_with_and_without_logs__stored_then_finalized(database: Database, world: World):
-    await register(database, world)
-    await world.mine(2, 0, 3, 1, 0, 4, 0, 0)
-    await run_until(make(database, world), database, world, final=True)
-    assert await stored(database, world) == (await world.chain())[world.first :]
+async def test_ingest__blocks_with_and_without_logs__stored_then_finalized(database: Database, forking: ForkingWorld):
+    await register(database, forking)
+    await forking.mine(2, 0, 3, 1, 0, 4, 0, 0)
+    await run_until(make(database, forking), database, forking, final=True)
+    assert await stored(database, forking) == (await forking.chain())[forking.first :]
     assert await count_logs(database, "finalized") == 6
     assert await count_logs(database, "canonical") == 4
     async with database.begin() as transaction:
-        chain = await world.chain()
-        final = await transaction.events.finalized(world.reader.name)
+        chain = await forking.chain()
+        final = await transaction.events.finalized(forking.reader.name)
         assert final == chain[-5]
-        logs = await transaction.events.logs(world.reader.name, 0, len(chain))
+        logs = await transaction.events.logs(forking.reader.name, 0, len(chain))
         keys = [(log.block.number, log.log_index) for log in logs]
         assert keys == sorted(keys)
         assert len(logs) == 6
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-async def test_ingest__reorg__old_branch_stays_as_orphans(database: Database, world: World, depth: int):
-    await register(database, world)
-    await world.mine(1, 1, 1, 1, 1)
-    ingest = make(database, world)
-    await run_until(ingest, database, world)
-    await world.fork(depth, *[2] * depth, 0)
-    await run_until(ingest, database, world)
-    assert await stored(database, world) == (await world.chain())[world.first :]
+async def test_ingest__reorg__old_branch_stays_as_orphans(database: Database, forking: ForkingWorld, depth: int):
+    await register(database, forking)
+    await forking.mine(1, 1, 1, 1, 1)
+    ingest = make(database, forking)
+    await run_until(ingest, database, forking)
+    await forking.fork(depth, *[2] * depth, 0)
+    await run_until(ingest, database, forking)
+    assert await stored(database, forking) == (await forking.chain())[forking.first :]
     assert await count_logs(database, "orphaned") == depth
     assert await count_logs(database, "canonical") + await count_logs(database, "finalized") == 5 - depth + 2 * depth
 
 
-async def test_ingest__new_instance_at_every_event__same_rows(database: Database, world: World):
-    await register(database, world)
-    await world.mine(*[number % 3 for number in range(12)])
+async def test_ingest__new_instance_at_every_event__same_rows(database: Database, forking: ForkingWorld):
+    await register(database, forking)
+    await forking.mine(*[number % 3 for number in range(12)])
     async with asyncio.timeout(20):
-        while len(await stored(database, world)) < 12:
-            await make(database, world).step()
-    await run_until(make(database, world), database, world, final=True)
-    assert await stored(database, world) == (await world.chain())[world.first :]
+        while len(await stored(database, forking)) < 12:
+            await make(database, forking).step()
+    await run_until(make(database, forking), database, forking, final=True)
+    assert await stored(database, forking) == (await forking.chain())[forking.first :]
 
 
 async def test_ingest__chain_fails_between__goes_on_from_committed_rows(database: Database):

@@ -111,7 +111,7 @@ class EvmPayer:
         ours = {self._vault, self._distributor} | ({self.claims} if self.claims is not None else set())
         return frozenset({*ours, token_of(asset)})
 
-    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+    async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
         return pack_batches(order.payouts, recipients_max)
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:

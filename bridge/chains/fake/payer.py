@@ -197,7 +197,7 @@ class FakePayer:
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:
         return frozenset({self._distributor} | ({self.claims} if self.claims is not None else set()))
 
-    def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
+    async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
         return pack_batches(order.payouts, recipients_max)
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:

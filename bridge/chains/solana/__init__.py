@@ -1,0 +1,1 @@
+"""Solana: a vault there, made to look like what the stages know."""

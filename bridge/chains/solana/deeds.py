@@ -1,0 +1,110 @@
+"""What finalized blocks say that we did: markers, and the transactions that created them.
+
+An account that exists says that something was done, not what. The transaction that created it does: it is among those
+that name the address, and anyone may add to these, by sending lamports there. So all are listed, and those whose memo
+reads like ours are looked at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.chains.jsonrpc import Endpoint
+from bridge.chains.solana import rpc as values
+from bridge.chains.solana.accounts import read_account
+from bridge.chains.solana.markers import MARKER_OWNER, Deed, marker_of, read_deed
+from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
+from bridge.chains.solana.transactions import OPTIONS, parse_transaction
+from bridge.domain.errors import ChainDisagrees
+from bridge.domain.units import Address, BlockStamp
+
+PAGE = 1000  # signatures that one call may ask for
+PAGES_MAX = 20
+OTHERS_MAX = 200
+"""Transactions without a memo of ours that are looked at: nodes that index no memos name none."""
+
+KNOWN_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A deed on chain. `slot` is that of the transaction that created its marker."""
+
+    deed: Deed
+    slot: int
+    tx_id: bytes
+
+
+class Deeds:
+    """The deeds of `operators`: ours, and those whose keys were used before."""
+
+    def __init__(self, rpc: SolanaRpc, operators: Collection[Address]) -> None:
+        self._rpc = rpc
+        self._operators = tuple(operators)
+        self._known: dict[Address, Done] = {}  # by marker; what is final stays so
+
+    async def find(self, distribution_id: bytes, index: int | None, at: BlockStamp) -> Done | None:
+        """What was done about the batch (None: the proposal) by the end of final block `at`.
+
+        As two endpoints say alike, where there are two. Raises ChainDisagrees where the marker is there, but not the
+        transaction that made it; and ChainUnavailable.
+        """
+        for operator in self._operators:
+            marker = marker_of(operator, distribution_id, index)
+            done = self._known.get(marker)
+            if done is None and await self._exists(marker, at.number):
+                done = await self._creation(marker, operator)
+                if len(self._known) >= KNOWN_MAX:
+                    self._known.clear()
+                self._known[marker] = done
+            if done is not None and done.slot <= at.number:
+                return done
+        return None
+
+    async def _exists(self, marker: Address, slot: int) -> bool:
+        config = {"encoding": "base64", "minContextSlot": slot, **FINALIZED}
+
+        def read(answer: Any) -> bool:
+            _, value = values.in_context(answer)
+            account = read_account(value)
+            return account is not None and account.owner == MARKER_OWNER
+
+        return await self._rpc.agreed("getAccountInfo", [values.text(marker), config], read)
+
+    async def _creation(self, marker: Address, operator: Address) -> Done:
+        async def ask(endpoint: Endpoint) -> Done:
+            likely, others = await self._signatures(endpoint, marker)
+            for tx_id in [*likely, *others[:OTHERS_MAX]]:
+                answer = await self._rpc.call_on(endpoint, "getTransaction", [values.text(tx_id), OPTIONS])
+                if answer is None:
+                    continue  # an endpoint that forgets: another may know, or none
+                transaction = parse_transaction(answer, tx_id)
+                done = read_deed(transaction.steps, [operator]) if transaction.succeeded else None
+                if done is not None and marker_of(operator, done[1].distribution_id, done[1].index) == marker:
+                    return Done(done[1], transaction.slot, tx_id)
+            raise ChainDisagrees(
+                f"{endpoint.name} has the account {values.text(marker)}, but no transaction that created it"
+            )
+
+        return await self._rpc.agreed_by(ask, "getSignaturesForAddress")
+
+    async def _signatures(self, endpoint: Endpoint, marker: Address) -> tuple[list[bytes], list[bytes]]:
+        """Successful transactions that name the marker, oldest first: with a memo like ours, and all others."""
+        likely: list[bytes] = []
+        others: list[bytes] = []
+        before: Mapping[str, Any] = {}
+        for _ in range(PAGES_MAX):
+            config = {"limit": PAGE, **FINALIZED, **before}
+            page = await self._rpc.call_on(endpoint, "getSignaturesForAddress", [values.text(marker), config])
+            if not isinstance(page, list):
+                raise ChainDisagrees(f"{endpoint.name} sent something else than a list of signatures")
+            for entry in map(values.mapping, page):
+                if entry.get("err") is None:
+                    ours = "bridge:1:" in str(entry.get("memo"))
+                    (likely if ours else others).append(values.signature(entry.get("signature")))
+            if len(page) < PAGE:
+                break
+            before = {"before": page[-1]["signature"]}
+        return likely[::-1], others[::-1]
