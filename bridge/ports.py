@@ -263,11 +263,12 @@ class Payer(Protocol):
 
     async def sign(
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
-    ) -> Signed | None:
+    ) -> Signed | Refusal | None:
         """A signed transaction for the slot; a replacement with higher fees where there is a `previous` one. To cancel
         is to spend the nonce on nothing.
 
-        None where the fee ceiling leaves no room for a replacement.
+        None where the fee ceiling leaves no room for a replacement. A refusal where what is signed depends on the chain
+        as it is now, and it would fail: asked again later, whatever the refusal says of time.
         """
 
     def due(self, in_flight: Sequence[InFlight], head: Block) -> frozenset[int]:

@@ -205,7 +205,7 @@ class Landed:
     """A transaction that is in a block, as the chain tells it, whoever signed it. `signed.raw` is empty."""
 
     account: Address
-    nonce: int
+    nonce: int | None  # None where accounts of the chain have none
     signed: Signed
     inclusion: Inclusion
 

@@ -6,7 +6,7 @@ Nothing of it is written to the database: what counts is what the chain says, an
 from __future__ import annotations
 
 from bridge.domain.errors import RefusedError, RetryableError
-from bridge.domain.payouts import Action, Inclusion, Refusal, Slot
+from bridge.domain.payouts import Action, Inclusion, Refusal, Signed, Slot
 from bridge.domain.states import SlotState
 from bridge.domain.units import BlockStamp, format_tx
 from bridge.ports import BroadcastOutcome, ChainReader, Clock, Payer
@@ -30,7 +30,7 @@ async def send_call(
     nonce = await chain.sequence(payer.account, at)
     assert nonce is not None, "gates are contracts of chains whose accounts have nonces"
     signed = await payer.sign(call, Slot(0, payer.account, nonce, ready.gas_limit, SlotState.LIVE), None)
-    assert signed is not None, "a first attempt always has fees"
+    assert isinstance(signed, Signed), "a first attempt always has fees"
     name = f"transaction {format_tx(signed.tx_id)}"
     answer = await payer.broadcast(signed.raw)
     if answer.outcome is BroadcastOutcome.REJECTED:

@@ -115,6 +115,7 @@ class Pay:
         self._gas_noted = b""
         self._asked: set[int] = set()
         self._sent: set[bytes] = set()
+        self._unsigned: dict[int, str] = {}  # why an action could not be signed
 
     async def step(self) -> bool:
         if await self._plan():
@@ -126,6 +127,7 @@ class Pay:
             self._at_head = view.head.hash
             self._asked.clear()
             self._sent.clear()
+            self._unsigned.clear()
         if not self._nonces_checked:
             await self._check_nonces(view.finalized)
         obeyed = await self._obey(view)
@@ -247,7 +249,8 @@ class Pay:
                 late = flight.action.action_id in due
                 late = late and await self._payer.may_replace(flight, view.finalized) is None
                 bumped = late and await self._sign(flight, view.head)
-                moved |= bumped or await self._broadcast(flight, _waits_for(flight, late))
+                reason = self._unsigned.get(flight.action.action_id) or _waits_for(flight, late)
+                moved |= bumped or await self._broadcast(flight, reason)
         return moved
 
     async def _sign(self, flight: InFlight, head: Block, order: Intervention | None = None) -> bool:
@@ -261,6 +264,10 @@ class Pay:
             return False
         previous = flight.latest if flight.attempts else None
         signed = await self._payer.sign(flight.action, flight.slot, previous, _purpose(previous, order))
+        if isinstance(signed, Refusal):
+            self._unsigned[flight.action.action_id] = signed.reason
+            await self._wait(flight.action, signed.reason)
+            return False
         if signed is None:
             if order is not None:
                 await self._refuse_order(order, FEE_CEILING)

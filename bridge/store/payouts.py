@@ -180,6 +180,11 @@ SETTLED_BY_WORD = f"""
                         WHERE s.action_id = a.action_id AND t.final AND t.succeeded AND t.purpose = 'pay')
      ORDER BY a.action_id
 """  # noqa: S608
+SLOT_WITH = """
+    -- Where accounts have no nonces, the attempt alone says which slot it filled
+    SELECT s.slot_id, s.state, s.nonce FROM slots s JOIN attempts a USING (slot_id)
+     WHERE a.chain = $1 AND s.account = $2 AND a.tx_id = $3 FOR UPDATE OF s
+"""
 SLOT_OF = "SELECT slot_id, state FROM slots WHERE chain = $1 AND account = $2 AND nonce = $3 FOR UPDATE"
 ADOPT_SLOT = "UPDATE slots SET action_id = $2, state = 'settled' WHERE slot_id = $1"
 ADOPT_ATTEMPT = """
@@ -479,9 +484,13 @@ class Payouts:
             landed.inclusion,
         )
         sender = await self._connection.fetchrow(LOCK_SENDER, chain, account)
-        if sender is None or nonce < sender["first_nonce"]:
+        if sender is None or (nonce is not None and nonce < sender["first_nonce"]):
             return True  # another's account, or from before the books
-        slot = await self._connection.fetchrow(SLOT_OF, chain, account, nonce)
+        if nonce is None:
+            slot = await self._connection.fetchrow(SLOT_WITH, chain, account, signed.tx_id)
+            nonce = sender["next_nonce"] if slot is None else slot["nonce"]
+        else:
+            slot = await self._connection.fetchrow(SLOT_OF, chain, account, nonce)
         if slot is None:
             values = (action.action_id, signed.gas_limit, chain_time, SlotState.SETTLED)
             await self._connection.execute(INSERT_SLOT, chain, account, nonce, *values)

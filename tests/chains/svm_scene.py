@@ -12,24 +12,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from solders.account import Account
+from solders.instruction import Instruction
 from solders.keypair import Keypair
+from solders.message import MessageV0
 from solders.pubkey import Pubkey
+from solders.system_program import TransferParams, transfer
+from solders.transaction import VersionedTransaction
 
+from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.fees import FeeCeilings
 from bridge.chains.solana.logs import Watch, derive, pick
 from bridge.chains.solana.messages import Coin
 from bridge.chains.solana.payer import SolanaPayer
-from bridge.chains.solana.programs import NATIVE, SYSTEM, TOKEN, TOKEN_2022
+from bridge.chains.solana.payloads import PayBatch, read_payload
+from bridge.chains.solana.programs import MEMO, SYSTEM, TOKEN, TOKEN_2022
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.signer import KeystoreSigner
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction
+from bridge.domain.events import Block as Header
 from bridge.domain.events import Log
-from bridge.domain.payouts import Payout
+from bridge.domain.payouts import Action, Payout
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
 from bridge.ports import LogFilter, Payer
-from bridge.simulation.svm.chain import Block
+from bridge.simulation.svm.chain import Block, Commitment
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import Settings
+from bridge.simulation.svm.transactions import parse
 
 CHAIN = "here"
 FINALIZED_DEPTH = 4
@@ -101,7 +109,6 @@ class SvmScene:
     create_accounts: bool = False
     operator: str = "operator"
     vault: str = "vault"
-    former: tuple[Address, ...] = ()
 
     @property
     def node(self) -> Node:
@@ -128,7 +135,6 @@ class SvmScene:
             "ceilings": CEILINGS,
             "create_accounts": self.create_accounts,
             "vault_signer": None if vault_key is None else KeystoreSigner(vault_key),
-            "former_operators": self.former,
         }
         return SolanaPayer(**{**given, **changes})
 
@@ -147,13 +153,30 @@ class SvmScene:
     def set_mint(self, data: bytes) -> None:
         self.endow(self.coin.mint, SOL, data, self.coin.program)
 
-    def hold(self, owner: Address, amount: int = 0, *, real_owner: Address | None = None, **options: Any) -> None:
-        """Give `owner` a token account."""
+    def hold(
+        self,
+        owner: Address,
+        amount: int = 0,
+        *,
+        real_owner: Address | None = None,
+        keep: bool = False,
+        more_extensions: Sequence[tuple[int, bytes]] = (),
+        **options: Any,
+    ) -> None:
+        """Give `owner` a token account; with `keep` only where it has none."""
+        place = self.coin.account_of(owner)
+        if keep and self.lamports(place):
+            return
         extensions = [(7, b"")] if self.coin.program == TOKEN_2022 else []
         if self.coin.may_take_fees:
             extensions.append((2, bytes(8)))
+        extensions += more_extensions
         data = holding_bytes(self.coin.mint, real_owner or owner, amount, extensions=extensions, **options)
-        self.endow(self.coin.account_of(owner), SOL, data, self.coin.program)
+        self.endow(place, SOL, data, self.coin.program)
+
+    def holding_of(self, owner: Address) -> bytes:
+        """The bytes of an empty token account."""
+        return holding_bytes(self.coin.mint, owner, 0)
 
     def balance(self, owner: Address) -> int:
         account = self.node.chain.machine.read(Pubkey(self.coin.account_of(owner)))
@@ -165,14 +188,58 @@ class SvmScene:
         account = self.node.chain.machine.read(Pubkey(address))
         return 0 if account is None else account.lamports
 
+    # ── strangers ──
+    def stranger_sends(self, *instructions: Instruction) -> None:
+        """Somebody's transaction, in the next block."""
+        stranger = key_of("stranger")
+        self.endow(address_of("stranger"), 100 * SOL)
+        blockhash = self.node.chain.head.hash
+        message = MessageV0.try_compile(stranger.pubkey(), list(instructions), [], blockhash)
+        self.node.chain.submit(parse(bytes(VersionedTransaction(message, [stranger]))))
+
+    @staticmethod
+    def memo(text: str) -> Instruction:
+        return Instruction(MEMO, text.encode(), [])
+
+    @staticmethod
+    def touches(address: Address) -> list[Instruction]:
+        """A transaction with it names the account."""
+        stranger = key_of("stranger").pubkey()
+        return [transfer(TransferParams(from_pubkey=stranger, to_pubkey=Pubkey(address), lamports=1))]
+
+    # ── what is known of payouts ──
+    async def left_out_of(self, batch: Action) -> set[Address]:
+        """Whom the executed batch did not pay, as its transaction says."""
+        deeds = Deeds(self.rpc, [address_of(self.operator)])
+        done = await deeds.find(batch.distribution_id, batch.batch_index, await self.head())
+        assert done is not None
+        return set(done.deed.left_out)
+
+    @staticmethod
+    def people(batch: Action) -> list[Address]:
+        plan = read_payload(batch.payload)
+        assert isinstance(plan, PayBatch)
+        return [payout.recipient for payout in plan.payouts]
+
+    @contextlib.asynccontextmanager
+    async def alone(self, node: Node) -> AsyncIterator[SolanaPayer]:
+        """A payer that asks this node only."""
+        rpc = SolanaRpc([node.rpc_url], timeout_ms=3000)
+        try:
+            yield self.make_payer(rpc=rpc)
+        finally:
+            await rpc.close()
+
     # ── blocks ──
+    def header(self, block: Block) -> Header:
+        return Header(block.slot, bytes(block.hash), bytes(block.parent_hash), block.time)
+
     def stamp(self, block: Block) -> BlockStamp:
         return BlockStamp(CHAIN, block.slot, bytes(block.hash))
 
     async def head(self) -> BlockStamp:
         """The newest finalized block: there is no other here."""
-        chain = self.node.chain
-        return self.stamp(chain.at_height(max(chain.head.height - FINALIZED_DEPTH, chain.blocks[0].height)))
+        return self.stamp(self.node.chain.newest(Commitment.FINALIZED))
 
     async def mine(self) -> tuple[BlockStamp, list[Log]]:
         """What was sent lands in the next block, which becomes the newest finalized one."""
@@ -197,9 +264,6 @@ class SvmScene:
 
 def token_coin(program: Pubkey = TOKEN, *, may_take_fees: bool = False) -> Coin:
     return Coin(address_of("mint"), program, 6, may_take_fees)
-
-
-SOL_COIN = Coin(NATIVE, SYSTEM, 9)
 
 
 @contextlib.asynccontextmanager

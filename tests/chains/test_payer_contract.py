@@ -40,6 +40,7 @@ from bridge.domain.payouts import (
     PlannedCall,
     Purpose,
     Refusal,
+    Signed,
     Slot,
     cumulate,
     pack_batches,
@@ -323,7 +324,7 @@ class Sender:
         slot = Slot(1, self.scene.payer.account, self.nonce, ready.gas_limit, SlotState.LIVE)
         self.nonce += 1
         signed = await self.scene.payer.sign(action, slot, None)
-        assert signed is not None
+        assert isinstance(signed, Signed)
         return Attempt(1, 0, signed, 0, sent=False, inclusion=None)
 
     async def land(self, action: Action) -> tuple[Attempt, Inclusion, list[Log]]:
@@ -337,6 +338,7 @@ class Sender:
 async def bump(scene: Scene, action: Action, previous: Attempt, nonce: int) -> Attempt | None:
     slot = Slot(1, scene.payer.account, nonce, previous.signed.gas_limit, SlotState.LIVE)
     signed = await scene.payer.sign(action, slot, previous)
+    assert not isinstance(signed, Refusal)
     return None if signed is None else dataclasses.replace(previous, signed=signed, ordinal=previous.ordinal + 1)
 
 
@@ -492,7 +494,7 @@ async def test_landed__mined_transaction__its_account_nonce_fees_and_receipt(any
     landed = await any_scene.payer.landed(tx_id)
     assert landed is not None
     assert landed.account == any_scene.payer.account
-    assert landed.nonce == 0 or isinstance(any_scene, SvmScene)
+    assert landed.nonce == (None if isinstance(any_scene, SvmScene) else 0)
     assert landed.signed == dataclasses.replace(attempt.signed, raw=b"", valid_through=None)
     assert (landed.inclusion,) == await any_scene.payer.inclusions(tx_id)
     assert await any_scene.payer.landed(_another(tx_id)) is None
@@ -520,7 +522,7 @@ async def test_sign__cancel__replaces_the_payment_and_does_nothing(scene: Scene)
     await scene.payer.broadcast(payment.signed.raw)
     slot = Slot(1, scene.payer.account, 0, payment.signed.gas_limit, SlotState.LIVE)
     cancel = await scene.payer.sign(propose, slot, payment, Purpose.CANCEL)
-    assert cancel is not None
+    assert isinstance(cancel, Signed)
     assert cancel.purpose is Purpose.CANCEL
     assert (await scene.payer.broadcast(cancel.raw)).outcome is BroadcastOutcome.ACCEPTED
     _, logs = await scene.mine()
@@ -734,7 +736,7 @@ async def test_evm__chain_with_and_without_a_base_fee__paid_bumped_and_cancelled
     payment = await sender.sign(batch)
     slot = Slot(1, anvil.payer.account, 1, payment.signed.gas_limit, SlotState.LIVE)
     cancel = await anvil.payer.sign(batch, slot, payment, Purpose.CANCEL)
-    assert cancel is not None
+    assert isinstance(cancel, Signed)
     assert (await anvil.payer.broadcast(cancel.raw)).outcome is BroadcastOutcome.ACCEPTED
     await anvil.mine()
     for tx_id in (second.signed.tx_id, cancel.tx_id):

@@ -94,6 +94,9 @@ def read_holding(account: Account) -> Holding | None:
 
 
 # ── Mints ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+SOL = Coin(NATIVE, SYSTEM, 9)
+
+
 class Extension(IntEnum):
     """Of Token-2022 mints: those that matter to who pays with them."""
 
@@ -133,7 +136,7 @@ def read_mint(address: Address, account: Account | None) -> Mint:
     token account's length, then which of the two it is (1), then extensions: type 2, length 2, value.
     """
     if address == NATIVE:
-        return Mint(Coin(NATIVE, SYSTEM, 9), {})
+        return Mint(SOL, {})
     if account is None or account.owner not in TOKEN_PROGRAMS or len(account.data) < MINT_BYTES:
         raise ChainDisagrees(f"{values.text(address)} is no mint of a token program")
     data = account.data

@@ -14,7 +14,7 @@ from bridge.chains.solana import rpc as values
 from bridge.chains.solana.messages import Budget
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
-from bridge.domain.payouts import BUMP_DENOMINATOR, BUMP_NUMERATOR, Signed
+from bridge.domain.payouts import Signed
 from bridge.domain.units import Address
 
 LAMPORTS_A_SIGNATURE = 5_000
@@ -22,6 +22,9 @@ MICRO = 1_000_000
 
 MARKET_NUMERATOR, MARKET_DENOMINATOR = 3, 4
 """Of the prices that recent blocks took for the accounts in question: the one that three quarters did not pass."""
+
+SECOND_PRICE = 10_000
+"""What a second attempt offers at least, where the first offered nothing: some hundred lamports a transaction."""
 
 UNITS_NUMERATOR, UNITS_DENOMINATOR = 5, 4
 UNITS_MORE = 5_000
@@ -49,10 +52,10 @@ def fee_of(budget: Budget, signatures: int) -> int:
 
 
 def offer(market: int, ceilings: FeeCeilings, previous: Signed | None) -> int:
-    """The price of the next attempt: the market's, and an eighth over `previous`, which it did not take in time."""
+    """The price of the next attempt: the market's; where no block took `previous` in its whole life, twice that too."""
     wanted = max(market, ceilings.unit_price_least)
     if previous is not None:
-        wanted = max(wanted, -(-previous.max_fee * BUMP_NUMERATOR // BUMP_DENOMINATOR), previous.max_fee + 1)
+        wanted = max(wanted, 2 * previous.max_fee, SECOND_PRICE)
     return min(wanted, ceilings.unit_price)
 
 

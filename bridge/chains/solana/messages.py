@@ -104,6 +104,12 @@ class Draft:
         return self.instructions[place].program_id if 0 <= place < len(self.instructions) else None
 
     @property
+    def written(self) -> tuple[Address, ...]:
+        """The accounts that every transaction of its kind writes to: what others pay for these, it competes with."""
+        sources = [step.accounts[0].pubkey for step, about in zip(self.instructions, self.about, strict=True) if about]
+        return tuple(dict.fromkeys(Address(bytes(key)) for key in (Pubkey(self.payer), *sources)))
+
+    @property
     def size(self) -> int:
         """Bytes of the signed transaction, whatever its blockhash and budget."""
         return len(unsigned(self.message(bytes(32), Budget(COMPUTE_UNITS_MAX, 0))))

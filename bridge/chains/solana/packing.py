@@ -15,8 +15,6 @@ from bridge.chains.solana.messages import TRANSACTION_BYTES_MAX, Coin, Purse, Tr
 from bridge.chains.solana.payloads import BATCHES_MAX
 from bridge.domain.units import Address
 
-_LAMPORTS = 1_000_000
-
 
 @functools.lru_cache(maxsize=64)
 def capacity(purse: Purse, coin: Coin, *, create_accounts: bool) -> int:
@@ -36,4 +34,4 @@ def _weight(purse: Purse, coin: Coin, count: int, create_accounts: bool) -> int:
     strangers = [Address(hashlib.sha256(b"%d" % number).digest()) for number in range(count)]
     creates = create_accounts and not coin.is_native
     transfers = [Transfer(stranger, 1, creates) for stranger in strangers]
-    return draft(purse, Deed(bytes(32), BATCHES_MAX), 0, coin, transfers).size
+    return draft(purse, Deed(bytes(32), BATCHES_MAX - 1), 0, coin, transfers).size

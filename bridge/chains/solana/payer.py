@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import rpc as values
-from bridge.chains.solana.accounts import read_accounts, read_mint
+from bridge.chains.solana.accounts import SOL, read_account, read_mint
 from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.fees import FeeCeilings, offer, read_market
 from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
@@ -35,7 +36,7 @@ from bridge.chains.solana.messages import (
 )
 from bridge.chains.solana.packing import capacity
 from bridge.chains.solana.payloads import PayBatch, Proposal, alone, mint_of, plan_push, read_payload
-from bridge.chains.solana.programs import ASSOCIATED_TOKEN, MEMO, TOKEN_PROGRAMS
+from bridge.chains.solana.programs import ASSOCIATED_TOKEN, MEMO, NATIVE, TOKEN_PROGRAMS
 from bridge.chains.solana.receipts import budget_of, deposits_of
 from bridge.chains.solana.replies import classify_broadcast, combine_broadcasts
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
@@ -113,7 +114,9 @@ class SolanaPayer:
         mint = mint_of(asset, self._reference)
         programs = [Address(bytes(program)) for program in (*TOKEN_PROGRAMS, ASSOCIATED_TOKEN, MEMO)]
         own = [Coin(mint, program, 0).account_of(self._purse.vault) for program in TOKEN_PROGRAMS]
-        return frozenset({self.account, self._purse.vault, mint, *own, *programs, *self._ours})
+        # The operator's own SOL pays fees and deposits: nobody could tell a payout among them.
+        payer = {self.account} if mint == NATIVE else set()
+        return frozenset({*payer, self._purse.vault, mint, *own, *programs, *self._ours})
 
     async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
         coin = await self._coin(mint_of(order.asset, self._reference))
@@ -139,10 +142,13 @@ class SolanaPayer:
 
     async def _gate(self, action: Action, at: BlockStamp) -> Refusal | None:
         """No program stands between a batch and its proposal, so this does: the content that the chain binds."""
-        done = await self._deeds.find(action.distribution_id, action.batch_index, at)
+        try:
+            done = await self._deeds.find(action.distribution_id, action.batch_index, at)
+            bound = await self.proposed(action, at)
+        except ChainDisagrees as error:
+            return Refusal(str(error), temporary=True)  # an endpoint without history; others are not held up by it
         if done is not None and done.deed.cancels:
             return Refusal(f"cancelled on chain in {values.text(done.tx_id)}", temporary=False)
-        bound = await self.proposed(action, at)
         if bound is None:
             return Refusal("the proposal is not on chain in this block", temporary=True)
         if bound != action.content_hash:
@@ -175,15 +181,15 @@ class SolanaPayer:
     # ── sign and send ──
     async def sign(
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
-    ) -> Signed | None:
-        """None too where nothing can be sent now: nobody can be paid, or `previous` may still land."""
-        if previous is not None and await self._may_land(action, [previous]) is not None:
-            return None  # the stage has asked already; money is asked twice
+    ) -> Signed | Refusal:
+        if previous is not None:
+            refusal = await self._may_land(action, [previous])
+            if refusal is not None:
+                return refusal  # the stage has asked already; where it is about money, twice
         prepared = await self._prepare(action, purpose, 0)
         if isinstance(prepared, Refusal):
-            return None
-        written = [self._purse.operator, self._purse.vault]
-        market = await read_market(self._rpc, written)
+            return prepared
+        market = await read_market(self._rpc, prepared.draft.written)
         price = offer(market, self._ceilings, None if previous is None else previous.signed)
         budget = Budget(max(prepared.compute_units, slot.gas_limit), price)
         blockhash, valid_through = await self._recent()
@@ -306,9 +312,7 @@ class SolanaPayer:
         transaction, inclusion = found
         budget = budget_of(transaction)
         signed = Signed(tx_id, b"", budget.compute_units, budget.unit_price, budget.unit_price)
-        # Accounts have no nonces here. What the database does not know gets a number that no other transaction has.
-        number = transaction.slot << 32 | int.from_bytes(tx_id[:4])
-        return Landed(transaction.keys[0], number, signed, inclusion)
+        return Landed(transaction.keys[0], None, signed, inclusion)
 
     def settlement(self, action: Action, logs: Sequence[Log]) -> Settlement:
         own = [log for log in logs if log.address == action.target and log.topics[1:2] == (action.distribution_id,)]
@@ -344,7 +348,7 @@ class SolanaPayer:
             transaction.succeeded,
             units,
             transaction.fee,
-            deposits_of(transaction),
+            deposits=deposits_of(transaction),
         )
         return transaction, inclusion
 
@@ -378,11 +382,17 @@ class SolanaPayer:
         return stamp
 
     async def _coin(self, mint: Address) -> Coin:
-        """What never changes of a mint, asked once. Raises ChainDisagrees where it is none."""
+        """What never changes of a mint, and batches are packed by. Raises ChainDisagrees where it is none."""
+        if mint == NATIVE:
+            return SOL
         coin = self._coins.get(mint)
         if coin is None:
-            [account] = await read_accounts(self._rpc, [mint], FINALIZED)
-            coin = self._coins[mint] = read_mint(mint, account).coin
+
+            def read(answer: Any) -> Coin:
+                return read_mint(mint, read_account(values.in_context(answer)[1])).coin
+
+            config = {"encoding": "base64", **FINALIZED}
+            coin = self._coins[mint] = await self._rpc.agreed("getAccountInfo", [values.text(mint), config], read)
         return coin
 
 

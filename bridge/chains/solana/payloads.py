@@ -14,19 +14,27 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridge.chains.solana.markers import INDEX_MAX
 from bridge.chains.solana.programs import NATIVE
 from bridge.domain.errors import HoldError
-from bridge.domain.payouts import ActionKind, Batch, Distribution, Order, Payout, PlannedCall
+from bridge.domain.payouts import (
+    LEFT_OUT_FROM,
+    ActionKind,
+    Batch,
+    Distribution,
+    Order,
+    Payout,
+    PlannedCall,
+    left_out_index,
+)
 from bridge.domain.units import Address, AssetId, parse_address
 
 AMOUNT_MAX = 2**64 - 1
 """What a token account can hold."""
 
-LEFT_OUT_FACTOR = 1_000_000
-"""A recipient that batch i leaves out at position p becomes batch (i + 1) × this + p."""
+BATCHES_MAX = 10_000
+"""Batches of one plan. Each digit of an index takes room from the recipients, and each batch costs a deposit."""
 
-BATCHES_MAX = INDEX_MAX // LEFT_OUT_FACTOR - 1
+assert BATCHES_MAX <= LEFT_OUT_FROM, "what follows are indexes of recipients that were left out"
 
 _PROPOSAL, _BATCH = b"bridge:1:p", b"bridge:1:x"
 _ENTRY = 40
@@ -127,5 +135,5 @@ def plan_push(
 
 def alone(batch: PayBatch, position: int) -> PayBatch:
     """One recipient of `batch`, left out of it, as a batch of its own."""
-    index = LEFT_OUT_FACTOR * (batch.index + 1) + position
+    index = left_out_index(batch.index, position)
     return PayBatch(batch.distribution_id, index, batch.mint, (batch.payouts[position],))
