@@ -38,7 +38,7 @@ from bridge.domain.rules import (
     TimeWeighted,
     To,
 )
-from bridge.domain.units import Address
+from bridge.domain.units import parse_address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Period, Trigger
 from bridge.runtime.rule_sections import (
     BySection,
@@ -183,7 +183,7 @@ def _argument(value: int | str) -> int | str:
 
 def _split(section: SplitSection) -> Split:
     if section.shares is not None:
-        return Shares(tuple((_bytes(share.to), share.bps) for share in section.shares))
+        return Shares(tuple((parse_address(share.to), share.bps) for share in section.shares))
     if section.legs is not None:
         return Legs(tuple(LegSplit(leg.bps, _part(leg), leg.residual) for leg in section.legs))
     part = _part(section)
@@ -195,11 +195,7 @@ def _part(section: LegSection | SplitSection) -> ProRata | Equal | To:
     if section.pro_rata is not None:
         return ProRata(section.pro_rata)
     if isinstance(section, LegSection) and section.to is not None:
-        return To(_bytes(section.to))
+        return To(parse_address(section.to))
     equal = section.equal
     assert equal is not None  # OneOf
-    return Equal(equal) if isinstance(equal, str) else Equal(tuple(_bytes(recipient) for recipient in equal))
-
-
-def _bytes(address: str) -> Address:
-    return Address(bytes.fromhex(address[2:]))
+    return Equal(equal) if isinstance(equal, str) else Equal(tuple(parse_address(recipient) for recipient in equal))

@@ -163,6 +163,7 @@ class Play:
         rpc.liar = chance.choice([None, *(endpoint.name for endpoint in rpc.endpoints)])
         for node in self.world.nodes:
             node.faults.clear()
+            node.faults.strict_cursors = chance.random() < 0.5
             if chance.random() < 0.6:
                 self.make_unwell(node.faults)
 
@@ -178,7 +179,7 @@ class Play:
                 faults.no_history = True
             case _:
                 kind = self.chance.choice([Kind.ERROR, Kind.RATE_LIMIT, Kind.CLOSE, Kind.LOSE_ANSWER, Kind.GARBAGE])
-                faults.requests.append(Fault(kind, remaining=self.chance.randrange(1, 30), per_mille=300, seconds=0))
+                faults.requests.append(Fault(kind, remaining=self.chance.randrange(1, 30), per_mille=300))
 
 
 async def follow_for_a_while(consumer: Consumer, world: SolanaWorld, chance: random.Random) -> None:

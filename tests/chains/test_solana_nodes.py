@@ -14,6 +14,7 @@ from solders.system_program import TransferParams, transfer
 
 from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import follow, signatures
+from bridge.chains.solana.history import SolanaHistory
 from bridge.chains.solana.logs import DEPOSITED, FEE_PAID, RECORDED, WITHDRAWN, derive
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.tokens import Token, look_around
@@ -246,6 +247,25 @@ async def test_follow__history_begins_too_late__a_gap_that_is_named_and_another_
     assert sum(consumer.counts().values()) == 3
 
 
+async def test_follow__quiet_for_longer_than_nodes_remember__goes_on(make: Make):
+    """The newest transaction that is known of an account is where its list is to end; no node has it any more."""
+    world = await make(None)
+    consumer = Consumer(world.first)
+    await world.mine(1)
+    async with contextlib.aclosing(world.reader.follow(consumer.cursor(), world.filters)) as events:
+        for _ in range(2):
+            consumer.apply(await anext(events))
+        world.node.chain.advance_blocks(3)
+        for _ in range(2):
+            consumer.apply(await anext(events))
+        world.node.faults.forgotten_before_slot = world.node.chain.head.slot
+        world.node.faults.strict_cursors = True
+        await world.mine(2)
+        for _ in range(2):
+            consumer.apply(await anext(events))
+    assert consumer.counts() == {world.first: 1, world.node.chain.head.slot: 2}
+
+
 async def test_follow__listed_and_not_there__a_gap_that_is_named(make: Make):
     world = await make(hides_transactions)
     await world.mine(1)
@@ -361,6 +381,27 @@ async def test_follow__skipped_slots__no_holes_in_what_is_handed_on(make: Make):
     skipped = next(slot for slot in range(numbers[0], numbers[-1]) if slot not in numbers)
     before = max(number for number in numbers if number < skipped)
     assert await world.reader.blocks([skipped, before]) == [chain[numbers.index(before)]] * 2
+
+
+async def test_history__ranges_of_the_past__all_logs_in_order_and_up_to_the_last_block(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(follow, "TRANSACTIONS_MAX", 4)
+    world = await make(None, None, settings=replace(SETTINGS, skipped_slots=frozenset({1_030})))
+    await world.mine(*[2, 0, 1] * 5)
+    history = SolanaHistory("solana", world.rpc, world.names)
+    newest = await history.finalized()
+    assert newest == (await world.chain())[-1]
+    assert newest is not None
+    first = world.first
+    added: list[BlockAdded] = []
+    async for each in history.ranges(first, newest.number, world.filters):
+        assert each.first == (added[-1].blocks[-1].number + 1 if added else first)
+        added.append(each)
+    assert sum(each.logs.count for each in added) == 15
+    assert added[-1].blocks[-1] == newest
+    one = [each async for each in history.ranges(1_030, 1_030, world.filters)]
+    assert [each.logs.count for each in one] == []
 
 
 # ── The socket ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -59,7 +59,10 @@ class Panel:
         for witness in self._ranked():
             try:
                 return await witness.cut(first, last, head, TRANSACTIONS_MAX)
-            except (ChainUnavailable, ChainDisagrees, RpcRefused) as error:
+            except ChainDisagrees as error:
+                witness.endpoint.doubt()
+                problem = error
+            except (ChainUnavailable, RpcRefused) as error:
                 problem = error
         assert problem is not None
         await self.refuse_deep_reorg(last)

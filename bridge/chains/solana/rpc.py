@@ -18,6 +18,7 @@ from bridge.domain.units import Address
 
 FINALIZED: Mapping[str, Any] = {"commitment": "finalized"}
 U64_MAX = 2**64 - 1
+UNKNOWN_CURSOR = -32020
 
 
 class Refusal(StrEnum):
@@ -48,6 +49,7 @@ _CODES = {
     -32014: Refusal.BEHIND,  # block status not yet available
     -32016: Refusal.BEHIND,  # minimum context slot not reached
     -32019: Refusal.BUSY,  # long-term storage unreachable
+    UNKNOWN_CURSOR: Refusal.PRUNED,  # a search cannot begin or end at a transaction that the node does not have
     -32601: Refusal.NO_METHOD,
     -32603: Refusal.BUSY,
     429: Refusal.BUSY,

@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge.chains.solana import rpc
 from bridge.chains.solana.blocks import Ask
-from bridge.chains.solana.rpc import FINALIZED
+from bridge.chains.solana.rpc import FINALIZED, UNKNOWN_CURSOR, RpcRefused
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
 from bridge.domain.units import Address
 
@@ -45,8 +45,8 @@ async def list_hits(
 ) -> Listing:
     """Hits of slots after + 1 … through, in as many pages as it takes.
 
-    `until`: a hit of slot `after` or before, where one is known, so that no page goes further back. A node that does
-    not know it goes further, which does no harm. The answer is of a state not older than `through`, or refused.
+    `until`: a hit of slot `after` or before, where one is known, so that no page goes further back. A node that has
+    forgotten it is asked without it, which does no harm. The answer is of a state not older than `through`, or refused.
 
     Raises RpcRefused, ChainUnavailable, and ChainDisagrees for pages that do not fit together.
     """
@@ -58,8 +58,12 @@ async def list_hits(
         options["until"] = rpc.text(until)
     slot = rpc.U64_MAX
     for _ in range(PAGES_MAX):
-        page = await ask("getSignaturesForAddress", [rpc.text(account), options])
-        hits = _parse(page)
+        try:
+            hits = _parse(await ask("getSignaturesForAddress", [rpc.text(account), options]))
+        except RpcRefused as refused:
+            if refused.code != UNKNOWN_CURSOR or options.pop("until", None) is None:
+                raise
+            continue
         for hit in hits:
             if hit.slot > slot:
                 raise ChainDisagrees("the endpoint lists transactions out of order")

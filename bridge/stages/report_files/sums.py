@@ -25,7 +25,7 @@ from bridge.domain.reports import (
     to_json,
     waterfalls,
 )
-from bridge.domain.units import Address, AssetId
+from bridge.domain.units import AssetId, parse_address
 from bridge.stages.report_files.tables import Document
 
 _ATOMS = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
@@ -92,7 +92,7 @@ def _assets(document: Document) -> dict[AssetId, Asset]:
         AssetId(row["id"]): Asset(
             AssetId(row["id"]),
             row["chain"],
-            None if row["address"] is None else Address(bytes.fromhex(row["address"][2:])),
+            None if row["address"] is None else parse_address(row["address"]),
             row["symbol"],
             row["decimals"],
         )
