@@ -653,7 +653,7 @@ async def test_endpoint__names_an_absurd_rent__not_believed(one: SvmScene, monke
 
     monkeypatch.setattr(one.rpc, "call", call)
     with pytest.raises(RetryableError, match="lamports for a small account"):
-        await Sender.of(one, batch).ready()
+        await Sender.of(one, batch, one.make_payer()).ready()
 
 
 async def test_endpoint__on_another_fork__no_word_of_it_counts(one: SvmScene):

@@ -13,11 +13,13 @@ import pytest
 
 from bridge.chains.solana.reader import SolanaReader
 from bridge.chains.solana.tokens import Names, Token
+from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Payout
 from bridge.domain.units import Address
-from bridge.ports import Lease, LogFilter
+from bridge.ports import Lease, LogFilter, Stage
 from bridge.simulation.svm.chain import Commitment, Fate
+from bridge.simulation.svm.faults import Fault, Kind
 from bridge.stages.confirm import Confirm
 from bridge.stages.ingest import Ingest
 from bridge.stages.pay import Pay
@@ -28,6 +30,7 @@ from tests.chains.svm_scene import CHAIN, FINALIZED_DEPTH, SvmScene, address_of,
 
 STEPS_MAX = 200
 EVENTS_MAX = 20
+TRIES_MAX = 10
 LIFE_BLOCKS = 151
 
 
@@ -38,6 +41,7 @@ class SolanaWorld:
         self.scene = scene
         self.database = database
         self.lease = lease
+        self.spoilt = 0
         self.start()
 
     @classmethod
@@ -76,13 +80,22 @@ class SolanaWorld:
                 final = await transaction.events.finalized(CHAIN)
             if final is not None and final.number >= head.number:
                 break
-            await self.ingest.step()
+            await self.attempt(self.ingest)
         else:
             raise AssertionError("ingest never reaches the finalized block")
         for _ in range(STEPS_MAX):
-            if not any([await self.pay.step(), await self.confirm.step()]):
+            if not any([await self.attempt(self.pay), await self.attempt(self.confirm)]):
                 return
         raise AssertionError("the stages never come to rest")
+
+    async def attempt(self, stage: Stage) -> bool:
+        """A step; one that an endpoint spoils is made again, as the daemon does."""
+        for _ in range(TRIES_MAX):
+            try:
+                return await stage.step()
+            except RetryableError:
+                self.spoilt += 1
+        raise AssertionError(f"{stage.name} never gets through")
 
     async def settle(self, turns: int = 6) -> None:
         """Until what can land has landed."""
@@ -248,10 +261,32 @@ async def test_pay__database_is_lost__planned_alike_found_on_chain_and_nobody_is
     assert world.balances(payouts) == [0, *amounts(payouts)[1:]]
 
 
-async def test_pay__forks_drops_restarts_and_a_lost_database__everyone_is_paid_once(world: SolanaWorld):
+async def test_pay__bad_endpoint_forks_drops_restarts_and_a_lost_database__everyone_is_paid_once(database: Database):
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}: to run it again, set it here")
-    await live(world, random.Random(seed))
+    async with svm_scene(nodes=3) as scene:
+        await live(await SolanaWorld.create(scene, database), random.Random(seed))
+
+
+def spoil(scene: SvmScene, chance: random.Random) -> None:
+    """What the third endpoint does from now on; two others must be enough."""
+    faults = scene.nodes[2].faults
+    faults.clear()
+    what = chance.randrange(6)
+    if what == 0:
+        faults.lag_blocks = chance.randint(1, 8)
+    elif what == 1:
+        faults.forgotten_before_slot = scene.node.chain.head.slot
+    elif what == 2:
+        faults.no_history = True
+    elif what == 3:
+        kind = chance.choice([Kind.ERROR, Kind.CLOSE, Kind.GARBAGE, Kind.LOSE_ANSWER])
+        faults.requests.append(Fault(kind, remaining=None, per_mille=300))
+    elif what == 4:
+        faults.drop_per_mille = 1000
+    if chance.random() < 0.2:  # and the second one now and then, so that nothing goes on for a moment
+        kind = chance.choice([Kind.ERROR, Kind.CLOSE, Kind.LOSE_ANSWER])
+        scene.nodes[1].faults.requests.append(Fault(kind, remaining=3))
 
 
 async def live(world: SolanaWorld, chance: random.Random) -> None:
@@ -265,18 +300,21 @@ async def live(world: SolanaWorld, chance: random.Random) -> None:
     await world.advance(1 + FINALIZED_DEPTH)
     await world.decide(payouts)
     for _ in range(12):
+        spoil(scene, chance)
         what = chance.randrange(6)
         if what == 0:
             loose = chain.head.height - chain.newest(Commitment.FINALIZED).height
             chain.fork(chance.randint(0, min(3, loose)), chance.choice(list(Fate)))
         elif what == 1:
-            scene.node.faults.drop_next = chance.choice([0, 1, 4])
+            for node in scene.nodes[:2]:  # else the other one passes it on
+                node.faults.drop_next = chance.choice([0, 1, 4])
         elif what == 2:
             world.start()
         elif what == 3 and chance.random() < 0.3:
             await world.forget_payouts()
         await world.advance(chance.choice([1, 2, 3, FINALIZED_DEPTH + 1, 170]))
-    scene.node.faults.clear()
+    for node in scene.nodes:
+        node.faults.clear()
     for _ in range(30):
         if {"final", "held"} >= set(await world.states()):
             break

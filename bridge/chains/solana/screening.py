@@ -40,6 +40,9 @@ from bridge.domain.units import Address, format_address
 RENT_MAX = 10_000_000
 """Lamports for one small account. An endpoint that says more is not believed: what goes there does not come back."""
 
+RENT_SLOTS = 1_000
+"""It changes once in years. Where it has just risen, simulations fail until it is asked again."""
+
 TOKEN_ACCOUNT_ROOM = {False: 165, True: 300}
 """Bytes of a token account, of the first program and of Token-2022 with all extensions of known mints."""
 
@@ -88,11 +91,12 @@ class Screening:
         self._purse = purse
         self._ceilings = ceilings
         self._create_accounts = create_accounts
+        self._known_rents: dict[int, tuple[int, int]] = {}  # bytes → (slot when it was asked, lamports)
 
     async def plain(self, deed: Deed, at: int) -> Prepared | Refusal:
         """The transaction that does `deed` and moves no money, on top of slot `at`."""
         config = {"commitment": "confirmed", "minContextSlot": at}
-        rents = await self.rents(None)
+        rents = await self.rents(None, at)
         marker = marker_of(self._purse.operator, deed.distribution_id, deed.index)
         operator, taken = await read_accounts(self._rpc, [self._purse.operator, marker], {**config, **_NO_DATA})
         drafted = draft(self._purse, deed, rents.marker)
@@ -110,7 +114,7 @@ class Screening:
         Raises ChainUnavailable, ChainDisagrees.
         """
         config = {"commitment": "confirmed", "minContextSlot": at}
-        look = await self._look(batch, coin, config)
+        look = await self._look(batch, coin, at, config)
         refusal = self._whole(batch, coin, look)
         if refusal is not None:
             return refusal
@@ -118,12 +122,12 @@ class Screening:
         return await self._fit(_Trial(batch, coin, look, transfers, faults), config)
 
     # ── what stops all ──
-    async def _look(self, batch: PayBatch, coin: Coin, config: Mapping[str, Any]) -> _Look:
+    async def _look(self, batch: PayBatch, coin: Coin, at: int, config: Mapping[str, Any]) -> _Look:
         marker = marker_of(self._purse.operator, batch.distribution_id, batch.index)
         first = [self._purse.operator, marker, coin.account_of(self._purse.vault), coin.mint]
         holders = [coin.account_of(payout.recipient) for payout in batch.payouts]
         what = {**config, **_NO_DATA} if coin.is_native else config
-        rents, found = await asyncio.gather(self.rents(coin), read_accounts(self._rpc, [*first, *holders], what))
+        rents, found = await asyncio.gather(self.rents(coin, at), read_accounts(self._rpc, [*first, *holders], what))
         operator, marker_account, source, mint, *holdings = found
         return _Look(rents, operator, marker_account, source, read_mint(coin.mint, mint), holdings)
 
@@ -240,18 +244,20 @@ class Screening:
             trial.leave_out(culprit, f"its transfer would fail: {_words(rehearsal.failure)}")
         return trial.nobody
 
-    async def rents(self, coin: Coin | None) -> Rents:
-        """Raises ChainDisagrees for what no account can cost."""
+    async def rents(self, coin: Coin | None, at: int) -> Rents:
+        """As of slot `at`, or some minutes before. Raises ChainDisagrees for what no account can cost."""
         has_extensions = coin is not None and coin.program != TOKEN_PROGRAMS[0]
         sizes = (0, MARKER_BYTES, TOKEN_ACCOUNT_ROOM[has_extensions])
-        method = "getMinimumBalanceForRentExemption"
-        found = [
-            values.number(lamports)
-            for lamports in await asyncio.gather(*(self._rpc.call(method, [size]) for size in sizes))
-        ]
-        if max(found) > RENT_MAX:
-            raise ChainDisagrees(f"an endpoint asks {max(found)} lamports for a small account")
-        return Rents(*found)
+        return Rents(*await asyncio.gather(*(self._rent(size, at) for size in sizes)))
+
+    async def _rent(self, size: int, at: int) -> int:
+        asked, lamports = self._known_rents.get(size, (0, 0))
+        if lamports == 0 or at >= asked + RENT_SLOTS:
+            lamports = values.number(await self._rpc.call("getMinimumBalanceForRentExemption", [size]))
+            if not 0 < lamports <= RENT_MAX:
+                raise ChainDisagrees(f"an endpoint asks {lamports} lamports for a small account")
+            self._known_rents[size] = at, lamports
+        return lamports
 
 
 @dataclass(frozen=True, slots=True)
