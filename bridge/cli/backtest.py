@@ -12,14 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from bridge.chains.evm.aggregator import Aggregators
 from bridge.cli.app import check_writable, run
 from bridge.cli.node import (
     ChainName,
     ContractNames,
     Depth,
     Names,
-    Node,
     RpcUrls,
     TokenNames,
     open_node,
@@ -27,6 +25,7 @@ from bridge.cli.node import (
     rule_file,
 )
 from bridge.cli.rules import rules
+from bridge.compose.node import Node
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
@@ -90,7 +89,7 @@ async def _backtest(
                     history=node.history,
                     asset=asset,
                     out=out,
-                    prices=PriceSources(Aggregators(node.reader), markets, SystemClock()),
+                    prices=PriceSources(node.feeds, markets, SystemClock()),
                     tell=bar.show,
                 )
     for line in _told(outcome):

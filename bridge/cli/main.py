@@ -12,6 +12,7 @@ from bridge.cli import (  # noqa: F401
     daemon,
     deployment,
     gate,
+    keystore,
     ledger,
     payouts,
     reconciliation,

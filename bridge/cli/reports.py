@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bridge.chains.evm.abi import compile_event
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
 from bridge.cli.node import Names, open_node, parse_moment
 from bridge.cli.progress import Progress
+from bridge.compose.chain import compile_event
 from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Verdict, calendar_period
@@ -122,7 +123,8 @@ def explain_payout(
 
 
 async def _explain(path: Path, asked: str, recipient: str | None, as_json: bool) -> int:
-    async with open_database(load_config(path), connections_max=1) as database:
-        story = await explain(database, asked, decoder=compile_event, recipient=recipient)
+    config = load_config(path)
+    async with open_database(config, connections_max=1) as database:
+        story = await explain(database, asked, decoder=partial(compile_event, config), recipient=recipient)
     print(render_json(story) if as_json else render(story))
     return 0

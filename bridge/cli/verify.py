@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge.chains.evm.aggregator import Aggregators
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, app, run
 from bridge.cli.node import Depth, Names, RpcUrls, open_node, parse_moment
 from bridge.cli.verify_report import verify_report
@@ -97,7 +96,7 @@ async def _verify(
             claim,
             chain=node.reader,
             history=node.history,
-            prices=PriceSources(Aggregators(node.reader), {}, SystemClock()),
+            prices=PriceSources(node.feeds, {}, SystemClock()),
             final=await node.finalized(),
         )
     for line in _told(answer):

@@ -8,6 +8,7 @@ from pathlib import Path
 from bridge.cli.app import EXIT_NO
 from bridge.cli.node import Names, open_node
 from bridge.domain.errors import ConfigError
+from bridge.domain.units import AssetId
 from bridge.runtime.config import Config
 from bridge.stages.report_files.chain import Asked, ask_chain
 from bridge.stages.report_files.folder import Checked, check_folder
@@ -38,7 +39,7 @@ def _nodes(document: Document | None, rpc: Sequence[str], config: Config | None)
     if document is None:
         return []
     if rpc:
-        return [Names(rpc=rpc)]
+        return [Names(rpc=rpc, assets=[AssetId(asset["id"]) for asset in document["assets"]])]
     told = {chain["reference"] for chain in document["chains"] if chain["cut_off"]}
     chains = config.chains.items() if config is not None else ()
     return [Names(config, name) for name, section in chains if section.reference in told]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+from bridge.chains.evm import abi
+from bridge.chains.solana import events
 from bridge.compose.evm import open_evm
 from bridge.compose.opened import Opened
+from bridge.compose.solana import open_solana
 from bridge.domain.errors import ConfigError
+from bridge.ports import EventDecoder
 from bridge.runtime.config import Config
 from bridge.runtime.evm_section import EvmSection
 
@@ -19,8 +23,13 @@ async def open_chain(config: Config, name: str, stack: AsyncExitStack, *, sendin
     section = config.chains[name]
     if isinstance(section, EvmSection):
         return await open_evm(config, name, section, stack, sending=sending)
-    raise ConfigError(
-        f"chains of kind {section.kind} cannot be followed yet",
-        where=f"{config.path}: [chains.{name}] kind",
-        mend="take the section out",
-    )
+    return await open_solana(config, name, section, stack, sending=sending)
+
+
+def compile_event(config: Config, chain: str, declaration: str) -> EventDecoder:
+    """An event's declaration as the chain called `chain` understands it. Raises ConfigError where it does not."""
+    if chain not in config.chains:
+        raise ConfigError(f"chain `{chain}` is not there", where=f"{config.path}: chains", mend="name a file with it")
+    if isinstance(config.chains[chain], EvmSection):
+        return abi.compile_event(declaration)
+    return events.compile_event(declaration)

@@ -27,7 +27,7 @@ from bridge.domain.stories import (
     Story,
     StoryFacts,
 )
-from bridge.domain.units import Address, format_address, format_tx, parse_address
+from bridge.domain.units import Address, format_address, format_tx, from_base58, parse_address
 from bridge.ports import Database, EventDecoder, Transaction
 
 PREFIX_MIN = 6
@@ -37,17 +37,20 @@ LOGS_MAX = 1_000
 """Source logs of one kind that a story holds; the decision's count says how many there are."""
 
 ID_BYTES_MAX = 64
-"""A Solana signature; EVM hashes and our own ids have 32."""
+"""A signature, which some chains name transactions by; hashes and our own ids have 32."""
+
+ADDRESS_BYTES = 32
+"""Of an address in base58."""
 
 
 async def explain(
-    database: Database, asked: str, *, decoder: Callable[[str], EventDecoder], recipient: str | None = None
+    database: Database, asked: str, *, decoder: Callable[[str, str], EventDecoder], recipient: str | None = None
 ) -> Story:
     """The story of the decision, distribution or transaction that `asked` names: hex, whole or its first digits.
 
-    `decoder` compiles an event declaration of the chain's interface language. With `recipient` (an address, whole or
-    its first digits) shares and ledger rows are those of that recipient. Raises ConfigError where either names nothing
-    or several things.
+    `decoder` compiles, for a chain by its name, an event declaration of its interface language. With `recipient` (an
+    address, whole or its first digits) shares and ledger rows are those of that recipient. Raises ConfigError where
+    either names nothing or several things.
     """
     async with database.snapshot() as transaction:
         match = await _find(transaction, asked)
@@ -92,8 +95,18 @@ def _digits(text: str, what: str, least: int = PREFIX_MIN) -> str:
     return digits
 
 
+def _base58(text: str, length: int) -> bytes | None:
+    """What is written whole as chains without hex write it."""
+    try:
+        raw = from_base58(text.strip())
+    except ValueError:
+        return None
+    return raw if len(raw) == length else None
+
+
 async def _find(transaction: Transaction, asked: str) -> Match:
-    digits = _digits(asked, "ID")
+    whole = _base58(asked, ID_BYTES_MAX)
+    digits = _digits(asked, "ID") if whole is None else whole.hex()
     # A prefix of digits is a range of bytes: 0xabc is 0xabc0… to 0xabcf…
     low = bytes.fromhex(digits + "0" * (len(digits) % 2))
     high = bytes.fromhex(digits.ljust(2 * ID_BYTES_MAX, "f"))
@@ -102,7 +115,7 @@ async def _find(transaction: Transaction, asked: str) -> Match:
         raise ConfigError(
             f"nothing is known under {asked}",
             where="ID",
-            mend="give the id of a decision or distribution, or the hash of a transaction that the bridge has signed",
+            mend="give a decision's id, a distribution's, or a transaction that the bridge has signed",
         )
     if len({match.decision_id for match in matches}) > 1:
         listed = "\n".join(f"  {match.kind:<12} {format_tx(match.id)}" for match in matches)
@@ -111,7 +124,8 @@ async def _find(transaction: Transaction, asked: str) -> Match:
 
 
 def _choose(shares: Sequence[Share], recipient: str) -> Share:
-    digits = _digits(recipient, "RECIPIENT")
+    whole = _base58(recipient, ADDRESS_BYTES)
+    digits = _digits(recipient, "RECIPIENT") if whole is None else whole.hex()
     found = [share for share in shares if share.recipient.hex().startswith(digits)]
     if len(found) == 1:
         return found[0]
@@ -129,13 +143,13 @@ def _choose(shares: Sequence[Share], recipient: str) -> Share:
 
 # ── Assembling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 async def _sources(
-    transaction: Transaction, chain: str, artifact: Mapping[str, Any], decoder: Callable[[str], EventDecoder]
+    transaction: Transaction, chain: str, artifact: Mapping[str, Any], decoder: Callable[[str, str], EventDecoder]
 ) -> list[SourceEvents]:
     found = []
     for name, event in artifact["events"].items():
         decoded: list[SourceLog] = []
         if event["count"]:
-            plan, counts = decoder(event["declaration"]), _counts(artifact, event)
+            plan, counts = decoder(chain, event["declaration"]), _counts(artifact, event)
             first, last = ((block, index) for block, index in (event["first"], event["last"]))
             addresses = [_address(contract) for contract in _emitters(event)]
             for log in await transaction.stories.logs(

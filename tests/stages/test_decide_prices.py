@@ -190,7 +190,9 @@ async def test_explain__priced__where_the_price_is_from(database: Database):
     await deciding.run()
     async with database.snapshot() as transaction:
         id_ = await transaction.connection.fetchval("SELECT decision_id FROM decisions")
-    story = await explain(database, id_.hex(), decoder=compile_event, recipient=None)
+    story = await explain(
+        database, id_.hex(), decoder=lambda _, declaration: compile_event(declaration), recipient=None
+    )
     [line] = [line.split() for line in render(story).splitlines() if "WETH/USDX" in line]
     assert line == ["eth", "price", "WETH/USDX", "of", "0x" + "fe" * 20, "and", "exchange", f"{2_000 * 10**24:,}"]
 

@@ -21,7 +21,9 @@ async def world(database: Database) -> World:
 
 
 async def tell(database: Database, asked: str, recipient: str | None = None) -> Story:
-    return await explain(database, asked, decoder=compile_event, recipient=recipient)
+    return await explain(
+        database, asked, decoder=lambda _, declaration: compile_event(declaration), recipient=recipient
+    )
 
 
 async def test_explain__any_of_its_ids__the_same_story(database: Database, world: World):
