@@ -210,6 +210,8 @@ class Daemon:
             "post": self._post,
             "publish": self._publish,
         }
+        if self._side.kind == "solana":
+            del builders["publish"]  # nothing is claimed there
         chain, every = self._supervisors
         jobs = [chain.run(name, build) for name, build in builders.items()]
         return [*jobs, every.run("reconcile", self._periodic), every.run("notify", self._notify)]

@@ -35,7 +35,7 @@ from tests.chaos.world import Figures, World
 
 SLOTS = (1, 2, 4, 8, 16, 48)
 """That pass in a round while there is trouble: sometimes many happen in one slot, sometimes bytes expire between."""
-HEALING_SLOTS = 24
+HEALING_SLOTS = 48
 DEEP = 31
 CEILING = 1_000_000
 SHORT_ALLOWANCE = 1
