@@ -150,6 +150,8 @@ class Shared:
     notify: Callable[[], None]
     told: list[Confirmation] = field(default_factory=list)
     batch_recipients: int = 2
+    lease_ms: int = LEASE_MS
+    poll_ms: int = POLL_MS
     claims_above: int | None = None  # recipients; larger sets are claimed
     trees: Trees = field(default_factory=dict)  # on a disk that outlives every process
 
@@ -275,6 +277,6 @@ class Daemon:
             clock=self._clock,
             wake=self.wake,
             holder=self.process.name,
-            lease_duration_ms=LEASE_MS,
-            poll_interval_ms=POLL_MS,
+            lease_duration_ms=self._shared.lease_ms,
+            poll_interval_ms=self._shared.poll_ms,
         )

@@ -23,7 +23,7 @@ from bridge.domain.units import Address, AssetId
 from bridge.simulation.svm.chain import Fate
 from tests.chains.svm_scene import key_of
 from tests.chaos.cluster import ALLOWANCE, CHAIN, DECIMALS, MINT, OPERATOR, POOL, VAULT, Cluster
-from tests.chaos.daemon import POLL_MS, Shared, Side
+from tests.chaos.daemon import Shared, Side
 from tests.chaos.endpoints import Wire
 from tests.chaos.loop import SeededLoop
 from tests.chaos.people import People
@@ -36,6 +36,8 @@ from tests.chaos.world import Figures, World
 SLOTS = (1, 2, 4, 8, 16, 48)
 """That pass in a round while there is trouble: sometimes many happen in one slot, sometimes bytes expire between."""
 HEALING_SLOTS = 48
+LEASE_MS, POLL_MS = 6_000, 3_000
+"""Longer than on a chain whose every block is a round: here the rounds are longer."""
 DEEP = 31
 CEILING = 1_000_000
 SHORT_ALLOWANCE = 1
@@ -64,6 +66,7 @@ class SolanaWorld(World):
         self._replaced = 0  # attempts that other bytes took the place of
         self._until: list[tuple[int, Callable[[], None]]] = []  # rounds in which something ends
         shared = Shared(loop, self._connect, connection, self._notify)
+        shared.lease_ms, shared.poll_ms = LEASE_MS, POLL_MS
         shared.batch_recipients = chance.choice([1, 2, 3, 20])
         self._begin(shared, trouble, instances=instances)
 
