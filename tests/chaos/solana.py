@@ -35,7 +35,7 @@ from tests.chaos.world import Figures, World
 
 SLOTS = (1, 2, 4, 8, 16, 48)
 """That pass in a round while there is trouble: sometimes many happen in one slot, sometimes bytes expire between."""
-HEALING_SLOTS = 48
+HEALING_SLOTS = 20
 LEASE_MS, POLL_MS = 6_000, 3_000
 """Longer than on a chain whose every block is a round: here the rounds are longer."""
 DEEP = 31
