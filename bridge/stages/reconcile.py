@@ -732,8 +732,8 @@ def _address(value: Value) -> Address:
 
 
 def _has_open(spent: Spent, nonce: Check) -> bool:
-    """Whether a transaction of ours may be in a block and not settled: then its gas is not booked. Where no nonce tells,
-    any that is under way may be."""
+    """Whether a transaction of ours may be in a block and not settled: then its gas is not booked. Where no nonce
+    tells, any that is under way may be."""
     return bool(spent.live) if nonce.skipped == NO_NONCES else nonce.skipped is not None
 
 

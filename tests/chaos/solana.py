@@ -33,7 +33,7 @@ from tests.chaos.trouble import Fault, Trouble
 from tests.chaos.verdict import judge
 from tests.chaos.world import Figures, World
 
-SLOTS = (1, 2, 4, 8, 16, 48)
+SLOTS = (1, 2, 8, 24, 64)
 """That pass in a round while there is trouble: sometimes many happen in one slot, sometimes bytes expire between."""
 HEALING_SLOTS = 20
 LEASE_MS, POLL_MS = 6_000, 3_000
@@ -43,7 +43,9 @@ CEILING = 1_000_000
 SHORT_ALLOWANCE = 1
 REPLACED = "SELECT count(*) - count(DISTINCT slot_id) FROM attempts"
 PERIOD = (2, 12)
-"""Rounds that a lag, a gap, a jam or a freeze lasts."""
+"""Rounds that a lag, a gap or a freeze lasts."""
+JAM = (4, 20)
+"""Rounds without room: what is sent meanwhile expires before the longest is over."""
 
 
 class SolanaWorld(World):
@@ -139,7 +141,7 @@ class SolanaWorld(World):
             self._later(lambda: setattr(faults, "forgotten_before_slot", 0))
         if strikes(Fault.CONGESTION):
             cluster.congested = True
-            self._later(lambda: setattr(cluster, "congested", False))
+            self._later(lambda: setattr(cluster, "congested", False), JAM)
         if strikes(Fault.LATE):
             cluster.late_slots = chance.choice([2, 20, 100])
             self._later(lambda: setattr(cluster, "late_slots", 0))
@@ -153,8 +155,8 @@ class SolanaWorld(World):
         if strikes(Fault.RESTART) and self._running:
             self._restart(chance.choice(sorted(self._running)))
 
-    def _later(self, end: Callable[[], None]) -> None:
-        self._until.append((self._rounds + self._chance.randint(*PERIOD), end))
+    def _later(self, end: Callable[[], None], period: tuple[int, int] = PERIOD) -> None:
+        self._until.append((self._rounds + self._chance.randint(*period), end))
 
     def _mend(self) -> None:
         self._until.clear()
