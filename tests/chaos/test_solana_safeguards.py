@@ -212,10 +212,10 @@ SAFEGUARDS = (
     ),
     Safeguard(
         "saved before it is sent",
-        frozenset({Fault.CRASH_POINT}),
+        frozenset({Fault.CRASH_POINT, Fault.DROPPED}),
         "was sent and never saved",
         no_saving,
-        rates=((Fault.CRASH_POINT, 0.6),),
+        rates=((Fault.CRASH_POINT, 0.6), (Fault.DROPPED, 0.6)),
     ),
     Safeguard("settled by what is final", frozenset({Fault.REORG}), "", no_finality, rates=((Fault.REORG, 0.5),)),
     Safeguard(

@@ -23,7 +23,7 @@ from tests.crash.vault import Vault, vault
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEATH_WITHIN_S = 60
-EACH_DAY = 3
+EACH_DAY = 2
 POINTS = [point for point in CrashPoint if point is not CrashPoint.PROOFS_WRITTEN_NOT_RECORDED]
 """Nothing is claimed from a vault that has no contract."""
 
@@ -65,8 +65,9 @@ async def test_kill__at_crash_points_of_a_solana_vault__everybody_is_paid_once(t
         assert scene.cluster.paid()
 
 
-@pytest.mark.parametrize("fate", [Fate.DROPPED, Fate.RELANDED])
-async def test_fork__confirmed_payout_is_rolled_back__lands_once(tmp_path: Path, fate: Fate):
+async def test_fork__confirmed_payout_is_rolled_back__lands_once(tmp_path: Path):
+    fate = random.choice([Fate.DROPPED, Fate.RELANDED])  # whether others bring it back, or only we do
+    print(f"fate {fate}")
     async with vault(tmp_path, 7) as scene:
         daemon = await scene.start("daemon")
         rolled_back: set[str] = set()

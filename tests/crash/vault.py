@@ -135,7 +135,7 @@ kind = "solana"
 genesis_hash = "{cluster.chain.genesis_hash}"
 rpc = ["{rpc_url}"]
 start_block = {cluster.start_slot}
-poll_interval_ms = 20
+poll_interval_ms = 200
 contracts = {{ vault = "{base58(VAULT)}", pool = "{base58(POOL)}" }}
 tokens = {{ USDX = {{ address = "{base58(MINT)}", decimals = {DECIMALS} }} }}
 operator = {{ keystore = "operator.json", password_file = "operator.password" }}
