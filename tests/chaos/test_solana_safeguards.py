@@ -141,10 +141,13 @@ def no_marker_check(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_binding(patch: pytest.MonkeyPatch) -> None:
-    async def bound(self: SolanaPayer, action: Action, at: BlockStamp) -> bytes:
-        return action.content_hash
+    """Whatever is bound is taken for what we would bind."""
+    proposed = SolanaPayer.proposed
 
-    patch.setattr(SolanaPayer, "proposed", bound)
+    async def ours(self: SolanaPayer, action: Action, at: BlockStamp) -> bytes | None:
+        return None if await proposed(self, action, at) is None else action.content_hash
+
+    patch.setattr(SolanaPayer, "proposed", ours)
 
 
 def no_saving(patch: pytest.MonkeyPatch) -> None:
@@ -207,7 +210,7 @@ SAFEGUARDS = (
         frozenset({Fault.RESTORE}),
         "got",
         no_binding,
-        rates=((Fault.RESTORE, 0.6),),
+        rates=((Fault.RESTORE, 0.3),),
         world=another_packing,
     ),
     Safeguard(
@@ -215,7 +218,7 @@ SAFEGUARDS = (
         frozenset({Fault.CRASH_POINT, Fault.DROPPED}),
         "was sent and never saved",
         no_saving,
-        rates=((Fault.CRASH_POINT, 0.6), (Fault.DROPPED, 0.6)),
+        rates=((Fault.CRASH_POINT, 0.12), (Fault.DROPPED, 0.6)),
     ),
     Safeguard("settled by what is final", frozenset({Fault.REORG}), "", no_finality, rates=((Fault.REORG, 0.5),)),
     Safeguard(
