@@ -208,8 +208,9 @@ SAFEGUARDS = (
     Safeguard(
         "the proposal binds the content",
         frozenset({Fault.RESTORE}),
-        "got",
+        "money left without our intent",
         no_binding,
+        first=1,
         rates=((Fault.RESTORE, 0.3),),
         world=another_packing,
     ),
