@@ -872,6 +872,9 @@ class AuditStore(Protocol):
     async def false_outcomes(self, chain: str, limit: int) -> list[str]:
         """Payouts whose outcome is not what was booked."""
 
+    async def unjudged(self, chain: str) -> int:
+        """Batches that the books say were executed, and whose payouts stages/confirm.py has not settled yet."""
+
     async def waiting(self, chain: str) -> list[Waiting]:
         """Batches whose intent is booked and that nothing has closed, oldest window first."""
 

@@ -68,7 +68,8 @@ def next_transition(flight: InFlight, seen: Observation) -> Transition | None:
     """The arrow that `seen` allows, or None.
 
     Cases, by state:
-      reserved          nothing was signed: nothing can be seen
+      reserved          nothing was signed: nothing can be seen, but that it was executed by an unknown hash, which on
+                        a chain without nonces nothing that we sign could come after → quarantined, slot foreign
       signed, broadcast a receipt in a canonical block        → included
                         nonce spent by an unknown hash, final → quarantined, slot foreign
       included          its block is orphaned                 → broadcast (the same bytes are sent again)
@@ -76,7 +77,7 @@ def next_transition(flight: InFlight, seen: Observation) -> Transition | None:
                                                                 the slot is settled
     """
     state = flight.action.state
-    if state in (ActionState.SIGNED, ActionState.BROADCAST):
+    if state in (ActionState.RESERVED, ActionState.SIGNED, ActionState.BROADCAST):
         return _leave_broadcast(flight, seen)
     if state is ActionState.INCLUDED:
         return _leave_included(flight, seen)

@@ -58,7 +58,10 @@ ACTION_ARROWS: Mapping[ActionState, frozenset[ActionState]] = {
         _A.HELD,  # pre-flight failed: paused, over the cap, under the floor, would revert
         _A.FINAL,  # the finalized chain says it was executed: the database is older than the chain
     }),
-    _A.RESERVED: frozenset({_A.SIGNED}),  # attempt saved
+    _A.RESERVED: frozenset({
+        _A.SIGNED,  # attempt saved
+        _A.QUARANTINED,  # on a chain without nonces: executed by an unknown transaction, so ours would never land
+    }),
     _A.SIGNED: frozenset({
         _A.BROADCAST,  # a node took the bytes
         _A.INCLUDED,  # it was sent, we died before recording that, and it landed

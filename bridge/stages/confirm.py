@@ -5,6 +5,7 @@
     included ─its block is finalized here, two endpoints say the same─► final | held (reverted) | void (the cancel, and
                                                                         nobody else executed it)
     signed, broadcast ─nonce spent at a finalized block, by a hash nobody here knows─► quarantined
+    reserved ─without nonces: executed at a finalized block, so that nothing can be signed─► quarantined
     quarantined ─what the finalized chain says was executed─► final | planned | void (a person had cancelled it)
     held by a revert ─the same question, some times─► final | planned   (its pre-flight then says what it waits for)
     held, and released or given up by a person ─the same question─► final | planned | void
@@ -77,6 +78,8 @@ class Confirm:
                 moved |= await self._settle(flight, at)
             elif flight.attempts:
                 moved |= await self._look_up(flight, at)
+            elif flight.action.reason is not None:
+                moved |= await self._look_around(flight, at)
         ordered = {order.action_id for _, order in orders}
         for action in open_questions:
             if action.action_id not in ordered:
@@ -117,6 +120,16 @@ class Confirm:
         if not receipts and not spent:
             return False
         return await self._commit(flight, receipts, finalized, spent_by_unknown=spent)
+
+    async def _look_around(self, flight: InFlight, finalized: BlockStamp) -> bool:
+        """Nothing of it is signed, and something keeps it from that. Where accounts count nothing it may be that
+        somebody else has executed it: then no signature of ours is to be waited for. (A nonce would let ours be signed,
+        and fail.)"""
+        if await self._chain.sequence(flight.slot.account, finalized) is not None:
+            return False
+        if await ask_chain(self._payer, flight.action, finalized) is Verdict.OPEN:
+            return False
+        return await self._commit(flight, {}, finalized, spent_by_unknown=True)
 
     async def _inclusions(self, tx_id: bytes, finalized: BlockStamp) -> tuple[Inclusion, ...]:
         """What any endpoint says, until two could know better: of a final block only what they say alike, for it is not

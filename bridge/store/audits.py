@@ -273,6 +273,13 @@ WAITING = """
      ORDER BY e.window_end, d.distribution_id, p.batch_index
 """
 
+UNJUDGED = """
+    -- Who was left out of a batch still counts to it, as far as the rows say: the books know already.
+    SELECT count(*) FROM actions a
+      JOIN journal_keys c ON (c.source, c.ref) = ('batch', encode(a.distribution_id, 'hex') || ':' || a.ordinal - 1)
+     WHERE a.chain = $1 AND a.state NOT IN ('final', 'void')
+"""
+
 RANGES = """
     -- Those that end after block $3 and not after block $4. They follow each other, so their ends are in order too.
     SELECT first_block, last_block, logs, digest FROM finalized_ranges
@@ -505,6 +512,10 @@ class Audits:
     async def false_outcomes(self, chain: str, limit: int) -> list[str]:
         """Payouts whose outcome is not what was booked."""
         return [row[0] for row in await self._connection.fetch(FALSE_OUTCOMES, chain, limit)]
+
+    async def unjudged(self, chain: str) -> int:
+        count: int = await self._connection.fetchval(UNJUDGED, chain)
+        return count
 
     async def waiting(self, chain: str) -> list[Waiting]:
         """Batches whose intent is booked and that nothing has closed, oldest window first."""

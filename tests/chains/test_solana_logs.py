@@ -251,9 +251,9 @@ def test_derive__batch_of_ours__executed_released_and_who_was_left_out():
     deed = Deed(ID, 4, left_out=(STRANGERS[1],))
     paid = moved(holding(VAULT, 100, 0), holding(STRANGERS[0], 0, 97), steps=steps_of(deed))
     assert told(paid) == [
+        ("Skipped", {"id": ID, "token": MINTS[0], "to": STRANGERS[1], "index": 4}),
         ("BatchExecuted", {"id": ID, "index": 4, "token": MINTS[0], "paid": 100, "credited": 0}),
         ("Released", {"id": ID, "token": MINTS[0], "amount": 100, "epoch": 0}),
-        ("Skipped", {"id": ID, "token": MINTS[0], "to": STRANGERS[1], "index": 4}),
     ]
 
 

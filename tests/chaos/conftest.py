@@ -23,6 +23,16 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Track]:
         runner.run(postgres.stop())
 
 
+@pytest.fixture(scope="module")
+def solana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Track]:
+    with asyncio.Runner() as runner:
+        postgres = runner.run(start_server(tmp_path_factory.mktemp("chaos") / "postgres.log"))
+        track = Track(postgres.url, "solana")
+        yield track
+        track.close()
+        runner.run(postgres.stop())
+
+
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     before = structlog.get_config()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,9 +15,10 @@ import asyncpg
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import RetryableError
 from bridge.domain.jobs import Schedule
+from bridge.domain.ledger import Watched
 from bridge.domain.rules import Token
 from bridge.domain.units import Address
-from bridge.ports import Lease, Stage
+from bridge.ports import ChainReader, Lease, Payer, Stage
 from bridge.runtime.crashpoints import CrashPoint
 from bridge.runtime.rulefile import parse_rule
 from bridge.runtime.supervisor import Supervisor, Wake
@@ -35,11 +36,8 @@ from bridge.store import leases
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from tests.chaos.loop import SeededLoop
-from tests.chaos.network import POOL, Network
-from tests.chaos.nodes import Payer, Reader
 from tests.chaos.process import Process
 from tests.chaos.wire import Wire
-from tests.stages.books import CHAIN, CLAIMS, DISTRIBUTOR, TOKEN, USDX, VAULT, WATCHED
 from tests.stages.shelf import Shelf, Trees
 
 LEASE_MS = 4_000
@@ -129,15 +127,31 @@ class VirtualLeases(Leases):
         return epoch
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A process's own way to the chain, and what is configured of it."""
+
+    kind: str
+    start_block: int
+    reader: ChainReader
+    payer: Payer
+    watched: Watched
+    contracts: Mapping[str, Address]
+    token: Token  # that fees come in
+
+
 @dataclass
 class Shared:
     """What outlives every process."""
 
     loop: SeededLoop
-    network: Network
+    connect: Callable[[Process, Address], Side]
     connection: asyncpg.Connection[Any]
     notify: Callable[[], None]
     told: list[Confirmation] = field(default_factory=list)
+    batch_recipients: int = 2
+    lease_ms: int = LEASE_MS
+    poll_ms: int = POLL_MS
     claims_above: int | None = None  # recipients; larger sets are claimed
     trees: Trees = field(default_factory=dict)  # on a disk that outlives every process
 
@@ -151,10 +165,9 @@ class Daemon:
         self.database = Database(Wire(shared.connection, process, shared.notify), "")  # type: ignore[arg-type]
         self._shared = shared
         self._clock = VirtualClock(shared.loop)
-        self.reader = Reader(shared.network, process)
-        self.payer = Payer(shared.network, process, account)
-        self.watched = replace(WATCHED, operator=account, claims=shared.network.claims)
-        self._supervisors = [self._supervisor(CHAIN), self._supervisor("all")]
+        self._side = shared.connect(process, account)
+        self.reader, self.payer, self.watched = self._side.reader, self._side.payer, self._side.watched
+        self._supervisors = [self._supervisor(self.reader.name), self._supervisor("all")]
 
     @property
     def held(self) -> bool:
@@ -165,9 +178,10 @@ class Daemon:
         """Until `stop` is set. Raises Died, and whatever ends a daemon."""
         _here.set(self.process)
         try:
+            genesis = await self.reader.genesis_hash()
             async with self.database.begin() as transaction:
                 await transaction.chains.register(
-                    CHAIN, "fake", self.reader.reference, await self.reader.genesis_hash(), 0
+                    self.reader.name, self._side.kind, self.reader.reference, genesis, self._side.start_block
                 )
         except RetryableError:
             return  # exit code 3; it is started again
@@ -187,36 +201,46 @@ class Daemon:
         return self._reconcile(None)
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
-        contracts = {"vault": VAULT, "distributor": DISTRIBUTOR, "claims": CLAIMS, "pool": POOL}
-        rules = binding.bind_rules([PLAN], chain=self.reader, contracts=contracts, tokens={"USDX": Token(USDX, TOKEN)})
+        contracts, token = self._side.contracts, self._side.token
+        rules = binding.bind_rules([PLAN], chain=self.reader, contracts=contracts, tokens={"USDX": token})
         filters = (*binding.log_filters(rules), *post.log_filters(self.reader, self.watched))
         builders: dict[str, Callable[[Lease], Stage]] = {
             "ingest": lambda lease: Ingest(database=self.database, chain=self.reader, filters=filters, lease=lease),
             "decide": lambda lease: Decide(database=self.database, chain=self.reader, rules=rules, lease=lease),
             "pay": self._pay,
             "confirm": self._confirm,
-            "post": lambda lease: Post(
-                database=self.database, chain=self.reader, watched=self.watched, start_block=0, lease=lease
-            ),
+            "post": self._post,
             "publish": self._publish,
         }
+        if self._side.kind == "solana":
+            del builders["publish"]  # nothing is claimed there
         chain, every = self._supervisors
         jobs = [chain.run(name, build) for name, build in builders.items()]
         return [*jobs, every.run("reconcile", self._periodic), every.run("notify", self._notify)]
 
+    def _post(self, lease: Lease) -> Stage:
+        return Post(
+            database=self.database,
+            chain=self.reader,
+            watched=self.watched,
+            start_block=self._side.start_block,
+            lease=lease,
+        )
+
     def _pay(self, lease: Lease) -> Stage:
+        claims_above = self._shared.claims_above
         return Pay(
             database=self.database,
             chain=self.reader,
             payer=self.payer,
             lease=lease,
-            batch_recipients=2,
-            claims_above={} if self._shared.claims_above is None else {USDX: self._shared.claims_above},
+            batch_recipients=self._shared.batch_recipients,
+            claims_above={} if claims_above is None else {self._side.token.asset: claims_above},
         )
 
     def _publish(self, lease: Lease) -> Stage:
         files = Shelf(self.payer, self._shared.trees)
-        return Publish(database=self.database, chain=CHAIN, files=files, lease=lease)
+        return Publish(database=self.database, chain=self.reader.name, files=files, lease=lease)
 
     def _confirm(self, lease: Lease) -> Stage:
         return Confirm(database=self.database, chain=self.reader, payer=self.payer, lease=lease)
@@ -227,7 +251,7 @@ class Daemon:
     def _reconcile(self, lease: Lease | None) -> Reconcile:
         return Reconcile(
             database=self.database,
-            books=[Books(self.reader, self.watched, 0)],
+            books=[Books(self.reader, self.watched, self._side.start_block)],
             lease=lease,
         )
 
@@ -253,6 +277,6 @@ class Daemon:
             clock=self._clock,
             wake=self.wake,
             holder=self.process.name,
-            lease_duration_ms=LEASE_MS,
-            poll_interval_ms=POLL_MS,
+            lease_duration_ms=self._shared.lease_ms,
+            poll_interval_ms=self._shared.poll_ms,
         )

@@ -90,7 +90,7 @@ DISOWNED = """
 ARROWS = "SELECT action_id, from_state, to_state FROM confirmations ORDER BY confirmation_id"
 
 
-async def unsettled(database: Database, network: Network, closed: int, told: Sequence[Confirmation]) -> str | None:
+async def unsettled(database: Database, closed: int, told: Sequence[Confirmation]) -> str | None:
     """What still has to come before a verdict, or None. Windows that had begun by second `closed` are to be decided."""
     last_end = (closed // WINDOW_S + 1) * WINDOW_S
     async with database.snapshot() as transaction:
@@ -110,10 +110,10 @@ BOOKS_ARE_OPEN = """
 """
 
 
-async def books_are_open(database: Database) -> bool:
+async def books_are_open(database: Database, operator: Address) -> bool:
     """Whether the daemon has begun to count what the operator's account does."""
     async with database.snapshot() as transaction:
-        is_open: bool = await transaction.connection.fetchval(BOOKS_ARE_OPEN, OPERATOR)
+        is_open: bool = await transaction.connection.fetchval(BOOKS_ARE_OPEN, operator)
         return is_open
 
 
@@ -168,13 +168,13 @@ async def judge(
             for one in await sql.fetch(DISOWNED)
             if one["tx_id"] in {sent.tx_id for sent in network.sent()}
         ]
-        problems += _arrows([tuple(one) for one in await sql.fetch(ARROWS)])
-    problems += _payments(network, owed, batches)
+        problems += check_arrows([tuple(one) for one in await sql.fetch(ARROWS)])
+    problems += check_payments(Counter(network.paid()), network.received(), owed, batches)
     # On the new branch a proposal may come later, or without its approval: what was open is shut then.
     shut_again = counts.get(Fault.REORG) and network.gate.auto_limit < UINT256_MAX
     if network.own_reverts() and not shut_again and not any(counts.get(kind) for kind in MAKE_REVERT):
         problems.append(f"{network.own_reverts()} of our transactions reverted: something was sent that had no use")
-    problems += _told(told)
+    problems += check_told(told)
     result = await reconciler.run(full=True)
     problems += _breaks(result, [one for one in unexplained if one.account == OPERATOR])
     problems += [f"skipped: {check}" for check in result.skipped]
@@ -200,8 +200,12 @@ def _breaks(result: Reconciliation, unexplained: Sequence[Sent]) -> list[str]:
     return problems
 
 
-def _payments(network: Network, owed: dict[Address, int], batches: Counter[tuple[bytes, int]]) -> list[str]:
-    paid, received = Counter(network.paid()), network.received()
+def check_payments(
+    paid: Counter[tuple[bytes, int]],
+    received: Counter[Address],
+    owed: dict[Address, int],
+    batches: Counter[tuple[bytes, int]],
+) -> list[str]:
     problems = [f"batch {key[1]} of {key[0].hex()[:8]} was paid {paid[key]} times" for key in paid if paid[key] > 1]
     problems += [f"batch {key[1]} of {key[0].hex()[:8]} was never paid" for key in batches if not paid[key]]
     problems += [f"batch {key[1]} of {key[0].hex()[:8]} was never planned" for key in paid if not batches[key]]
@@ -241,7 +245,7 @@ def _nonces(
     return problems
 
 
-def _arrows(rows: Sequence[tuple[int, str, str]]) -> list[str]:
+def check_arrows(rows: Sequence[tuple[int, str, str]]) -> list[str]:
     at: dict[int, ActionState] = {}
     problems = []
     for action, source, target in rows:
@@ -252,7 +256,7 @@ def _arrows(rows: Sequence[tuple[int, str, str]]) -> list[str]:
     return problems
 
 
-def _told(told: Sequence[Confirmation]) -> list[str]:
+def check_told(told: Sequence[Confirmation]) -> list[str]:
     """Each for the first time in order, for each action; repetitions are promised to be possible."""
     newest: dict[int, int] = {}
     seen: set[int] = set()

@@ -32,7 +32,7 @@ MEDDLING = frozenset({Fault.STRANGER_BATCH, Fault.VETO, Fault.CANCEL})
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """One that is not over."""
 
     action_id: int
@@ -43,10 +43,42 @@ class _Step:
 
 
 class People:
-    def __init__(self, network: Network, database: Database, trouble: Trouble) -> None:
-        self._network = network
+    """What persons do on any chain; a subclass says what else."""
+
+    def __init__(self, database: Database, trouble: Trouble) -> None:
         self._database = database
         self._trouble = trouble
+
+    def approve(self) -> None:
+        """What waits for an approval, where a chain has such."""
+
+    async def interfere(self) -> None:
+        """Whatever the daemon did not ask for."""
+
+    async def visit(self) -> bool:
+        """Take up what waits for a person; returns whether something waits for another key."""
+        raise NotImplementedError
+
+    async def _meddle(self, step: Step, kinds: frozenset[InterventionKind]) -> None:
+        """Order what can be ordered of `kinds`."""
+        possible, _ = POSSIBLE[step.state]
+        for kind in possible & kinds:
+            await self._order(kind, step, WHIM)
+
+    async def _open_steps(self) -> list[Step]:
+        async with self._database.snapshot() as transaction:
+            rows = await transaction.connection.fetch(STEPS)
+        return [Step(**{**row, "state": ActionState(row["state"])}) for row in rows]
+
+    async def _order(self, kind: InterventionKind, step: Step, reason: str) -> None:
+        with contextlib.suppress(RefusedError):  # it is over by now
+            await intervene(self._database, kind, str(step.action_id), None, reason=reason, by="somebody")
+
+
+class EvmPeople(People):
+    def __init__(self, network: Network, database: Database, trouble: Trouble) -> None:
+        super().__init__(database, trouble)
+        self._network = network
 
     def approve(self) -> None:
         """What proposals wait for, unless the approver is late."""
@@ -68,10 +100,7 @@ class People:
         if strikes(Fault.VETO):
             self._network.veto(chance.choice(steps).distribution_id)
         if strikes(Fault.CANCEL):
-            step = chance.choice(steps)
-            possible, _ = POSSIBLE[step.state]
-            for kind in possible & {InterventionKind.CANCEL, InterventionKind.HOLD}:
-                await self._order(kind, step, WHIM)
+            await self._meddle(chance.choice(steps), frozenset({InterventionKind.CANCEL, InterventionKind.HOLD}))
 
     async def visit(self) -> bool:
         """Take up what waits for a person; returns whether something waits for another key."""
@@ -104,12 +133,3 @@ class People:
                 await transaction.breaks.explain(
                     each.break_id, reason="looked up: it is ours, of the key that was used then", by="somebody"
                 )
-
-    async def _open_steps(self) -> list[_Step]:
-        async with self._database.snapshot() as transaction:
-            rows = await transaction.connection.fetch(STEPS)
-        return [_Step(**{**row, "state": ActionState(row["state"])}) for row in rows]
-
-    async def _order(self, kind: InterventionKind, step: _Step, reason: str) -> None:
-        with contextlib.suppress(RefusedError):  # it is over by now
-            await intervene(self._database, kind, str(step.action_id), None, reason=reason, by="somebody")

@@ -20,7 +20,7 @@ from queue import Empty
 
 import structlog
 
-from tests.chaos.run import Outcome, Track
+from tests.chaos.run import WORLDS, Outcome, Track
 from tests.chaos.servers import start_server
 from tests.chaos.trouble import Fault
 
@@ -33,14 +33,15 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     asked = range(arguments.first, arguments.first + arguments.seeds)
     started = time.monotonic()
-    outcomes = asyncio.run(_run(asked, min(arguments.processes, arguments.seeds)))
+    outcomes = asyncio.run(_run(asked, arguments.chain, min(arguments.processes, arguments.seeds)))
     if arguments.trace:
         print(*(line for outcome in outcomes for line in outcome.trace), sep="\n")
-    return _report(outcomes, time.monotonic() - started)
+    return _report(outcomes, arguments.chain, time.monotonic() - started)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--chain", choices=sorted(WORLDS), default="evm", help="the kind of chain (evm)")
     parser.add_argument("--seeds", type=_positive, default=100, help="how many seeds to run (100)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first of them (0)")
     parser.add_argument("--processes", type=_positive, default=os.cpu_count() or 1, help="how many at once (all cores)")
@@ -54,14 +55,14 @@ def _positive(text: str) -> int:
     return number
 
 
-async def _run(seeds: range, processes: int) -> list[Outcome]:
+async def _run(seeds: range, chain: str, processes: int) -> list[Outcome]:
     """One Postgres and one Python process for each of `processes`; outcomes in order of seeds."""
     context = multiprocessing.get_context("spawn")
     results: Queue[Outcome] = context.Queue()
     outcomes: list[Outcome] = []
     async with _servers(processes) as urls:
         workers = [
-            context.Process(target=_work, args=(url, seeds[at::processes], results), daemon=True)
+            context.Process(target=_work, args=(url, chain, seeds[at::processes], results), daemon=True)
             for at, url in enumerate(urls)
         ]
         for worker in workers:
@@ -73,7 +74,7 @@ async def _run(seeds: range, processes: int) -> list[Outcome]:
                 if all(worker.exitcode is not None for worker in workers):
                     sys.exit("chaos: a process ended before its seeds did")
                 continue
-            _progress(outcomes[-1], len(outcomes), len(seeds))
+            _progress(outcomes[-1], chain, len(outcomes), len(seeds))
     return sorted(outcomes, key=lambda outcome: outcome.seed)
 
 
@@ -89,37 +90,39 @@ async def _servers(count: int) -> AsyncIterator[list[str]]:
         yield urls
 
 
-def _work(url: str, seeds: range, results: Queue[Outcome]) -> None:
+def _work(url: str, chain: str, seeds: range, results: Queue[Outcome]) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    track = Track(url)
+    track = Track(url, chain)
     for seed in seeds:
         results.put(track.run(seed))
     track.close()
 
 
-def _progress(outcome: Outcome, done: int, total: int) -> None:
+def _progress(outcome: Outcome, chain: str, done: int, total: int) -> None:
     if outcome.problems:
-        print(f"seed {outcome.seed} fails; again with: scripts/chaos --seeds 1 --from {outcome.seed}", flush=True)
+        again = f"scripts/chaos --chain {chain} --seeds 1 --from {outcome.seed}"
+        print(f"seed {outcome.seed} fails; again with: {again}", flush=True)
         for problem in outcome.problems[:PROBLEMS_SHOWN]:
             print(f"  {problem}", flush=True)
     if sys.stderr.isatty():
         print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
-def _report(outcomes: list[Outcome], seconds: float) -> int:
+def _report(outcomes: list[Outcome], chain: str, seconds: float) -> int:
     counts: Counter[Fault] = Counter()
     for outcome in outcomes:
         counts.update(outcome.counts)
     failed = [str(outcome.seed) for outcome in outcomes if outcome.problems]
-    blocks, batches = sum(outcome.blocks for outcome in outcomes), sum(outcome.batches for outcome in outcomes)
+    figures = [outcome.figures for outcome in outcomes]
     print(
-        f"{len(outcomes)} seeds in {seconds:.0f} s: {blocks} blocks, {batches} batches paid, "
+        f"{len(outcomes)} seeds in {seconds:.0f} s: {sum(one.blocks for one in figures)} blocks, "
+        f"{sum(one.batches for one in figures)} batches paid, "
         f"{sum(counts[kind] for kind in CRASHES)} crashes, {counts[Fault.REORG]} reorgs, "
-        f"{sum(outcome.bumps for outcome in outcomes)} fee bumps, "
-        f"{sum(outcome.trees for outcome in outcomes)} trees activated, "
+        f"{sum(one.replacements for one in figures)} {'fee bumps' if chain == 'evm' else 'attempts signed again'}, "
+        f"{sum(one.trees for one in figures)} trees activated, "
         f"{sum(outcome.instances > 1 for outcome in outcomes)} seeds with two instances"
     )
-    print(", ".join(f"{counts[kind]} {kind}" for kind in Fault))
+    print(", ".join(f"{counts[kind]} {kind}" for kind in WORLDS[chain][1]))
     print(f"{len(failed)} failed: {', '.join(failed)}" if failed else "all clean")
     return 1 if failed else 0
 

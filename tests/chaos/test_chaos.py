@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.chaos.run import Track
-from tests.chaos.trouble import Fault
+from tests.chaos.trouble import EVM
 
 SEEDS = 32
 """Enough for every kind of trouble to come."""
@@ -25,14 +25,14 @@ def test_chaos__fixed_seeds__clean_and_every_kind_of_trouble_came():
         command, env=os.environ | {"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    kinds = [*Fault, "fee bumps", "seeds with two instances"]
+    kinds = [*EVM, "fee bumps", "seeds with two instances"]
     assert [kind for kind in kinds if not re.search(rf"(^|\D)[1-9]\d* {re.escape(kind)}", done.stdout)] == []
 
 
 def test_chaos__without_any_fault__everything_is_paid_and_balanced(track: Track):
     outcome = track.run(1, kinds=frozenset())
     assert outcome.problems == []
-    assert outcome.batches > 0
+    assert outcome.figures.batches > 0
 
 
 def test_chaos__same_seed_twice__same_run(track: Track):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 
@@ -49,6 +49,19 @@ class Fault(StrEnum):
     RESTART = "restarts"
     RESTORE = "databases restored from a copy"
     KEY_ROTATION = "key rotations"
+    # only where blocks have no nonces, bytes expire, and several endpoints are asked in earnest
+    NO_ANSWER = "calls without an answer"
+    LIE = "answers that an account is not there"
+    LAG = "endpoints that lag"
+    FORGETFUL = "endpoints that forgot the past"
+    STATUS_FORGOTTEN = "statuses forgotten by all"
+    DEAD_BLOCKHASH = "blockhashes of a dead fork"
+    CONGESTION = "times without room in blocks"
+    LATE = "transactions put off"
+    ACCOUNT_FROZEN = "accounts frozen"
+    ALLOWANCE = "allowances taken back"
+    FORGERY = "forged memos"
+    BUMP = "orders to bump"
 
 
 RATES: Mapping[Fault, float] = {
@@ -83,6 +96,18 @@ RATES: Mapping[Fault, float] = {
     Fault.RESTART: 0.04,
     Fault.RESTORE: 0.2,
     Fault.KEY_ROTATION: 0.04,
+    Fault.NO_ANSWER: 0.01,
+    Fault.LIE: 0.02,
+    Fault.LAG: 0.15,
+    Fault.FORGETFUL: 0.1,
+    Fault.STATUS_FORGOTTEN: 0.5,
+    Fault.DEAD_BLOCKHASH: 0.5,
+    Fault.CONGESTION: 0.12,
+    Fault.LATE: 0.15,
+    Fault.ACCOUNT_FROZEN: 0.2,
+    Fault.ALLOWANCE: 0.08,
+    Fault.FORGERY: 0.15,
+    Fault.BUMP: 0.3,
 }
 """How often each strikes where it could, in a run that has it."""
 SHARES: Mapping[Fault, float] = {
@@ -95,15 +120,30 @@ SHARES: Mapping[Fault, float] = {
     Fault.VETO: 0.25,
     Fault.CANCEL: 0.35,
     Fault.RESTORE: 0.3,
+    Fault.LIE: 0.3,
+    Fault.ACCOUNT_FROZEN: 0.4,
+    Fault.ALLOWANCE: 0.25,
+    Fault.FORGERY: 0.35,
+    Fault.BUMP: 0.35,
 }
 """Which share of the runs has a kind, where that is not one half."""
 GATE = frozenset({Fault.APPROVAL_LATE, Fault.APPROVAL_EXPIRED})
 
 
-def draw_kinds(chance: random.Random) -> frozenset[Fault]:
+EVM = tuple(kind for kind in Fault if list(Fault).index(kind) < list(Fault).index(Fault.NO_ANSWER))
+SOLANA = (
+    *(Fault.NULL_RECEIPT, Fault.FAILED_PREFLIGHT, Fault.ACCEPTED_BUT_ERROR, Fault.LOST, Fault.DROPPED),
+    *(Fault.REORG, Fault.STRANGER_BATCH, Fault.CANCEL, Fault.DISCONNECT, Fault.COMMIT_UNANSWERED),
+    *(Fault.CRASH, Fault.CRASH_POINT, Fault.FREEZE, Fault.FREEZE_POINT, Fault.RESTART, Fault.RESTORE),
+    *(kind for kind in Fault if kind not in EVM),
+)
+"""What can come on a chain with gas and nonces, and on one with expiring transactions and an allowance."""
+
+
+def draw_kinds(chance: random.Random, offered: Sequence[Fault] = EVM) -> frozenset[Fault]:
     """Nothing can prove that a transaction which nobody here knows will not land, so where such may exist nobody gives
     a payment up before the chain refuses it."""
-    kinds = {kind for kind in Fault if chance.random() < SHARES.get(kind, 0.5)}
+    kinds = {kind for kind in offered if chance.random() < SHARES.get(kind, 0.5)}
     if kinds & {Fault.STRANGER_BATCH, Fault.RESTORE}:
         kinds.discard(Fault.CANCEL)
     return frozenset(kinds)
@@ -112,21 +152,23 @@ def draw_kinds(chance: random.Random) -> frozenset[Fault]:
 class Trouble:
     """Draws every fault of a run from its seed; after `end` nothing strikes any more."""
 
-    def __init__(self, chance: random.Random, kinds: frozenset[Fault] | None = None) -> None:
-        """`kinds`: which faults the run has; drawn where None."""
+    def __init__(
+        self, chance: random.Random, kinds: frozenset[Fault] | None = None, offered: Sequence[Fault] = EVM
+    ) -> None:
+        """`kinds`: which faults the run has; drawn from `offered` where None."""
         self.chance = chance
-        self.kinds = draw_kinds(chance) if kinds is None else kinds
+        self.kinds = draw_kinds(chance, offered) if kinds is None else kinds
         self.vigour = chance.choice([0.3, 1, 1, 2])
         self.notices_lost = chance.choice([0.8, 0.95, 1])
         self.counts: Counter[Fault] = Counter()
-        self._active = True
+        self.active = True
 
     def strikes(self, fault: Fault) -> bool:
-        if not self._active or fault not in self.kinds:
+        if not self.active or fault not in self.kinds:
             return False
         struck = self.chance.random() < RATES[fault] * self.vigour
         self.counts[fault] += struck
         return struck
 
     def end(self) -> None:
-        self._active = False
+        self.active = False

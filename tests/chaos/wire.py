@@ -41,6 +41,7 @@ class _Session:
         self._connection = connection
         self._process = process
         self._notify = notify
+        self._within = False  # a transaction: another one in it is a savepoint, and commits nothing
 
     async def __aenter__(self) -> _Session:
         await self._process.turn("database")
@@ -51,8 +52,12 @@ class _Session:
     async def __aexit__(self, *_: object) -> None:
         self._process.loop.talking = False
 
-    def transaction(self, **options: Any) -> _Transaction:
-        return _Transaction(self._connection.transaction(**options), self, notify=not options.get("readonly"))
+    def transaction(self, **options: Any) -> Any:
+        made = self._connection.transaction(**options)
+        if self._within:
+            return made
+        self._within = True
+        return _Transaction(made, self, notify=not options.get("readonly"))
 
     def trouble(self, where: str) -> None:
         """Raises Died or what asyncpg raises when the connection is lost."""

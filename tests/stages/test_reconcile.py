@@ -522,7 +522,7 @@ async def test_node_lacks_the_cut_off__balances_skipped_with_cause_never_agreed(
     assert {check.level for check in result.skipped} == {Level.BALANCE, Level.NONCE}
 
 
-@pytest.mark.parametrize(("question", "doubts"), [("balance", 3), ("sequence", 1), ("blocks", 1), ("read_call", 1)])
+@pytest.mark.parametrize(("question", "doubts"), [("balance", 5), ("sequence", 1), ("blocks", 1), ("read_call", 1)])
 async def test_nodes_contradict_each_other__break_of_its_own_and_what_they_said_of_is_skipped(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, question: str, doubts: int
 ):

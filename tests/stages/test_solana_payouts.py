@@ -11,15 +11,17 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from bridge.chains.solana.payer import SolanaPayer
 from bridge.chains.solana.reader import SolanaReader
 from bridge.chains.solana.tokens import Names, Token
 from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
-from bridge.domain.payouts import Payout, Purpose, Signed
+from bridge.domain.payouts import Action, ActionKind, Attempt, Payout, Purpose, Refusal, Signed, Slot
 from bridge.domain.units import format_tx
 from bridge.ports import Lease, LogFilter, Stage
 from bridge.simulation.svm.chain import Commitment, Fate
 from bridge.simulation.svm.faults import Fault, Kind
+from bridge.simulation.svm.transactions import parse
 from bridge.stages.confirm import Confirm
 from bridge.stages.ingest import Ingest
 from bridge.stages.pay import Pay
@@ -270,6 +272,32 @@ async def test_pay__allowance_is_taken_back_before_the_next_signature__waits_wit
     await world.settle(3)
     assert await world.states() == ["final", "final"]
     assert world.balances(payouts) == amounts(payouts)
+
+
+async def test_pay__another_database_with_our_key_is_faster_than_our_signature__found_on_chain_and_booked(
+    world: SolanaWorld, monkeypatch: pytest.MonkeyPatch
+):
+    payouts, sign = people(2), SolanaPayer.sign
+    for payout in payouts:
+        world.scene.hold(payout.recipient)
+
+    async def too_late(
+        self: SolanaPayer, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
+    ) -> Signed | Refusal:
+        signed = await sign(self, action, slot, previous, purpose)
+        if action.kind is ActionKind.PROPOSE or isinstance(signed, Refusal):
+            return signed
+        world.scene.node.chain.submit(parse(signed.raw))
+        return Refusal("not yet", temporary=True)
+
+    monkeypatch.setattr(SolanaPayer, "sign", too_late)
+    await world.decide(payouts)
+    await world.settle()
+    assert await world.states() == ["final", "final"]
+    assert world.balances(payouts) == amounts(payouts)
+    assert await world.rows("SELECT count(*), count(*) FILTER (WHERE fee_paid > 0) FROM attempts WHERE final") == [
+        (2, 2)
+    ]
 
 
 async def test_pay__database_is_lost__planned_alike_found_on_chain_and_nobody_is_paid_twice(world: SolanaWorld):

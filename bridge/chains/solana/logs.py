@@ -166,12 +166,13 @@ def _of_deed(deed: Deed, paid: Mapping[Address, int], watch: Watch) -> Iterator[
         return
     # One mint: whoever has the operator's key could move more in one transaction, and then each is told.
     for token, amount in sorted(paid.items()) or [(NOBODY, 0)]:
-        yield _Draft(place, watch.vault, (EXECUTED, id_, index, token), _word(amount) + _word(0))
-        yield _Draft(place + 1, watch.vault, (RELEASED, id_, token), _word(amount) + _word(0))
-        place += 2
+        # First who was left out: what is read up to the execution says everything about it.
         for recipient in deed.left_out:
             yield _Draft(place, watch.vault, (SKIPPED, id_, token, recipient), index)
             place += 1
+        yield _Draft(place, watch.vault, (EXECUTED, id_, index, token), _word(amount) + _word(0))
+        yield _Draft(place + 1, watch.vault, (RELEASED, id_, token), _word(amount) + _word(0))
+        place += 2
 
 
 def _paid(transaction: Transaction, found: Sequence[Payment], watch: Watch) -> dict[Address, int]:
