@@ -179,7 +179,7 @@ def test_explain__transaction_and_recipient_as_json__only_that_share(kept: Kept)
 def test_explain__unknown__exit_code_2_and_what_could_be_asked(kept: Kept):
     run = kept.bridge("explain", "0xabcdef123456")
     assert run.returncode == 2
-    assert run.stderr.startswith("bridge: ID: nothing is known under 0xabcdef123456\n  mend: give the id of")
+    assert run.stderr.startswith("bridge: ID: nothing is known under 0xabcdef123456\n  mend: give a decision's id")
 
 
 def test_explain__ambiguous__lists_what_it_may_be(kept: Kept, tmp_path: Path):
