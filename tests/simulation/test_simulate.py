@@ -99,7 +99,7 @@ def check_report(outcome: Outcome) -> None:
 @pytest.mark.timeout(300)
 async def test_simulate__reorganisations_on_the_way__same_payouts_as_without(tmp_path: Path):
     quiet = await run(order(tmp_path / "quiet"))
-    # Whether a payment waits where something can be put before it is a matter of the machine's pace: some runs are tried.
+    # Whether a payment waits where something can be put before it hangs on the machine: some runs are tried.
     troubled = await run(order(tmp_path / "troubled", reorgs=3, incidents=True))
     for again in range(2):
         if any("no occasion" in sentence for sentence in troubled.happened):
