@@ -1,4 +1,4 @@
--- What is done by the clock, what has been verified of the seal, which blocks breaks are about, and partitions made ahead.
+-- What is done by the clock, what has been verified of the seal, and which blocks breaks are about.
 
 -- ── Jobs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 -- The truth about what is due. due_at moves only in the transaction that says that a run is done: a job that dies in the
@@ -73,55 +73,3 @@ CREATE TABLE days (
     closed_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (chain, day)
 );
-
--- ── Partitions ─────────────────────────────────────────────────────────────────────────────────────────────────────
--- As before, and: where they exist it takes no lock, so it may be asked for with every block; and a new one is made beside
--- its table and attached to it, which lets readers and writers go on.
-CREATE OR REPLACE FUNCTION ensure_partitions(for_chain TEXT, through BIGINT) RETURNS INTEGER LANGUAGE plpgsql AS $$
-DECLARE
-    span    CONSTANT BIGINT := 1000000;     -- blocks a partition
-    made    INTEGER := 0;
-    parent  TEXT;
-    branch  TEXT;
-    leaf    TEXT;
-    suffix  TEXT := substr(md5(for_chain), 1, 8);   -- chain names may hold what an identifier may not
-    column_ TEXT;
-    first   BIGINT;
-    origin  BIGINT;
-BEGIN
-    -- transfers come last, and all are made in one transaction: where its partition is, every other is.
-    IF to_regclass('transfers_' || suffix || '_' || (through / span)) IS NOT NULL THEN
-        RETURN 0;
-    END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('ensure_partitions'));
-    origin := (SELECT greatest(start_block - 1, 0) / span * span FROM chains WHERE chain = for_chain);
-    FOREACH parent IN ARRAY ARRAY['blocks', 'logs', 'journals', 'transfers'] LOOP
-        branch := parent || '_' || suffix;
-        column_ := CASE parent WHEN 'blocks' THEN 'number' ELSE 'block_number' END;
-        IF to_regclass(branch) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES IN (%L) PARTITION BY RANGE (%I)',
-                           branch, parent, for_chain, column_);
-        END IF;
-        FOR first IN SELECT generate_series(origin, (through / span) * span, span) LOOP
-            leaf := branch || '_' || (first / span);
-            CONTINUE WHEN to_regclass(leaf) IS NOT NULL;
-            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', leaf, branch);
-            -- Block -1 stands for "before the first block": opening balances of a chain read from genesis.
-            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
-                           branch, leaf, CASE first WHEN 0 THEN '-1' ELSE first::TEXT END, first + span);
-            IF parent IN ('journals', 'transfers') THEN
-                -- Row triggers reach the partitions by themselves; those on TRUNCATE do not.
-                EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I '
-                               'FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', leaf);
-            END IF;
-            made := made + 1;
-        END LOOP;
-    END LOOP;
-    RETURN made;
-END $$;
--- CREATE OR REPLACE forgets how a function runs, not who may call it.
-DO $$
-BEGIN
-    EXECUTE format('ALTER FUNCTION ensure_partitions(TEXT, BIGINT) SECURITY DEFINER SET search_path = %I, pg_temp',
-                   current_schema());
-END $$;

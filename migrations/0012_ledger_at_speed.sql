@@ -93,7 +93,8 @@ BEGIN
 END $$;
 SELECT guard_partition(relid) FROM pg_partition_tree('transfers');
 
--- As it was, but for what guards the partitions of transfers.
+-- As it was, but: the partitions of transfers are guarded; where partitions exist it takes no lock, so it may be asked for
+-- with every block; and a new one is made beside its table and attached to it, which lets readers and writers go on.
 CREATE OR REPLACE FUNCTION ensure_partitions(for_chain TEXT, through BIGINT) RETURNS INTEGER LANGUAGE plpgsql AS $$
 DECLARE
     span    CONSTANT BIGINT := 1000000;     -- blocks a partition

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bridge.domain.units import UINT256_MAX, Address, from_base58
+from bridge.domain.units import UINT256_MAX, Address, is_address, parse_address
 
 _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _CODE_HASH = re.compile(r"keccak256:[0-9a-f]{64}\Z")
@@ -26,13 +26,10 @@ def _address(value: object) -> Address:
 def _key(value: object) -> Address:
     if isinstance(value, bytes):
         return Address(value)
-    try:
-        raw = from_base58(value) if isinstance(value, str) else b""
-    except ValueError:
-        raw = b""
-    if len(raw) != 32:
+    address = parse_address(value) if isinstance(value, str) and is_address(value) else b""
+    if len(address) != 32:
         raise ValueError("an address is base58 of 32 bytes")
-    return Address(raw)
+    return Address(address)
 
 
 def _amount(value: object) -> int:
