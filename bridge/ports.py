@@ -252,9 +252,10 @@ class Payer(Protocol):
         """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
 
     async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
-        """The order in batches that one transaction each can pay, of `recipients_max` at most. Of nothing that may
-        change, on the chain neither: whoever lost the database must pack alike. Raises ValueError as pack_batches does,
-        RetryableError where the chain must be asked what the asset is and does not answer."""
+        """The order in batches that one transaction each can pay, of `recipients_max` at most. Whoever lost the
+        database must pack alike: of nothing that may change, on the chain neither, but for what a proposal that is on
+        chain already says. Raises ValueError as pack_batches does, RetryableError where the chain must be asked and
+        does not answer."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""
