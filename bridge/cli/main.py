@@ -14,6 +14,7 @@ from bridge.cli import (  # noqa: F401
     gate,
     keystore,
     ledger,
+    lookup_tables,
     payouts,
     reconciliation,
     reports,
