@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
+from bridge.compose.database import open_database
 from bridge.compose.tables import LookupTables, key_of, open_key, open_tables
-from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, AssetId, format_address, format_amount, parse_address
 from bridge.runtime.config import Config, from_environment, load_config
