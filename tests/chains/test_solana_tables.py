@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from solders.account import Account
 from solders.pubkey import Pubkey
 
 from bridge.chains.solana.logs import TRANSFER
@@ -26,6 +27,7 @@ from bridge.domain.payouts import Action, Order, Payout
 from bridge.domain.units import Address, BlockStamp, format_address
 from bridge.ports import LogFilter
 from bridge.simulation.svm.stage import transfer_checked
+from bridge.simulation.svm.transactions import Moment, load
 from tests.chains.consumer import Consumer
 from tests.chains.solana_world import TRANSFERRED, SolanaWorld
 from tests.chains.svm_scene import CHAIN, SOL, SvmScene, address_of, key_of, payouts_of, svm_scene
@@ -112,7 +114,7 @@ def test_widest__any_set_and_tables__every_batch_fits_whoever_is_left_out_or_has
             out = {one for one in batch[1:] if chance.random() < chance.choice([0, 0.1, 0.5, 1])}
             drafted = drafted_for(purse, coin, batch, out, creates=creates, shelf=shelf)
             assert drafted.fits, (room, len(out), drafted.size)
-            check_keys(drafted)
+            check_keys(drafted, tables)
 
 
 def drafted_for(
@@ -138,11 +140,15 @@ def drafted_for(
     return drafted
 
 
-def check_keys(drafted: Draft) -> None:
+def check_keys(drafted: Draft, tables: Sequence[Table]) -> None:
+    """They are those that a node finds, in its order."""
     message = drafted.message(bytes(32), Budget(COMPUTE_UNITS_MAX, 0))
     static = [bytes(key) for key in message.account_keys]
     called = {bytes(step.program_id) for step in drafted.instructions}
     assert called <= {*static}, "what is called is never looked up"
+    data = {Pubkey(table.address): Account(SOL, table_bytes(table.entries), TABLE_PROGRAM) for table in tables}
+    loaded = load(message, data.get, Moment(2, lambda _: False))
+    assert drafted.keys == tuple(map(bytes, loaded.keys))
     assert len({*drafted.keys}) == len(drafted.keys)
     named = {bytes(meta.pubkey) for step in drafted.instructions for meta in step.accounts}
     assert named | called <= {*drafted.keys}
@@ -199,10 +205,13 @@ PEOPLE = 30
 
 def put_table(scene: SvmScene, name: str, entries: Sequence[Address], *, ended_in: int | None = None) -> Address:
     """There at once: making it is tested elsewhere."""
-    data = b"\1\0\0\0" + (2**64 - 1 if ended_in is None else ended_in).to_bytes(8, "little")
-    data += (1).to_bytes(8, "little") + b"\0" + b"\1" + address_of("keeper") + bytes(2) + b"".join(entries)
-    scene.endow(address_of(name), SOL, data, TABLE_PROGRAM)
+    scene.endow(address_of(name), SOL, table_bytes(entries, ended_in), TABLE_PROGRAM)
     return address_of(name)
+
+
+def table_bytes(entries: Sequence[Address], ended_in: int | None = None) -> bytes:
+    data = b"\1\0\0\0" + (2**64 - 1 if ended_in is None else ended_in).to_bytes(8, "little")
+    return data + (1).to_bytes(8, "little") + b"\0" + b"\1" + address_of("keeper") + bytes(2) + b"".join(entries)
 
 
 def crowd(count: int = PEOPLE) -> tuple[Payout, ...]:
