@@ -19,7 +19,7 @@ from bridge.simulation.svm.chain import Commitment
 from bridge.simulation.svm.node import Node
 from tests.chains.svm_scene import SOL, SvmScene, address_of, key_of, svm_scene
 from tests.chains.test_solana_payer import Sender
-from tests.chains.test_solana_tables import crowd, plan
+from tests.chains.test_solana_tables import crowd, plan, put_table
 
 KEEPER = KeystoreSigner(key_of("keeper"))
 ENTRY_LAMPORTS = 222_720
@@ -179,8 +179,10 @@ async def test_retire__a_table__deactivated_then_closed_and_every_lamport_is_bac
         for payout in people:
             scene.hold(payout.recipient)
         scene.endow(KEEPER.account, 100 * SOL)
+        theirs = put_table(scene, "theirs", recipients_of(people)[:2], authority="somebody")
         scene.node.chain.advance_blocks(8)
-        made, _ = await extend(scene, recipients_of(people))
+        foreign, *made = (await extend(scene, recipients_of(people), theirs))[0]
+        assert foreign == theirs, "of use, but not ours to fill"
         told: list[str] = []
         with pytest.raises(RefusedError, match="is in lookup_tables"):
             await keeper_of(scene, *made).retire(KEEPER, made, told.append)

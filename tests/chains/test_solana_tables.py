@@ -16,9 +16,9 @@ from bridge.chains.solana.logs import TRANSFER
 from bridge.chains.solana.lookups import ENTRIES_MAX, Shelf, Table
 from bridge.chains.solana.markers import Deed, Step, read_deed
 from bridge.chains.solana.messages import COMPUTE_UNITS_MAX, Budget, Coin, Draft, Purse, Transfer, draft
-from bridge.chains.solana.packing import capacity, widest
+from bridge.chains.solana.packing import Person, capacity, measure, widest
 from bridge.chains.solana.payloads import BATCHES_MAX
-from bridge.chains.solana.programs import NATIVE, SYSTEM, TOKEN, TOKEN_2022
+from bridge.chains.solana.programs import MEMO, NATIVE, SYSTEM, TOKEN, TOKEN_2022
 from bridge.chains.solana.signer import KeystoreSigner
 from bridge.chains.solana.tables import TABLE_PROGRAM, check_tables, read_tables
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction
@@ -110,11 +110,34 @@ def test_widest__any_set_and_tables__every_batch_fits_whoever_is_left_out_or_has
     assert min(most, capacity(purse, coin, create_accounts=creates)) <= room <= most
     for start in range(0, len(people), room):
         batch = people[start : start + room]
-        for _ in range(4):
-            out = {one for one in batch[1:] if chance.random() < chance.choice([0, 0.1, 0.5, 1])}
+        for rate in (0, 0.1, 0.5, 1):
+            out = {one for one in batch[1:] if chance.random() < rate}
             drafted = drafted_for(purse, coin, batch, out, creates=creates, shelf=shelf)
             assert drafted.fits, (room, len(out), drafted.size)
             check_keys(drafted, tables)
+
+
+@pytest.mark.parametrize("name", COINS)
+def test_size__at_worst__is_a_transaction_s_to_the_byte(name: str):
+    """Where tables list owners it is worst to pay everybody; where they do not, to leave out all whom tables have."""
+    coin, purse = COINS[name], Purse(OPERATOR, VAULT)
+    known, strangers = [person(number) for number in range(12)], [person(100), person(101)]
+    people = sorted([*known, *strangers])
+    [table] = tables_of(coin, VAULT, known)
+
+    def at_worst(shelf: Shelf) -> int:
+        found = [Person.of(one, coin, shelf, create_accounts=True) for one in people]
+        return measure(purse, coin).size(found, shelf)
+
+    shelf = Shelf([table])
+    drafted = drafted_for(purse, coin, people, set(), creates=True, shelf=shelf)
+    assert (drafted.size, len(drafted.tables)) == (at_worst(shelf), 1)
+    if not coin.is_native:
+        shelf = Shelf([dataclasses.replace(table, entries=tuple(one for one in table.entries if one not in known))])
+        transfers = [Transfer(one, 1, creates=True) for one in strangers]
+        deed = Deed(bytes(32), BATCHES_MAX - 1, left_out=tuple(sorted(known))).shortened
+        drafted = draft(purse, deed, 1, coin, transfers, shelf=shelf)
+        assert drafted.size == at_worst(shelf) - len(":x#999") + len(":x#12")
 
 
 def drafted_for(
@@ -163,6 +186,9 @@ def test_draft__one_account_in_a_table__is_not_looked_up():
     plain = draft(purse, deed, 1, coin, transfers)
     assert draft(purse, deed, 1, coin, transfers, shelf=alone).size == plain.size
     assert draft(purse, deed, 1, coin, transfers, shelf=two).size == plain.size - 2 * 31 + 34
+    programs = tuple(Address(bytes(program)) for program in (TOKEN, SYSTEM, MEMO))
+    useless = Shelf([Table(Address(b"\1" * 32), (OPERATOR, *programs))])
+    assert draft(purse, deed, 1, coin, transfers, shelf=useless).tables == (), "who signs and what is called"
 
 
 def test_draft__left_out_with_room__named_in_the_memo_as_ever():
@@ -203,15 +229,22 @@ def test_choose__several_tables_with_the_same__fewest_of_them():
 PEOPLE = 30
 
 
-def put_table(scene: SvmScene, name: str, entries: Sequence[Address], *, ended_in: int | None = None) -> Address:
+def put_table(
+    scene: SvmScene,
+    name: str,
+    entries: Sequence[Address],
+    *,
+    ended_in: int | None = None,
+    authority: str = "keeper",
+) -> Address:
     """There at once: making it is tested elsewhere."""
-    scene.endow(address_of(name), SOL, table_bytes(entries, ended_in), TABLE_PROGRAM)
+    scene.endow(address_of(name), SOL, table_bytes(entries, ended_in, authority), TABLE_PROGRAM)
     return address_of(name)
 
 
-def table_bytes(entries: Sequence[Address], ended_in: int | None = None) -> bytes:
+def table_bytes(entries: Sequence[Address], ended_in: int | None = None, authority: str = "keeper") -> bytes:
     data = b"\1\0\0\0" + (2**64 - 1 if ended_in is None else ended_in).to_bytes(8, "little")
-    return data + (1).to_bytes(8, "little") + b"\0" + b"\1" + address_of("keeper") + bytes(2) + b"".join(entries)
+    return data + (1).to_bytes(8, "little") + b"\0" + b"\1" + address_of(authority) + bytes(2) + b"".join(entries)
 
 
 def crowd(count: int = PEOPLE) -> tuple[Payout, ...]:
@@ -354,9 +387,13 @@ async def test_saved_plan__tables_grow_or_go_before_it_is_paid__paid_or_waits_wi
             assert "`bridge lookup-tables extend` makes such" in refusal.reason
         named = await Sender.of(scene, batch, scene.make_payer(lookup_tables=[table])).refusal()
         assert f"{format_address(table)} was deactivated in slot" in named.reason
-        other = put_table(scene, "other", entries)
+        other = put_table(scene, "other", entries[:4])
         scene.node.chain.advance_blocks(8)
-        inclusion, settlement = await Sender.of(scene, batch, scene.make_payer(lookup_tables=[table, other])).land()
+        late = scene.make_payer(lookup_tables=[table, other])
+        assert "none has enough" not in (await Sender.of(scene, batch, late).refusal()).reason
+        put_table(scene, "other", entries)
+        scene.node.chain.advance_blocks(8)
+        inclusion, settlement = await Sender.of(scene, batch, late).land()
         assert inclusion.succeeded
         assert settlement.left_out == ()
 

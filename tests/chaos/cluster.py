@@ -94,7 +94,7 @@ class Cluster:
         self.congested = False  # nothing of ours gets into a block
         self.late_slots = 0  # how long what is sent waits
         self.tables = tables  # lookup tables; each is to have so many of the people
-        self.listed = people // 2
+        self.listed = 2 * people // 3
         self.opened = False  # whether everybody ought to have an account for the token
         self.dead: list[Block] = []  # blocks of forks, as they died
         self._furnish(newcomer=newcomer)

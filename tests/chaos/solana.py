@@ -47,7 +47,7 @@ PERIOD = (2, 12)
 """Rounds that a lag, a gap or a freeze lasts."""
 TABLES_CHANCE = 0.25
 """Of a run in which lookup tables let a batch pay more people than fit without."""
-GROWTH_CHANCE = 0.05
+GROWTH_CHANCE = 0.1
 """In each round, that a table gets one of the people more."""
 JAM = (4, 20)
 """Rounds without room: what is sent meanwhile expires before the longest is over."""
@@ -65,7 +65,7 @@ class SolanaWorld(World):
         # Chosen apart, so that runs without tables stay what they were.
         tables = random.Random(f"room {seed}")
         self._has_tables = tables.random() < TABLES_CHANCE
-        few, many = chance.randint(2, 6), tables.randint(7, 13)
+        few, many = chance.randint(2, 6), tables.randint(9, 14)
         self.cluster = Cluster(
             chance,
             seed=seed,
@@ -82,6 +82,8 @@ class SolanaWorld(World):
         shared.batch_recipients = chance.choice([1, 2, 3, 20])
         if self._has_tables:
             shared.batch_recipients = 20
+            for person in self.cluster.people:
+                self.cluster.deposit(person, tables.randint(1, 10**9))
         self._begin(shared, trouble, instances=instances)
 
     def _connect(self, process: Process, account: Address) -> Side:

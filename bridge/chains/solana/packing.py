@@ -67,8 +67,8 @@ def widest(
     plain = min(most, capacity(purse, coin, create_accounts=create_accounts))
     if not shelf.tables:
         return plain
-    weights = _measure(purse, coin)
-    people = [_Person.of(recipient, coin, shelf, create_accounts=create_accounts) for recipient in recipients]
+    weights = measure(purse, coin)
+    people = [Person.of(recipient, coin, shelf, create_accounts=create_accounts) for recipient in recipients]
     tight = range(0)  # recipients who did not fit one batch: where the next number fails too, most likely
     for count in range(min(most, ROOM_MAX, len(people)), plain, -1):
         starts = itertools.chain(range(tight.start // count * count, tight.stop, count), range(0, len(people), count))
@@ -80,19 +80,19 @@ def widest(
 
 
 @dataclass(frozen=True, slots=True)
-class _Person:
+class Person:
     owner: Address
     holder: Address
     creates: bool  # its account is counted as one to be made
 
     @classmethod
-    def of(cls, recipient: Address, coin: Coin, shelf: Shelf, *, create_accounts: bool) -> _Person:
+    def of(cls, recipient: Address, coin: Coin, shelf: Shelf, *, create_accounts: bool) -> Person:
         holder = coin.account_of(recipient)
         return cls(recipient, holder, create_accounts and not coin.is_native and holder not in shelf)
 
 
 @dataclass(frozen=True, slots=True)
-class _Weights:
+class Weights:
     """Bytes of the parts of a transaction, without the accounts that tables may have; and how many accounts and
     instructions it has without recipients."""
 
@@ -103,8 +103,16 @@ class _Weights:
     common: tuple[Address, ...]  # accounts of every transfer that tables may have
     accounts: int
 
-    def fit(self, people: Sequence[_Person], shelf: Shelf) -> bool:
+    def fit(self, people: Sequence[Person], shelf: Shelf) -> bool:
         """Whether a batch of them fits, whichever of them are left out."""
+        creating = sum(one.creates for one in people)
+        accounts = self.accounts + len(self.common) + len(people) + creating
+        if accounts > ACCOUNTS_MAX or Draft.steps_of(len(people), creating) > INSTRUCTIONS_MAX:
+            return False
+        return self.size(people, shelf) <= TRANSACTION_BYTES_MAX
+
+    def size(self, people: Sequence[Person], shelf: Shelf) -> int:
+        """Bytes that the transaction of a batch has at most."""
         keys = [*self.common, *(one.holder for one in people), *(one.owner for one in people if one.creates)]
         chosen = shelf.choose(keys)
 
@@ -112,22 +120,18 @@ class _Weights:
             return ENTRY_BYTES if shelf.covers(account, chosen) else KEY_BYTES
 
         size = self.base + TABLE_BYTES * len(chosen) + sum(key(account) for account in self.common)
-        creating = sum(one.creates for one in people)
-        size += self.creator if creating else 0
+        size += self.creator if any(one.creates for one in people) else 0
         spare = ELSEWHERE_BYTES
         for one in people:
             paid = self.transfer + key(one.holder) + (self.creation + key(one.owner) if one.creates else 0)
             named = ENTRY_BYTES + key(one.owner)  # its index among the accounts of the marker's instruction
             size += max(paid, named)
             spare = min(spare, max(0, paid - named))
-        size += ELSEWHERE_BYTES - spare
-        accounts = self.accounts + len(self.common) + len(people) + creating
-        steps = Draft.steps_of(len(people), creating)
-        return size <= TRANSACTION_BYTES_MAX and accounts <= ACCOUNTS_MAX and steps <= INSTRUCTIONS_MAX
+        return size + ELSEWHERE_BYTES - spare
 
 
 @functools.lru_cache(maxsize=64)
-def _measure(purse: Purse, coin: Coin) -> _Weights:
+def measure(purse: Purse, coin: Coin) -> Weights:
     """By making transactions of one recipient and of two."""
     one, two = (_strangers(purse, coin, count, False) for count in (1, 2))
     transfer = two.size - one.size - KEY_BYTES
@@ -135,8 +139,8 @@ def _measure(purse: Purse, coin: Coin) -> _Weights:
     base = one.size - transfer - KEY_BYTES * (1 + len(common))
     accounts = len(one.keys) - 1 - len(common)
     if coin.is_native:
-        return _Weights(base, transfer, 0, 0, common, accounts)
+        return Weights(base, transfer, 0, 0, common, accounts)
     made, both = (_strangers(purse, coin, count, True) for count in (1, 2))
     creation = both.size - made.size - transfer - 2 * KEY_BYTES
     creator = made.size - one.size - creation - KEY_BYTES
-    return _Weights(base, transfer, creation, creator, common, accounts + 1)
+    return Weights(base, transfer, creation, creator, common, accounts + 1)
