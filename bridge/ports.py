@@ -42,6 +42,8 @@ from bridge.domain.ledger import (
     IntendedBatch,
     Intent,
     Journal,
+    KeptBalance,
+    Sums,
     Transfer,
     Unbooked,
 )
@@ -816,7 +818,20 @@ class AuditStore(Protocol):
         """Stored finalized headers to ask a node for again: `last`, those in doubt, and some others by chance."""
 
     async def torn_journals(self, chain: str, limit: int) -> list[str]: ...
-    async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]: ...
+    async def chains(self) -> list[str]:
+        """Those that have accounts."""
+
+    async def kept(self, chain: str, after: int, limit: int) -> list[KeptBalance]:
+        """What is kept of accounts, in the order of their ids, those after account `after`."""
+
+    async def page_end(self, chain: str, after: tuple[int, int, int], transfers: int) -> tuple[int, int, int] | None:
+        """Where the next `transfers` after `after` (block, journal, place in it) end; None where not so many follow."""
+
+    async def added_up(
+        self, chain: str, after: tuple[int, int, int], end: tuple[int, int, int] | None, accounts: tuple[int, int]
+    ) -> list[tuple[int, Sums]]:
+        """The sums of the transfers after `after` up to `end`, or of all, by account: of ids first … last."""
+
     async def unmatched(
         self, chain: str, account: tuple[str, AssetId], after: int, through: int, limit: int
     ) -> list[tuple[int, str, Log | None]]:

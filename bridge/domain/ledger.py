@@ -26,9 +26,11 @@ into claimable:0x… for each account. What it then claims leaves as above, and 
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from bridge.domain.events import Event, Log
 from bridge.domain.payouts import Leg
@@ -494,6 +496,55 @@ class Balance:
     def posted(self) -> int:
         """Debits minus credits: what a mirrored account holds; negative for whose it is."""
         return self.debits_posted - self.credits_posted
+
+
+class Sums(NamedTuple):
+    """Of one account. Atoms."""
+
+    debits_posted: int
+    credits_posted: int
+    debits_pending: int
+    credits_pending: int
+
+
+def add_sums(one: Sums, other: Sums) -> Sums:
+    return Sums(*map(operator.add, one, other))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBalance:
+    """What is kept of an account beside its transfers; None where nothing is."""
+
+    account_id: int
+    code: str
+    asset: AssetId
+    sums: Sums | None
+
+
+@dataclass(frozen=True, slots=True)
+class FalseBalance:
+    """An account whose balance is not what its transfers add up to."""
+
+    code: str
+    asset: AssetId
+    figures: Mapping[str, tuple[int | None, int]]  # those that differ, by name: as kept, as added up
+
+    def __str__(self) -> str:
+        told = [
+            f"{name.replace('_', ' ')} are kept as {'nothing' if kept is None else kept}, transfers add up to {added}"
+            for name, (kept, added) in self.figures.items()
+        ]
+        return f"balance of {self.code} in {self.asset}: {'; '.join(told)}"
+
+
+def compare_sums(kept: Sums | None, added: Sums) -> dict[str, tuple[int | None, int]]:
+    """Figures that differ, by name. An account without a balance has none that would be right, not even zero."""
+    if kept == added:
+        return {}
+    if kept is None:
+        return {name: (None, figure) for name, figure in added._asdict().items()}
+    pairs = zip(Sums._fields, kept, added, strict=True)
+    return {name: (before, after) for name, before, after in pairs if before != after}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bridge.domain.breaks import AccountMove, Range, Spent, Waiting
 from bridge.domain.events import Block, Log
-from bridge.domain.ledger import Due, IntendedBatch
+from bridge.domain.ledger import Due, IntendedBatch, KeptBalance, Sums
 from bridge.domain.payouts import Leg
 from bridge.domain.records import Stored
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -24,6 +24,8 @@ from bridge.store.ledger import BALANCES_AT
 from bridge.store.log_rows import to_log
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from bridge.store.connection import Connection
 
 LAST_LOOKED = """
@@ -118,28 +120,35 @@ TORN_JOURNALS = """
      ORDER BY 1 LIMIT $2
 """
 
-FALSE_BALANCES = """
-    -- FULL. Accounts whose balance is not the sum of their transfers.
-    WITH sides AS (
-        SELECT debit_account AS account_id, phase, amount AS debit, 0 AS credit FROM transfers WHERE chain = $1
+CHAINS = "SELECT DISTINCT chain FROM assets ORDER BY 1"
+KEPT = """
+    SELECT a.account_id, a.code, a.asset, b.account_id IS NOT NULL AS kept,
+           b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending
+      FROM accounts a JOIN assets s USING (asset) LEFT JOIN balances b USING (account_id)
+     WHERE s.chain = $1 AND a.account_id > $2 ORDER BY a.account_id LIMIT $3
+"""
+PAGE_END = """
+    SELECT block_number, journal_id, seq FROM transfers
+     WHERE chain = $1 AND (block_number, journal_id, seq) > ($2, $3, $4)
+     ORDER BY block_number, journal_id, seq OFFSET $5 - 1 LIMIT 1
+"""
+ADDED_UP = """
+    WITH page AS (
+        SELECT debit_account, credit_account, phase, amount FROM transfers
+         WHERE chain = $1 AND (block_number, journal_id, seq) > ($2, $3, $4)
+           AND ($5 OR (block_number, journal_id, seq) <= ($6, $7, $8))
+    ), sides AS (
+        SELECT debit_account AS account_id, phase, amount AS debit, 0 AS credit FROM page
+         WHERE debit_account BETWEEN $9 AND $10
         UNION ALL
-        SELECT credit_account, phase, 0, amount FROM transfers WHERE chain = $1
-    ), sums AS (
-        SELECT account_id,
-               sum(CASE WHEN phase IN ('posted', 'post') THEN debit ELSE 0 END) AS debits_posted,
-               sum(CASE WHEN phase IN ('posted', 'post') THEN credit ELSE 0 END) AS credits_posted,
-               sum(CASE phase WHEN 'pending' THEN debit WHEN 'posted' THEN 0 ELSE -debit END) AS debits_pending,
-               sum(CASE phase WHEN 'pending' THEN credit WHEN 'posted' THEN 0 ELSE -credit END) AS credits_pending
-          FROM sides GROUP BY account_id
+        SELECT credit_account, phase, 0, amount FROM page WHERE credit_account BETWEEN $9 AND $10
     )
-    SELECT a.code, a.asset FROM accounts a
-      JOIN assets s ON s.asset = a.asset AND s.chain = $1
-      LEFT JOIN balances b USING (account_id)
-      LEFT JOIN sums USING (account_id)
-     WHERE (COALESCE(b.debits_posted, -1), b.credits_posted, b.debits_pending, b.credits_pending) IS DISTINCT FROM
-           (COALESCE(sums.debits_posted, 0), COALESCE(sums.credits_posted, 0), COALESCE(sums.debits_pending, 0),
-            COALESCE(sums.credits_pending, 0))
-     ORDER BY 1, 2 LIMIT $2
+    SELECT account_id,
+           sum(CASE WHEN phase IN ('posted', 'post') THEN debit ELSE 0 END) AS debits_posted,
+           sum(CASE WHEN phase IN ('posted', 'post') THEN credit ELSE 0 END) AS credits_posted,
+           sum(CASE phase WHEN 'pending' THEN debit WHEN 'posted' THEN 0 ELSE -debit END) AS debits_pending,
+           sum(CASE phase WHEN 'pending' THEN credit WHEN 'posted' THEN 0 ELSE -credit END) AS credits_pending
+      FROM sides GROUP BY account_id
 """
 
 UNMATCHED = """
@@ -340,6 +349,13 @@ FALSE_OUTCOMES = """
      ORDER BY 1 LIMIT $2
 """
 
+Place = tuple[int, int, int]
+"""Of a transfer: block, journal, place in it."""
+
+
+def _sums(row: asyncpg.Record) -> Sums:
+    return Sums(*(int(row[name]) for name in Sums._fields))
+
 
 class Audits:
     def __init__(self, connection: Connection) -> None:
@@ -389,8 +405,28 @@ class Audits:
     async def torn_journals(self, chain: str, limit: int) -> list[str]:
         return [row[0] for row in await self._connection.fetch(TORN_JOURNALS, chain, limit)]
 
-    async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]:
-        return [(row[0], row[1]) for row in await self._connection.fetch(FALSE_BALANCES, chain, limit)]
+    async def chains(self) -> list[str]:
+        """Those that have accounts."""
+        return [row[0] for row in await self._connection.fetch(CHAINS)]
+
+    async def kept(self, chain: str, after: int, limit: int) -> list[KeptBalance]:
+        """What is kept of accounts, in the order of their ids, those after account `after`."""
+        return [
+            KeptBalance(row["account_id"], row["code"], row["asset"], _sums(row) if row["kept"] else None)
+            for row in await self._connection.fetch(KEPT, chain, after, limit)
+        ]
+
+    async def page_end(self, chain: str, after: Place, transfers: int) -> Place | None:
+        """Where the next `transfers` after `after` end; None where there are not more of them than that."""
+        row = await self._connection.fetchrow(PAGE_END, chain, *after, transfers)
+        return None if row is None else (row["block_number"], row["journal_id"], row["seq"])
+
+    async def added_up(
+        self, chain: str, after: Place, end: Place | None, accounts: tuple[int, int]
+    ) -> list[tuple[int, Sums]]:
+        """The sums of the transfers after `after` up to `end`, or of all, by account: of ids first … last."""
+        rows = await self._connection.fetch(ADDED_UP, chain, *after, end is None, *(end or after), *accounts)
+        return [(row["account_id"], _sums(row)) for row in rows]
 
     async def unmatched(
         self, chain: str, account: tuple[str, AssetId], after: int, through: int, limit: int
