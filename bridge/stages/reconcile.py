@@ -4,7 +4,7 @@ Everything is compared at one finalized block of each chain: the last one that t
 one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
-    balance       our contracts in every token and the native coin, the operator in the native coin: books = chain
+    balance       our contracts and the operator in every token and the native coin: books = chain
     nonce         transactions the operator sent = slots that were spent, where accounts count what they send
     independent   nodes agree with each other; a slice of old blocks in each sweep: their logs as two nodes tell them
                   now = those that are stored
@@ -531,10 +531,10 @@ class Reconcile:
                 doubts,
                 partial(books.chain.balance, mirror.address, mirror.asset.id, view.at),
             )
-            checks.append(self._judge(view, books.watched.operator, mirror, held, nonce))
+            checks.append(self._judge(view, gas_code(books.watched.operator), mirror, held, nonce))
         return [*checks, _nodes(view, doubts)]
 
-    def _judge(self, view: _View, operator: Address, mirror: Mirror, held: int | None, nonce: Check | None) -> Check:
+    def _judge(self, view: _View, gas: str, mirror: Mirror, held: int | None, nonce: Check | None) -> Check:
         booked = _posted(view.balances, mirror.code, mirror.asset.id)
         if nonce is not None:
             unsettled = nonce.skipped is not None and view.spent is not None
@@ -543,7 +543,7 @@ class Reconcile:
         late = view.unbooked or unsettled
         if held is None:
             skipped = DISAGREE
-        elif mirror.address == operator and late and held != booked:
+        elif mirror.code == gas and late and held != booked:
             skipped = "gas of included transactions is not booked yet"
         else:
             return judge_balance(view.at, mirror.code, mirror.asset.id, booked, held)

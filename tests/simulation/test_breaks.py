@@ -312,13 +312,13 @@ async def _coin(world: World, meddler: Meddler) -> Cure:
     await world.send(world.stage.payers[0].sign(operator, value=31_337))
     block = world.sandbox.miner.head
     await world.book()
-    found = await meddler.divergence("operator")
+    found = await meddler.divergence("operator:gas")
     assert found.first is not None
     assert found.agreed is not None
     assert (found.agreed.at.number, found.first.at.number) == (block - 1, block)
     assert (found.agreed.difference, found.first.difference, found.cut_off.difference) == (0, 31_337, 31_337)
     assert found.probes <= 3 + block.bit_length()
-    run = await asyncio.to_thread(bridge, "reconcile", "--find-divergence", "operator", "--config", meddler.config)
+    run = await asyncio.to_thread(bridge, "reconcile", "--find-divergence", "operator:gas", "--config", meddler.config)
     assert (run.returncode, run.stderr) == (1, "")
     assert f"they part at block {block:,}, 0x{found.first.at.hash.hex()}\n" in run.stdout
     assert ", differs by +31,337\n" in run.stdout
