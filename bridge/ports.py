@@ -193,6 +193,17 @@ class Executions(Protocol):
         RetryableError where that cannot be told."""
 
 
+class ClaimedAmounts(Protocol):
+    """What the contract that sets are claimed from keeps of each account. Implementation: chains.evm.claimed."""
+
+    async def claimed(self, wanted: Sequence[tuple[Address, Address]], at: BlockStamp) -> list[int]:
+        """Of each (token, account) what it has claimed in all by the end of final block `at`, in atoms; 0 where there
+        was no contract yet.
+
+        Raises ChainUnavailable, ChainDisagrees, and StateUnavailable where no node has that block's state.
+        """
+
+
 class PriceFeeds(Protocol):
     """The price feeds of one chain, pinned to a block. Implementation: chains.evm.aggregator."""
 
@@ -877,6 +888,15 @@ class AuditStore(Protocol):
 
     async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
         """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""
+
+    async def claimants_after(self, chain: str, code: str, limit: int | None) -> list[str]:
+        """Accounts that were ever given something to claim, by code, after `code`."""
+
+    async def claimants_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
+        """Those of them that claimed after block `since`, `limit` at most, and those that are a break."""
+
+    async def claimed(self, at: BlockStamp, codes: Sequence[str]) -> dict[tuple[str, AssetId], int]:
+        """What accounts have claimed by the books, in atoms."""
 
     async def carries(self, chain: str) -> dict[tuple[str, AssetId], dict[Address, int]]:
         """What is carried now, by rule and asset."""

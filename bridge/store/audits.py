@@ -250,6 +250,37 @@ CREDITED_IN_DOUBT = """
          WHERE t.chain = $1 AND t.block_number > $2 AND a.code LIKE 'owed\\_on\\_chain:%' LIMIT $3) AS touched
 """
 
+CLAIMANTS_AFTER = """
+    SELECT DISTINCT a.code FROM accounts a JOIN assets s USING (asset)
+     WHERE s.chain = $1 AND a.code LIKE 'claimable:%' AND a.code > $2 ORDER BY a.code LIMIT $3
+"""
+CLAIMANTS_IN_DOUBT = """
+    -- What a tree gives releases what was pending; what is booked at once is a claim.
+    SELECT subject FROM breaks
+     WHERE chain = $1 AND state <> 'resolved' AND check_subject = 'claimed accounts'
+    UNION
+    SELECT code FROM (
+        SELECT DISTINCT a.code FROM transfers t JOIN accounts a ON a.account_id = t.debit_account
+         WHERE t.chain = $1 AND t.block_number > $2 AND t.phase = 'posted' AND a.code LIKE 'claimable:%'
+         LIMIT $3) AS touched
+"""
+CLAIMED = f"""
+    -- All debits, but for reversals: one that undoes a claim credits the account, one that undoes a tree debits it.
+    WITH undone AS (
+        SELECT account_id, sum(t.amount) AS amount
+          FROM journal_keys k
+          JOIN transfers t USING (chain, block_number, journal_id)
+          CROSS JOIN LATERAL (VALUES (t.debit_account), (t.credit_account)) AS side (account_id)
+         WHERE k.source = 'reversal' AND k.chain = $1 AND k.block_number <= $2
+         GROUP BY account_id
+    )
+    SELECT b.code, b.asset, b.debits_posted - COALESCE(u.amount, 0) AS amount
+      FROM ({BALANCES_AT}) AS b
+      JOIN accounts a USING (code, asset)
+      LEFT JOIN undone u USING (account_id)
+     WHERE b.code LIKE 'claimable:%'
+"""  # noqa: S608  # of the constant above
+
 SETTLED_IN = """
     SELECT distribution_id, batch_index, block_number
       FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
@@ -458,6 +489,19 @@ class Audits:
     async def credited_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
         """Those of them that were moved after block `since`, `limit` at most, and those that are a break."""
         return [row[0] for row in await self._connection.fetch(CREDITED_IN_DOUBT, chain, since, limit)]
+
+    async def claimants_after(self, chain: str, code: str, limit: int | None) -> list[str]:
+        """Accounts that were ever given something to claim, by code, after `code`."""
+        return [row[0] for row in await self._connection.fetch(CLAIMANTS_AFTER, chain, code, limit)]
+
+    async def claimants_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
+        """Those of them that claimed after block `since`, `limit` at most, and those that are a break."""
+        return [row[0] for row in await self._connection.fetch(CLAIMANTS_IN_DOUBT, chain, since, limit)]
+
+    async def claimed(self, at: BlockStamp, codes: Sequence[str]) -> dict[tuple[str, AssetId], int]:
+        """What accounts have claimed by the books, in atoms."""
+        rows = await self._connection.fetch(CLAIMED, at.chain, at.number, codes)
+        return {(row["code"], row["asset"]): int(row["amount"]) for row in rows}
 
     async def settled_in(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
         """The block in which each of `batches` was executed, as booked; those that are not booked are left out."""
