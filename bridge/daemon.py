@@ -248,7 +248,11 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 ceilings=_ceilings(section),
                 batch_recipients=section.spending.batch_recipients,
                 claims_above={} if section.claims is None else _by_asset(section, section.claims.above),
-                gas_floor=GasFloor(chain.watched.native.id, section.low_balance),
+                gas_floor=GasFloor(
+                    chain.watched.native.id,
+                    section.low_balance,
+                    asked_for=section.operator.low_balance is not None,
+                ),
             ),
         ),
         run("confirm", lambda lease: Confirm(database=database, chain=reader, payer=payer, lease=lease)),

@@ -538,6 +538,9 @@ class PayoutStore(Protocol):
     async def open_sender(self, chain: str, account: Address, finalized_sequence: int) -> Sender:
         """The account's row, made at its first use."""
 
+    async def beside_gas(self, chain: str, account: Address) -> int:
+        """The most, in atoms, that any of the account's latest transactions took beside its gas, deposits apart."""
+
     async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
         """What the account holds for gas, and what it should at least."""
 
@@ -886,9 +889,6 @@ class AuditStore(Protocol):
     async def credited_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
         """Those of them that were moved after block `since`, `limit` at most, and those that are a break."""
 
-    async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
-        """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""
-
     async def claimants_after(self, chain: str, code: str, limit: int | None) -> list[str]:
         """Accounts that were ever given something to claim, by code, after `code`."""
 
@@ -897,6 +897,9 @@ class AuditStore(Protocol):
 
     async def claimed(self, at: BlockStamp, codes: Sequence[str]) -> dict[tuple[str, AssetId], int]:
         """What accounts have claimed by the books, in atoms."""
+
+    async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
+        """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""
 
     async def carries(self, chain: str) -> dict[tuple[str, AssetId], dict[Address, int]]:
         """What is carried now, by rule and asset."""
