@@ -54,14 +54,7 @@ class Meddler:
         return tuple(row)
 
     async def until(self, query: str) -> None:
-        """Mine until it says more than 0."""
-        for _ in range(300):
-            async with self.database.snapshot() as tx:
-                if (await tx.connection.fetchval(query) or 0) > 0:
-                    return
-            await self.world.sandbox.mine()
-            await asyncio.sleep(0.1)
-        raise AssertionError(query)
+        await self.world.until(query)
 
     async def booked(self) -> BlockStamp:
         async with self.database.snapshot() as tx:
