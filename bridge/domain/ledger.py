@@ -193,7 +193,7 @@ class Watched:
 
     def is_sender(self, address: Address, asset: AssetId | None) -> bool:
         """Whether it is the operator's account for tokens. What it holds of the native coin is told by fees alone."""
-        return asset != self.native.id and address == self.holders.get("operator")
+        return address == self.operator and asset != self.native.id and address not in self.contracts.values()
 
     def token(self, address: object) -> AssetId | None:
         """The asset of a token contract, or None for one that is not watched."""
@@ -308,13 +308,14 @@ def _of_sender(
 
     What a contract gave or got is explained, or not, at the contract: it must not be asked for twice.
     """
-    sender = sender_code(watched.operator)
     if source == target:
         return None
     if watched.is_sender(target, asset):
-        return _move(sender, SUSPENSE_IN if watched.code_of(source) is None else BY_OPERATOR, asset, amount)
+        origin = SUSPENSE_IN if watched.code_of(source) is None else BY_OPERATOR
+        return _move(sender_code(target), origin, asset, amount)
     if watched.is_sender(source, asset):
-        return _move(SUSPENSE_OUT if watched.code_of(target) is None else BY_OPERATOR, sender, asset, amount)
+        use = SUSPENSE_OUT if watched.code_of(target) is None else BY_OPERATOR
+        return _move(use, sender_code(source), asset, amount)
     return None
 
 
