@@ -1,12 +1,13 @@
 """What the books, the report and the audit say of things that no payout of ours explains, on the real chain."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Artifact, Contract
-from bridge.domain.breaks import Break
+from bridge.domain.breaks import Break, Reconciliation
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.ledger import FEES, SUSPENSE_OUT, UNALLOCATED, sender_code
 from bridge.domain.reports import Report, Waterfall
@@ -38,6 +39,17 @@ async def classify(world: World, item: Break, account: str) -> None:
     await approve(world.scene.database, number, by="bob")
 
 
+async def reconciled(world: World) -> Reconciliation:
+    """With nothing skipped, if that can be: windows go on closing, and the last decision may not be booked yet."""
+    result = await world.reconcile()
+    for _ in range(40):
+        if not result.skipped:
+            break
+        await asyncio.sleep(0.5)
+        result = await world.reconcile()
+    return result
+
+
 async def held(world: World, account: Address) -> int:
     """As the chain says now, asked without the code under test."""
     call = {
@@ -54,12 +66,12 @@ async def fees_on_transfers(world: World, taking: Artifact) -> None:
     raw = world.admin.sign(None, taking.creation(False), gas=CREATION_GAS_LIMIT)
     await world.send(raw)
     made = (await anvil.call("eth_getTransactionReceipt", "0x" + keccak(raw).hex()))["contractAddress"]
-    for token in world.stage.tokens:
-        code = await anvil.call("eth_getCode", made, "latest")
-        await anvil.call("anvil_setCode", format_address(token.contract.address), code)
+    code = await anvil.call("eth_getCode", made, "latest")
+    for token in (world.usdx, world.stage.token("PTSX").contract):  # one is pushed, the other claimed
+        await anvil.call("anvil_setCode", format_address(token.address), code)
 
     await world.scene.claim()
-    result = await world.reconcile()
+    result = await reconciled(world)
     assert (found(result), result.skipped) == (set(), ())
     [claims] = [check for check in result.checks if check.subject == "claimed accounts"]
     assert claims.expected == claims.actual == len(world.stage.participants)
@@ -83,7 +95,7 @@ async def fees_on_transfers(world: World, taking: Artifact) -> None:
         "* (bool_and(state IN ('held', 'final', 'void')))::INTEGER FROM actions WHERE kind = 'execute'"
     )
     async with database.snapshot() as tx:
-        [refused] = [each for each in await tx.payouts.summaries() if each.state not in ("final", "void")]
+        [refused] = [each for each in await tx.payouts.summaries() if each.state == "held"]
     assert found(await world.reconcile()) == set()  # nothing has left, and nothing is said to have
     await world.call(world.admin, Contract(world.usdx.address, taking), "enable", False)
     await world.booked()  # else what is released may be tried on a block before that
@@ -93,7 +105,7 @@ async def fees_on_transfers(world: World, taking: Artifact) -> None:
         f"SELECT count(*) FROM distribution_states WHERE state = 'final' AND encode(distribution_id, 'hex') = '{asked}'"
     )
     await world.book()
-    result = await world.reconcile()
+    result = await reconciled(world)
     assert (found(result), result.skipped, result.balanced) == (set(), (), True)
     assert await held(world, vault.address) == before + paid - fee - refused.total
     vault_code = f"vault:{format_address(vault.address)}"
@@ -120,7 +132,7 @@ async def test_books__all_that_moves_on_a_rollup_with_two_providers__told_to_the
     assert outcome == "credited"
     assert (await world.balance(payable, decided_at), await world.balance(owed, decided_at)) == (-amount, 0)
     assert (await world.balance(payable, head), await world.balance(owed, head)) == (0, -amount)
-    result = await world.reconcile()
+    result = await reconciled(world)
     assert (found(result), result.skipped) == (set(), ())
     content = await world.report()
     fall = waterfall(content, world.asset)
@@ -140,7 +152,7 @@ async def test_books__all_that_moves_on_a_rollup_with_two_providers__told_to_the
     await world.book()
     head = sandbox.miner.head
     assert (await world.balance(payable, head), await world.balance(owed, head)) == (0, 0)
-    result = await world.reconcile()
+    result = await reconciled(world)
     assert (found(result), result.skipped) == (set(), ())
     assert owed_on_chain(await world.report(), world.asset) == 0
     assert await world.audit() == []
@@ -158,7 +170,7 @@ async def test_books__all_that_moves_on_a_rollup_with_two_providers__told_to_the
     await world.send(donor.sign(None, DESTROYS_ITSELF + vault.address + b"\xff", value=11))
     await world.rebase(-5)
     await world.book()
-    result = await world.reconcile()
+    result = await reconciled(world)
     assert result.skipped == ()
     assert found(result) == {
         ("unexpected_in", "suspense:in", world.asset, 123_456_789),
