@@ -66,29 +66,20 @@ class SolanaReader:
         """Raise ConfigError unless an endpoint answers, all that answer serve the cluster, and the accounts, mints and
         decimals there are those of the configuration."""
         where = f"[chains.{self.name}]"
-        answers = await self._rpc.call_on_each("getGenesisHash")
-        alive = [answer for answer in answers if answer.error is None]
-        if not alive:
-            reasons = "; ".join(str(answer.error) for answer in answers)
-            raise ConfigError(
-                f"no endpoint answers: {reasons}", where=f"{where} rpc", mend="correct the URL, or start the node"
+
+        def other(endpoint: str, genesis_hash: bytes) -> ConfigError | None:
+            if genesis_hash == self._genesis_hash:
+                return None
+            return ConfigError(
+                f"{endpoint} serves the cluster with genesis hash {base58(genesis_hash)}, "
+                f"configured is {base58(self._genesis_hash)}",
+                where=f"{where} genesis_hash",
+                mend=f'set genesis_hash = "{base58(genesis_hash)}", or name an endpoint of the other cluster',
             )
-        for answer in alive:
-            try:
-                genesis_hash = values.address(answer.result)
-            except ChainDisagrees:
-                raise ConfigError(
-                    f"{answer.endpoint.name} answers, but not as a node of a Solana cluster",
-                    where=f"{where} rpc",
-                    mend="correct the URL",
-                ) from None
-            if genesis_hash != self._genesis_hash:
-                raise ConfigError(
-                    f"{answer.endpoint.name} serves the cluster with genesis hash {base58(genesis_hash)}, "
-                    f"configured is {base58(self._genesis_hash)}",
-                    where=f"{where} genesis_hash",
-                    mend=f'set genesis_hash = "{base58(genesis_hash)}", or name an endpoint of the other cluster',
-                )
+
+        await self._rpc.check_served(
+            "getGenesisHash", values.address, where=where, kind="a node of a Solana cluster", other=other
+        )
         self._surroundings = await look_around(self._rpc, self._names, self.name)
 
     async def genesis_hash(self) -> bytes:
