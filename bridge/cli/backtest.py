@@ -178,8 +178,9 @@ def _load(file: Path, names: Names, node: Node) -> Plan:
             tokens=node.tokens.keys(),
             markets=names.config.prices.keys(),
             decimals=node.decimals,
+            example=next(iter(node.contracts.values()), None),
         )
-    plan = load_rule(file)
+    plan = load_rule(file, example=next(iter(node.contracts.values()), None))
     for option, wanted, known in (
         ("--contract", sorted(plan.contracts()), node.contracts),
         ("--token", [plan.rule.asset, *sorted(plan.tokens())], node.tokens),

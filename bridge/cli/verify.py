@@ -27,7 +27,7 @@ def verify_decision(
     asked: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID|DIR]", help="A decision, distribution or transaction (hex, or its start); a report's folder."
+            metavar="[ID|DIR]", help="A decision, distribution or transaction, or its first digits; a report's folder."
         ),
     ] = None,
     rpc: RpcUrls = None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 WORD = 32  # bytes
 ARGUMENTS_MAX = 16
+ADDRESS_BYTES = (20, 32)  # by the chain; a longer one fills the word
 
 Argument = int | bytes
 """An integer, a bool, or an address as bytes."""
@@ -78,7 +79,7 @@ def _canonical(type_: str) -> str:
 def to_word(type_: str, value: Argument) -> bytes:
     """Raises ValueError where the value is none of that type."""
     if type_ == "address":
-        if not isinstance(value, bytes) or len(value) != 20:
+        if not isinstance(value, bytes) or len(value) not in ADDRESS_BYTES:
             raise ValueError(f"{value!r} is no address")
         return value.rjust(WORD, b"\0")
     if type_ == "bool":
@@ -91,7 +92,7 @@ def to_word(type_: str, value: Argument) -> bytes:
 
 
 def from_word(type_: str, word: bytes) -> int:
-    """Addresses as the number that their bytes are, false and true as 0 and 1.
+    """Addresses of 20 bytes as the number that their bytes are, false and true as 0 and 1.
 
     Raises ValueError for a word that no compiler would have written: it means that the type is wrong.
     """

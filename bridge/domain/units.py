@@ -95,6 +95,28 @@ def from_base58(text: str) -> bytes:
     return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
 
 
+def base58_ranges(prefix: str, size: int) -> list[tuple[bytes, bytes]]:
+    """(lowest, highest) of the `size` bytes whose base58 begins with `prefix`: one range for each length that it can
+    have. Raises ValueError for a sign that is none of base58's.
+
+        "2z", 2 bytes ─► 2z = 58·1 + 57   2z1 … 2zz = 58²·1 + 58·57 …
+    """
+    zeros = len(prefix) - len(prefix.lstrip("1"))
+    first = int.from_bytes(from_base58(prefix))
+    if zeros == len(prefix):
+        return [(bytes(size), bytes(zeros) + b"\xff" * (size - zeros))] if zeros <= size else []
+    # As many zero bytes in front as there are ones, and then one that is not zero.
+    least, most = 1 << 8 * (size - zeros - 1) if size > zeros else 1, (1 << 8 * max(size - zeros, 0)) - 1
+    found = []
+    scale = 1
+    while first * scale <= most:
+        low, high = max(first * scale, least), min((first + 1) * scale - 1, most)
+        if low <= high:
+            found.append((low.to_bytes(size), high.to_bytes(size)))
+        scale *= 58
+    return found
+
+
 def format_amount(amount: int, decimals: int) -> str:
     """Atoms as a decimal numeral with every digit kept, for people: 1500000 with 6 decimals is `1.5`."""
     sign = "-" if amount < 0 else ""

@@ -74,13 +74,10 @@ def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) ->
 
     Raises ConfigError where none does, or several do; then it names them.
     """
-    asked = account.lower()
     mirrors = [mirror for each in watched for mirror in each.mirrors]
-    named = [
-        mirror
-        for mirror in mirrors
-        if asked in (mirror.code.lower(), mirror.code.split(":")[0], format_address(mirror.address).lower())
-    ]
+    # As it is written, first: in base58 another case is another address.
+    named = [mirror for mirror in mirrors if account in _names(mirror)]
+    named = named or [mirror for mirror in mirrors if account.lower() in _names(mirror)]
     found = [mirror for mirror in named if symbol is None or mirror.asset.symbol.lower() == symbol.lower()]
     if len(found) == 1:
         return found[0]
@@ -88,6 +85,10 @@ def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) ->
     problem = "several accounts are called so" if found else "no account that the chain is compared with is called so"
     where = f"--find-divergence {account}" + (f" --asset {symbol}" if symbol else "")
     raise ConfigError(problem, where=where, mend=f"name one of {choices}")
+
+
+def _names(mirror: Mirror) -> tuple[str, str, str]:
+    return mirror.code, mirror.code.split(":")[0], format_address(mirror.address)
 
 
 @dataclass(frozen=True, slots=True)
