@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
 from bridge.domain.plans import Plan
 from bridge.domain.rules import Committed, market_places
-from bridge.domain.units import BlockStamp, format_amount
+from bridge.domain.units import BlockStamp, format_amount, hash_of
 from bridge.prices.http import HttpMarket
 from bridge.replay.backtest import backtest, block_from
 from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress
@@ -205,7 +206,7 @@ async def _plot(names: Names, node: Node, begin: str | None, end: str | None) ->
         raise ConfigError(
             f"block {start.number:,} is not before block {head.number:,}", where="--from", mend="give an earlier --from"
         )
-    return Plot(start, head)
+    return Plot(*(replace(block, hash=hash_of(block.hash, node.reader.reference)) for block in (start, head)))
 
 
 async def _block(node: Node, option: str, text: str, final: Block) -> Block:

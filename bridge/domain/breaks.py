@@ -18,7 +18,7 @@ from bridge.domain.events import Log
 from bridge.domain.ledger import SUSPENSE_IN, IntendedBatch, Transfer
 from bridge.domain.payouts import Leg
 from bridge.domain.states import BreakState
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, format_hash, hash_of
 
 
 class Level(StrEnum):
@@ -269,7 +269,7 @@ def judge_balance(at: BlockStamp, code: str, asset: AssetId, books: int, chain: 
     """A mirrored account holds what the books say, to the atom."""
     differences: tuple[Difference, ...] = ()
     if books != chain:
-        evidence = {"books": str(books), "chain": str(chain), "block_hash": f"0x{at.hash.hex()}"}
+        evidence = {"books": str(books), "chain": str(chain), "block_hash": format_hash(hash_of(at.hash, asset))}
         differences = (Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, chain - books),)
     return Check(Level.BALANCE, code, at, asset, expected=books, actual=chain, differences=differences)
 

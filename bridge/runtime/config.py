@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bridge.domain.errors import ConfigError
+from bridge.domain.units import BlockStamp, hash_of
 from bridge.runtime.evm_section import EvmSection
 from bridge.runtime.fields import KeySection, Name, Section
 from bridge.runtime.solana_section import SolanaSection
@@ -186,6 +187,11 @@ class Config(Section):
                 mend="name a chain of kind evm",
             )
         return section
+
+    def hash_of(self, stamp: BlockStamp) -> bytes:
+        """A block's hash that knows how its chain writes it."""
+        section = self.chains.get(stamp.chain)
+        return stamp.hash if section is None else hash_of(stamp.hash, section.reference)
 
     @property
     def included_within(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bridge.domain.breaks import share_ppm
@@ -34,7 +34,7 @@ from bridge.domain.reports import (
     SealFact,
     ValueFact,
 )
-from bridge.domain.units import AssetId
+from bridge.domain.units import AssetId, hash_of
 from bridge.domain.windows import Window
 
 if TYPE_CHECKING:
@@ -422,7 +422,8 @@ class Reports:
         for row in await self._each(DECIDED, spans):
             decided[row["asset"]] += row["total"]
         progress("breaks and checks")
-        breaks = tuple(BreakFact(**row) for row in await self._breaks(chains, run_id, period))
+        references = {chain.chain: chain.reference for chain in chains}
+        breaks = tuple(_break(row, references) for row in await self._breaks(chains, run_id, period))
         history = await fetch(HISTORY, [item.break_id for item in breaks])
         trend = await self._trend(columns)
         progress("times and proofs of completeness")
@@ -487,7 +488,7 @@ class Reports:
         chains = [
             dataclasses.replace(
                 _chain(row),
-                opening=None if row["opening_number"] is None else CutOff(*_stamp(row, "opening_")),
+                opening=None if row["opening_number"] is None else _stamp(row, "opening_"),
                 ended=row["ended"],
             )
             for row in rows
@@ -529,19 +530,24 @@ def _span(chain: ChainScope) -> tuple[str, int, int]:
     return chain.chain, chain.cut_off.number, _BEFORE_ALL if chain.opening is None else chain.opening.number
 
 
-def _stamp(row: asyncpg.Record, prefix: str) -> tuple[int, bytes, int]:
-    return row[f"{prefix}number"], row[f"{prefix}hash"], row[f"{prefix}timestamp"]
+def _stamp(row: asyncpg.Record, prefix: str = "") -> CutOff:
+    found = hash_of(row[f"{prefix}hash"], row["reference"])
+    return CutOff(row[f"{prefix}number"], found, row[f"{prefix}timestamp"])
+
+
+def _break(row: asyncpg.Record, references: Mapping[str, str]) -> BreakFact:
+    return BreakFact(**{**row, "block_hash": hash_of(row["block_hash"], references[row["chain"]])})
 
 
 def _chain(row: asyncpg.Record) -> ChainScope:
     cut_off = None
     if row["number"] is not None and row["timestamp"] is not None:
-        cut_off = CutOff(row["number"], row["hash"], row["timestamp"])
+        cut_off = _stamp(row)
     return ChainScope(
         chain=row["chain"],
         kind=row["kind"],
         reference=row["reference"],
-        genesis_hash=row["genesis_hash"],
+        genesis_hash=hash_of(row["genesis_hash"], row["reference"]),
         start_block=row["start_block"],
         cut_off=cut_off,
         posted_through=row["posted_through"],

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.domain.units import base58, base58_ranges, format_address, format_tx, from_base58, is_address, parse_address
+from bridge.domain.units import (
+    base58,
+    base58_ranges,
+    format_address,
+    format_hash,
+    format_tx,
+    from_base58,
+    hash_of,
+    is_address,
+    parse_address,
+    parse_hash,
+)
 
 
 # Vectors of draft-msporny-base58-03, section 5.
@@ -74,3 +85,16 @@ def test_base58_ranges__edges__every_end_of_a_range_begins_with_it(prefix: str):
     ends = [end for bounds in base58_ranges(prefix, 4) for end in bounds]
     assert all(len(end) == 4 and base58(end).startswith(prefix) for end in ends)
     assert bool(ends) == (prefix not in ("11111", "z" * 7))
+
+
+@given(
+    st.binary(min_size=32, max_size=32),
+    st.sampled_from(["eip155:1", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp/token:9"]),
+)
+def test_hash__written_as_its_chain_does__comes_back(raw: bytes, reference: str):
+    found = hash_of(raw, reference)
+    text = format_hash(found)
+    assert (found, hash(found)) == (raw, hash(raw))
+    assert text == (f"0x{raw.hex()}" if reference == "eip155:1" else base58(raw))
+    again = parse_hash(text)
+    assert (again, format_hash(again)) == (raw, text)
