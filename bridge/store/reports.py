@@ -183,7 +183,7 @@ SPANS = """
 """
 
 # Without spans (chain, last block, the one before the first): every version, with all its decisions. With them only
-# versions that decided within them.
+# versions that decided within them. A text that several chains have counts once, with the decisions of all.
 RULES = """
     SELECT r.rule, r.version, r.content_hash,
            count(*) FILTER (WHERE d.verdict = 'pay') AS pay,
@@ -191,12 +191,12 @@ RULES = """
            count(*) FILTER (WHERE d.verdict = 'nothing') AS nothing,
            count(*) FILTER (WHERE d.verdict = 'hold') AS hold
       FROM rules r
-      LEFT JOIN decisions d ON (d.rule, d.version) = (r.rule, r.version)
+      LEFT JOIN decisions d ON (d.chain, d.rule, d.version) = (r.chain, r.rule, r.version)
      WHERE $1::TEXT[] IS NULL
         OR EXISTS (SELECT FROM unnest($1, $2::BIGINT[], $3::BIGINT[]) AS span (chain, last, before)
                     WHERE d.chain = span.chain AND d.block_number <= span.last AND d.block_number > span.before)
      GROUP BY r.rule, r.version, r.content_hash
-     ORDER BY r.rule, r.version
+     ORDER BY r.rule, r.version, r.content_hash
 """
 
 # Distributions of decisions up to the cut-off, or within the period, oldest window first. A block that we saw before

@@ -333,7 +333,8 @@ def test_rule__unknown_name_in_an_expression__caret_and_suggestion(place: Place)
 def test_rule__other_text_under_the_same_version__stops_the_daemon(place: Place):
     async def remember(database: Database) -> None:
         async with database.begin() as transaction:
-            await transaction.decisions.save_rule(load_rule(place.directory / "rules/fee_window.yaml").rule)
+            rule = load_rule(place.directory / "rules/fee_window.yaml").rule
+            await transaction.decisions.save_rule("anvil", rule)
 
     asyncio.run(in_database(place.facts["database_url"], remember))
     place.edit("rules/fee_window.yaml", "^ *minimum_total: .*$", "  minimum_total: 5")
