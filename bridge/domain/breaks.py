@@ -264,6 +264,10 @@ class Reconciliation:
         return counts
 
 
+IN_FLIGHT = "batches in flight"
+"""What a check is about that cannot be judged before they are over."""
+
+
 # ── Judging ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def judge_balance(at: BlockStamp, code: str, asset: AssetId, books: int, chain: int) -> Check:
     """A mirrored account holds what the books say, to the atom."""
@@ -380,7 +384,7 @@ def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadlin
         if (batch.landed is not None and batch.landed <= at.number) or time - batch.window_end > deadline_s
     )
     skipped = f"{len(waiting)} batches are in flight" if waiting else None
-    return Check(Level.PAYOUT, "batches in flight", at, skipped=skipped, differences=differences)
+    return Check(Level.PAYOUT, IN_FLIGHT, at, skipped=skipped, differences=differences)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ PAYOUTS = """
      ORDER BY p.distribution_id, p.recipient
 """
 DECISIONS = """
-    SELECT decision_id, rule, window_start, window_end, surplus, carried_in + carried_out AS carried
-      FROM decisions ORDER BY rule, window_start
+    SELECT decision_id, chain, rule, window_start, window_end, surplus, carried_in + carried_out AS carried
+      FROM decisions ORDER BY chain, rule, window_start
 """
 ALLOCATIONS = """
     SELECT d.decision_id, p.recipient, p.amount FROM payouts p JOIN distributions d USING (distribution_id)
@@ -54,7 +54,7 @@ class Run:
     status: Status
     distributions: tuple[Summary, ...]
     payouts: tuple[Paid, ...]
-    decided: dict[str, list[Decided]]  # by rule, in order of windows
+    decided: dict[tuple[str, str], list[Decided]]  # by chain and rule, in order of windows
     symbols: dict[str, tuple[str, int]]  # asset → symbol, decimals
     breaks: tuple[dict[str, Any], ...]
     latencies_ms: tuple[int, ...]  # ascending, one a distribution
@@ -82,14 +82,16 @@ class Run:
         }
 
 
-def _decided(decisions: Sequence[Any], allocations: Sequence[Any]) -> dict[str, list[Decided]]:
+def _decided(decisions: Sequence[Any], allocations: Sequence[Any]) -> dict[tuple[str, str], list[Decided]]:
     paid: defaultdict[bytes, dict[Address, int]] = defaultdict(dict)
     for row in allocations:
         paid[row["decision_id"]][Address(row["recipient"])] = row["amount"]
-    found: defaultdict[str, list[Decided]] = defaultdict(list)
+    found: defaultdict[tuple[str, str], list[Decided]] = defaultdict(list)
     for row in decisions:
         window = (row["window_start"], row["window_end"])
-        found[row["rule"]].append(Decided(window, row["surplus"], row["carried"], paid[row["decision_id"]]))
+        found[row["chain"], row["rule"]].append(
+            Decided(window, row["surplus"], row["carried"], paid[row["decision_id"]])
+        )
     return found
 
 

@@ -13,17 +13,18 @@ import pytest
 import pytest_asyncio
 from solders.keypair import Keypair
 
+from bridge.chains.solana.programs import is_on_curve
 from bridge.chains.solana.signer import KeystoreSigner
 from bridge.compose.chain import open_chain
 from bridge.compose.keystores import encrypt_keypair
 from bridge.domain.errors import ConfigError
-from bridge.domain.units import base58, format_tx
+from bridge.domain.units import base58, format_address, format_tx, from_base58, parse_address
 from bridge.runtime.config import load_config
 from bridge.simulation.alone import simulate_alone
-from bridge.simulation.cluster import CHAIN, FINALIZED_DEPTH, Cluster
-from bridge.simulation.cluster_run import write_configuration
+from bridge.simulation.cluster import FINALIZED_DEPTH, Cluster
 from bridge.simulation.outcome import Outcome
 from bridge.simulation.simulate import Order, Progress
+from bridge.simulation.svm.files import CHAIN, write_alone
 from tests.cli.program import bridge
 
 EPOCH_S = 30
@@ -40,7 +41,7 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
 
     async def finished(outcome: Outcome) -> None:
         config = outcome.directory / "bridge.toml"
-        summary = next(each for each in outcome.run.distributions if each.rule == "solana_fees")
+        summary = next(each for each in outcome.run.distributions if each.rule == "fee_window")
         transaction = format_tx(summary.tx_ids[-1])
         url = outcome.sandbox["solana"]["rpc_url"]
         for name, arguments in {
@@ -73,15 +74,29 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     )
     assert outcome.balanced, outcome.reasons
     assert outcome.verification is not None
-    assert outcome.verification.balances >= 4
-    assert {each.rule for each in outcome.run.distributions} == {"solana_fees", "solana_buffer"}
+    assert outcome.verification.balances >= 3
+    assert {each.rule for each in outcome.run.distributions} == {"fee_window", "reserve_buffer"}
     assert "was frozen" in " ".join(outcome.happened)
+    program, poor = (parse_address(one) for one in outcome.sandbox["solana"]["beneficiaries"])
+    outcomes = {who: {each.outcome for each in outcome.run.payouts if each.recipient == who} for who in (program, poor)}
+    assert outcomes == {program: {"paid"}, poor: {None}}
+    assert not is_on_curve(program)
     assert "equal" in said["verify"].splitlines()
     assert said["report"].splitlines()[-1] == "whole, and as on the chain"
     document = json.loads((outcome.report_directory / "report.json").read_text())
     [chain] = document["chains"]
     assert (chain["kind"], document["verdict"]) == ("solana", "balanced")
     assert {row["difference"] for row in document["roll_forward"]} == {"0"}
+    [native] = [each["id"] for each in document["assets"] if each["symbol"] == "SOL"]
+    assert native.endswith("/slip44:501")
+    assert any(each["asset"] == native for each in document["distributions"])
+    held = [each["reason"] for each in document["attention"]]
+    assert held
+    assert all(f"{format_address(poor)} would hold less than the 890880 lamports" in reason for reason in held)
+    cut_off = chain["cut_off"]["hash"]
+    assert len(from_base58(cut_off)) == 32
+    assert f"{chain['cut_off']['number']:,} {cut_off}" in said["report"]
+    assert cut_off[:8] in (outcome.report_directory / "report.html").read_text()
 
 
 async def run_beside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -96,7 +111,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
     path = tmp_path_factory.mktemp("solana") / "bridge.toml"
     async with Cluster.start(SEED, epoch_s=EPOCH_S, epochs=1, genesis_time=GENESIS) as running:
         running.chain.advance_blocks(FINALIZED_DEPTH + 1)
-        write_configuration(path, running, "postgresql://nobody@127.0.0.1:1/none")
+        write_alone(path, running.site, "postgresql://nobody@127.0.0.1:1/none")
         yield running, path
 
 
@@ -162,7 +177,7 @@ async def test_open_solana__no_delegate_then_another__opened_then_refused(cluste
     async with AsyncExitStack() as stack:
         assert (await open_chain(config, CHAIN, stack, sending=True)).payer is not None
     running = cluster[0]
-    running.approve(running.fees, running.pool, running.clerk.pubkey(), 1)
+    running.stage.approve(running.fees, running.pool, running.clerk.pubkey(), 1)
     running.chain.advance_blocks(FINALIZED_DEPTH + 1)
     with pytest.raises(ConfigError, match=f"is delegated to {running.clerk.pubkey()}, not to") as caught:
         async with AsyncExitStack() as stack:
@@ -173,10 +188,12 @@ async def test_open_solana__no_delegate_then_another__opened_then_refused(cluste
 def with_pool_as_vault(running: Cluster, path: Path) -> Path:
     """The pool has an account of the first token only."""
     text = path.read_text()
-    points = text[text.index(f"[chains.{CHAIN}.tokens.PTSX]") : text.index(f"[chains.{CHAIN}.operator]")]
+    sol = text[text.index(f"[chains.{CHAIN}.tokens.SOL]") : text.index(f"[chains.{CHAIN}.operator]")]
+    vault_key = text[text.index(f"[chains.{CHAIN}.vault_key]") : text.index(f"[chains.{CHAIN}.spending]")]
     pool = f'pool = "{running.pool.pubkey()}"'
     text = (
-        text.replace(points, "")
+        text.replace(sol, "")
+        .replace(vault_key, "")
         .replace(pool, "")
         .replace(f'vault = "{running.world.vault.pubkey()}"', f"vault{pool[4:]}")
     )
