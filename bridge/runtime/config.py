@@ -27,6 +27,7 @@ from bridge.runtime.solana_section import SolanaSection
 # Of 32 bytes in hex, or of 64 in base58.
 _PRIVATE_KEY = re.compile(r"((0x)?[0-9a-fA-F]{64}|[1-9A-HJ-NP-Za-km-z]{86,88})\Z")
 _KEY_BYTES = 64
+_SECTION_AND_FIELD = re.compile(r"\[([^\[\]]+)\] ?([\w.-]*)")
 _PLACEHOLDER = re.compile(r"\{(?:timestamp|timestamp_ms|timestamp_iso|key)\}")
 KEY_MEND = (
     "remove the key from the file (and treat it as stolen: it may be in backups and version control); "
@@ -168,13 +169,19 @@ class Config(Section):
 
     @contextlib.contextmanager
     def naming_file(self) -> Iterator[None]:
-        """Mistakes found in use name only the `[section]` of this file: they leave the block with the file named."""
+        """Mistakes found in use name only `[section]` and field: they leave the block with file and line named."""
         try:
             yield
         except ConfigError as error:
-            if error.where is None or not error.where.startswith("["):
+            said = (error.where or "").removeprefix(f"{self.path}: ")
+            found = _SECTION_AND_FIELD.match(said)
+            if found is None:
                 raise
-            where = f"{self.path}: {error.where}"
+            trail = tuple(part for part in f"{found[1]}.{found[2]}".split(".") if part)
+            line = None
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                line = _line_of(self.path.read_text(encoding="utf-8").splitlines(), trail)
+            where = f"{self.path}{'' if line is None else f':{line}'}: {said}"
             raise ConfigError(error.problem, where=where, mend=error.mend) from error.__cause__
 
     def evm(self, chain: str) -> EvmSection:
