@@ -134,6 +134,13 @@ def _contest(file: Path, other: Path | None, names: Names, node: Node) -> Contes
             where="--against",
             mend="compare rules of one asset",
         )
+    for each in (plan, against):
+        if node.unknown_deeds is not None and each is not None and _asks_for_others(each):
+            raise ConfigError(
+                f"{each.rule.name} asks what was decided and not yet paid, but {node.unknown_deeds}",
+                where="--contract",
+                mend="add --contract operator=ADDRESS, or give a --config",
+            )
     apart = {plan.rule.name, *([] if against is None else [against.rule.name])}
     asks = any(_asks_for_others(each) for each in (plan, against) if each is not None)
     companions = [one for one in _configured(names, node) if one[0].rule.name not in apart] if asks else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.chains.evm.aggregator import Aggregators
 from bridge.chains.evm.rpc import EvmRpc, quantity
@@ -27,6 +27,8 @@ from bridge.runtime.evm_section import EvmSection
 from bridge.runtime.solana_section import NATIVE, SolanaSection
 
 NOBODY = Address(bytes(32))
+OPERATOR = "operator"
+"""Stands among the contracts for the account that pays, where no configuration names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Node:
     contracts: Mapping[str, Address]
     tokens: Mapping[str, rules.Token]
     decimals: Mapping[str, int] = field(default_factory=dict)  # by token; those that the configuration knows
+    # Why what the vault executed is not told from other payments, where it is not: a rule that asks for it finds less.
+    unknown_deeds: str | None = None
 
     async def finalized(self) -> Block:
         """The newest finalized block. Raises ConfigError where none is known."""
@@ -150,13 +154,16 @@ async def _open_solana(asked: Asked, config: Config, section: SolanaSection, sta
 
 
 async def _open_bare(asked: Asked, rpc: SolanaRpc, genesis_hash: bytes) -> Node:
-    """Without a configuration nobody's transactions are the operator's: what was paid is seen, not why."""
+    """Without a configuration nobody's transactions are the operator's, unless it is named: what was paid is seen then,
+    not why."""
     _check_addresses(asked, NOBODY)
     contracts = {VAULT: NOBODY, **asked.contracts}
+    operator = contracts.pop(OPERATOR, NOBODY)
     kind = f"{reference_of(genesis_hash)}/token:"
     mints = {str(asset): parse_address(asset.removeprefix(kind)) for asset in asked.assets if asset.startswith(kind)}
-    names = Names(contracts, NOBODY, await _tokens(rpc, {**mints, **asked.tokens}))
-    return await _node(asked.name, rpc, names, genesis_hash)
+    names = Names(contracts, operator, await _tokens(rpc, {**mints, **asked.tokens}))
+    node = await _node(asked.name, rpc, names, genesis_hash)
+    return node if operator != NOBODY else replace(node, unknown_deeds="whose transactions pay is not said")
 
 
 async def _tokens(rpc: SolanaRpc, mints: Mapping[str, Address]) -> dict[str, Token]:

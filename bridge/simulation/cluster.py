@@ -347,7 +347,11 @@ class Cluster:
             "rpc_url": self.node.rpc_url,
             "genesis_hash": str(self.chain.genesis_hash),
             "start_block": self.start_slot,
-            "vault": str(self.world.vault.pubkey()),
+            "contracts": {
+                "vault": str(self.world.vault.pubkey()),
+                "pool": str(self.pool.pubkey()),
+                "obligations": str(self.owed.mint),
+            },
             "operator": str(self.world.operator.pubkey()),
             "tokens": {token.symbol: str(token.mint) for token in (self.fees, self.coin, self.owed)},
             "participants": [str(person.pubkey()) for person in self.world.participants],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -20,11 +21,14 @@ from bridge.compose.keystores import encrypt_keypair
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import base58, format_address, format_tx, from_base58, parse_address
 from bridge.runtime.config import load_config
+from bridge.runtime.rulefile import load_configured
 from bridge.simulation.alone import simulate_alone
+from bridge.simulation.anvil import REPOSITORY
 from bridge.simulation.cluster import FINALIZED_DEPTH, Cluster
 from bridge.simulation.outcome import Outcome
 from bridge.simulation.simulate import Order, Progress
 from bridge.simulation.svm.files import CHAIN, write_alone
+from bridge.store.database import Database
 from tests.cli.program import bridge
 
 EPOCH_S = 30
@@ -38,9 +42,11 @@ SEED = 5
 async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tmp_path: Path):
     """A run of two windows; the commands of an operator are asked about it while chain and database are there."""
     said: dict[str, str] = {}
+    decided: dict[str, list[bytes]] = {}
+    backtested, bare = tmp_path / "backtest", tmp_path / "bare"
 
     async def finished(outcome: Outcome) -> None:
-        config = outcome.directory / "bridge.toml"
+        config, rules = outcome.directory / "bridge.toml", outcome.directory / "rules" / "svm"
         summary = next(each for each in outcome.run.distributions if each.rule == "fee_window")
         transaction = format_tx(summary.tx_ids[-1])
         url = outcome.sandbox["solana"]["rpc_url"]
@@ -50,10 +56,20 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
             "verify": ("verify", summary.decision_id.hex(), "--config", config),
             "report": ("verify", outcome.report_directory, "--rpc", url),
             "reconcile": ("reconcile", "--config", config),
+            "backtest": ("rules", "backtest", rules / "reserve_buffer.yaml", "--config", config, "--out", backtested),
+            "bare": (*backtest_bare(outcome, rules / "fee_window.yaml"), "--out", bare),
+            # The operator is not named, and the record's rule asks what it has paid.
+            "unknown": (*backtest_bare(outcome, rules / "reserve_buffer.yaml"), "--out", tmp_path / "unknown"),
         }.items():
             told = await run_beside(*arguments)
-            assert told.returncode == 0, (name, told.stdout, told.stderr)
-            said[name] = told.stdout
+            assert told.returncode == (2 if name == "unknown" else 0), (name, told.stdout, told.stderr)
+            said[name] = told.stdout or told.stderr
+        database = await Database.open(outcome.sandbox["database_url"], connections_max=1)
+        async with database.snapshot() as snapshot:
+            rows = await snapshot.connection.fetch("SELECT rule, artifact FROM decisions ORDER BY window_start")
+        await database.close()
+        for rule in ("fee_window", "reserve_buffer"):
+            decided[rule] = [row["artifact"] for row in rows if row["rule"] == rule]
 
     def watch(progress: Progress) -> None:
         pass
@@ -83,6 +99,11 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     assert not is_on_curve(program)
     assert "equal" in said["verify"].splitlines()
     assert said["report"].splitlines()[-1] == "whole, and as on the chain"
+    for rule, folder in (("reserve_buffer", backtested), ("fee_window", bare)):
+        lines = [line.removesuffix(b",") for line in (folder / "decisions.json").read_bytes().splitlines()[1:-1]]
+        assert decided[rule]
+        assert lines[: len(decided[rule])] == decided[rule]
+    assert "add --contract operator=ADDRESS" in said["unknown"]
     document = json.loads((outcome.report_directory / "report.json").read_text())
     [chain] = document["chains"]
     assert (chain["kind"], document["verdict"]) == ("solana", "balanced")
@@ -97,6 +118,15 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     assert len(from_base58(cut_off)) == 32
     assert f"{chain['cut_off']['number']:,} {cut_off}" in said["report"]
     assert cut_off[:8] in (outcome.report_directory / "report.html").read_text()
+
+
+def backtest_bare(outcome: Outcome, rule: Path) -> tuple[str | Path, ...]:
+    """From a node and addresses alone."""
+    facts = outcome.sandbox["solana"]
+    tokens = facts["tokens"]
+    named = [f"--contract={name}={address}" for name, address in facts["contracts"].items()]
+    named += [f"--token={symbol}={tokens[symbol]}" for symbol in ("USDX", "SOL")]
+    return "rules", "backtest", rule, "--rpc", facts["rpc_url"], "--from", str(facts["start_block"]), *named
 
 
 async def run_beside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -127,7 +157,11 @@ async def mistake(cluster: tuple[Cluster, Path], old: str, new: str) -> ConfigEr
         async with AsyncExitStack() as stack:
             with config.naming_file():
                 await open_chain(config, CHAIN, stack, sending=True)
-    assert str(changed) in str(caught.value)
+    named = re.match(rf"{changed}:(\d+): \[([\w.]+)\]", caught.value.where or "")
+    assert named is not None, caught.value.where
+    line = changed.read_text().splitlines()[int(named[1]) - 1]
+    assert line.startswith((f"[{named[2]}", new.partition(" ")[0])), (line, caught.value.where)
+    assert caught.value.mend
     return caught.value
 
 
@@ -151,6 +185,38 @@ async def test_open_solana__other_cluster__named_with_its_hash(cluster: tuple[Cl
 @pytest.mark.asyncio(loop_scope="module")
 async def test_open_solana__wrong_decimals__the_mints_are_told(cluster: tuple[Cluster, Path]):
     assert "has 6 decimals" in str(await mistake(cluster, "decimals = 6", "decimals = 8"))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("old", "new", "field", "said"),
+    [
+        ("decimals = 9", "decimals = 6", "tokens.SOL", "has 9 decimals, configured are 6"),
+        ('keystore = "svm-vault.json"', 'keystore = "svm-operator.json"', "vault_key", "the password does not open"),
+        (
+            'svm-vault.json"\npassword_file = "svm-vault',
+            'svm-operator.json"\npassword_file = "svm-operator',
+            "vault_key",
+            "is the key of",
+        ),
+    ],
+)
+async def test_open_solana__what_does_not_fit__field_and_mend(
+    cluster: tuple[Cluster, Path], old: str, new: str, field: str, said: str
+):
+    error = await mistake(cluster, old, new)
+    assert field in (error.where or "")
+    assert said in error.problem
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_open_solana__rule_with_addresses_of_another_kind_of_chain__its_line(cluster: tuple[Cluster, Path]):
+    _, path = cluster
+    shipped = (REPOSITORY / "rules" / "reserve_buffer" / "rule.yaml").read_text()
+    (path.parent / "shipped.yaml").write_text(shipped.replace("USDX", "SOL"))
+    with pytest.raises(ConfigError, match="is no address of the chain that this rule is for") as caught:
+        load_configured(load_config(path), CHAIN, path.parent / "shipped.yaml")
+    assert str(caught.value).startswith(f"{path.parent / 'shipped.yaml'}:35:12: ")
 
 
 @pytest.mark.asyncio(loop_scope="module")
