@@ -46,7 +46,8 @@ class BlockStamp:
     hash: bytes
 
     def __str__(self) -> str:
-        return f"{self.chain}#{self.number}({self.hash.hex()[:8]})"
+        written = base58(self.hash) if isinstance(self.hash, Base58Hash) else self.hash.hex()
+        return f"{self.chain}#{self.number}({written[:8]})"
 
 
 def format_address(address: bytes) -> str:

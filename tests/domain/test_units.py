@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.domain.units import (
+    BlockStamp,
     base58,
     base58_ranges,
     format_address,
@@ -98,3 +99,12 @@ def test_hash__written_as_its_chain_does__comes_back(raw: bytes, reference: str)
     assert text == (f"0x{raw.hex()}" if reference == "eip155:1" else base58(raw))
     again = parse_hash(text)
     assert (again, format_hash(again)) == (raw, text)
+
+
+def test_stamp__said_to_a_person__as_its_chain_writes_it():
+    raw = bytes(range(32))
+    assert str(BlockStamp("main", 7, raw)) == "main#7(00010203)"
+    assert (
+        str(BlockStamp("svm", 7, hash_of(raw, "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp")))
+        == f"svm#7({base58(raw)[:8]})"
+    )

@@ -19,15 +19,18 @@ from bridge.chains.solana.signer import KeystoreSigner
 from bridge.compose.chain import open_chain
 from bridge.compose.keystores import encrypt_keypair
 from bridge.domain.errors import ConfigError
-from bridge.domain.units import base58, format_address, format_tx, from_base58, parse_address
+from bridge.domain.rules import Token
+from bridge.domain.units import Address, base58, format_address, format_tx, from_base58, parse_address
 from bridge.runtime.config import load_config
 from bridge.runtime.rulefile import load_configured
 from bridge.simulation.alone import simulate_alone
 from bridge.simulation.anvil import REPOSITORY
 from bridge.simulation.cluster import FINALIZED_DEPTH, Cluster
 from bridge.simulation.outcome import Outcome
+from bridge.simulation.rules import with_shares
 from bridge.simulation.simulate import Order, Progress
 from bridge.simulation.svm.files import CHAIN, write_alone
+from bridge.stages.binding import bind_rules
 from bridge.store.database import Database
 from tests.cli.program import bridge
 
@@ -207,6 +210,25 @@ async def test_open_solana__what_does_not_fit__field_and_mend(
     error = await mistake(cluster, old, new)
     assert field in (error.where or "")
     assert said in error.problem
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_rules__of_the_catalogue__bind_as_they_are_but_for_addresses(cluster: tuple[Cluster, Path]):
+    """`fee_window` from its very file; `reserve_buffer` needs recipients of this chain."""
+    running, path = cluster
+    shipped = [REPOSITORY / "rules" / name / "rule.yaml" for name in ("fee_window", "reserve_buffer")]
+    mine = path.parent / "reserve_buffer.yaml"
+    mine.write_text(with_shares(shipped[1].read_text(), [Address(bytes(key)) for key in running.beneficiaries]))
+    config = load_config(path)
+    async with AsyncExitStack() as stack:
+        opened = await open_chain(config, CHAIN, stack, sending=False)
+        section = config.chains[CHAIN]
+        tokens = {name: Token(section.asset(each.address), each.address) for name, each in section.tokens.items()}
+        plans = [load_configured(config, CHAIN, shipped[0]), load_configured(config, CHAIN, mine)]
+        for plan in plans:
+            [bound] = bind_rules([plan], chain=opened.reader, contracts=section.contracts, tokens=tokens)
+            assert {decoder.topic0 for decoder in bound.decoders.values()}
+    assert plans[0].rule.body == shipped[0].read_text()
 
 
 @pytest.mark.asyncio(loop_scope="module")
