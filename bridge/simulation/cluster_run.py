@@ -164,6 +164,6 @@ class ClusterRun:
             who = format_address(self.cluster.poor)[:10]
             told.append(
                 f"the fresh account {who}… would get less SOL than its rent: the others were paid, and "
-                f"{count_of(len(left), 'share')} of it waits for a person, with that reason (Waits for a person)"
+                f"its share of {count_of(len(left), 'window')} waits, with that reason (Waits for a person)"
             )
         return told

@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
-from bridge.domain.units import Address, format_address, format_amount
+from bridge.domain.units import Address, format_address, format_amount, format_tx
 from bridge.simulation.audit import Paid
 from bridge.simulation.scenario import Decided
 from bridge.store.database import Transaction
@@ -140,12 +140,14 @@ class Outcome:
 
     def lines(self) -> Iterable[str]:
         """The run in plain lines, verdict last."""
+        several = len({summary.chain for summary in self.run.distributions}) > 1
         for summary in self.run.distributions:
+            where = f" on {summary.chain}" if several else ""
             symbol, decimals = self.run.symbols[summary.asset]
             how = f"in {count_of(summary.batches, 'batch')}" if summary.leg == Leg.PUSH else "to be claimed"
             yield (
-                f"{summary.rule}: {format_amount(summary.total, decimals)} {symbol} to {summary.recipients} recipients "
-                f"{how}, {summary.state}  0x{summary.distribution_id.hex()[:16]}…"
+                f"{summary.rule}{where}: {format_amount(summary.total, decimals)} {symbol} to {summary.recipients} "
+                f"recipients {how}, {summary.state}  0x{summary.distribution_id.hex()[:16]}…"
             )
         figures = self.figures
         yield (
@@ -166,7 +168,7 @@ class Outcome:
             yield f"balanced: seed {self.seed}; every distribution is final, every unit is explained, no break is open"
 
     def to_json(self) -> dict[str, Any]:
-        """Amounts are strings of atoms, ids and hashes 0x hex."""
+        """Amounts are strings of atoms, ids 0x hex, transactions as their chain writes them."""
         return {
             "verdict": "balanced" if self.balanced else "not balanced",
             "reasons": list(self.reasons),
@@ -188,6 +190,7 @@ class Outcome:
         return {
             "id": "0x" + summary.distribution_id.hex(),
             "decision": "0x" + summary.decision_id.hex(),
+            "chain": summary.chain,
             "rule": summary.rule,
             "token": self.run.symbols[summary.asset][0],
             "asset": summary.asset,
@@ -197,7 +200,7 @@ class Outcome:
             "recipients": summary.recipients,
             "batches": summary.batches,
             "leg": summary.leg,
-            "tx_hashes": ["0x" + tx_id.hex() for tx_id in summary.tx_ids],
+            "tx_hashes": [format_tx(tx_id) for tx_id in summary.tx_ids],
             "status": summary.state,
             "payouts": [
                 {"recipient": format_address(paid.recipient), "amount": str(paid.amount), "outcome": paid.outcome}
