@@ -117,6 +117,9 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     held = [each["reason"] for each in document["attention"]]
     assert held
     assert all(f"{format_address(poor)} would hold less than the 890880 lamports" in reason for reason in held)
+    signs = "[1-9A-HJ-NP-Za-km-z]{32,44}\n"
+    assert re.search(rf"pinned to +block \d+ {signs}", said["explain"])
+    assert re.search(rf"at block [\d,]+ of svm, {signs}", said["reconcile"])
     cut_off = chain["cut_off"]["hash"]
     assert len(from_base58(cut_off)) == 32
     assert f"{chain['cut_off']['number']:,} {cut_off}" in said["report"]
