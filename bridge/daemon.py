@@ -40,7 +40,7 @@ from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Sample
-from bridge.runtime.rulefile import load_rule
+from bridge.runtime.rulefile import load_configured
 from bridge.runtime.supervisor import Supervisor, Wake
 from bridge.runtime.timetable import Timetable
 from bridge.stages import binding, post
@@ -127,16 +127,7 @@ async def _open_chain(
     reader = opened.reader
     tokens = {symbol: Token(section.asset(token.address), token.address) for symbol, token in section.tokens.items()}
     sections = [rule for rule in config.rules if rule.chain == name]
-    plans = [
-        load_rule(
-            config.relative(rule.file),
-            contracts=set(section.contracts),
-            tokens=set(section.tokens),
-            markets=set(config.prices),
-            decimals={symbol: token.decimals for symbol, token in section.tokens.items()},
-        )
-        for rule in sections
-    ]
+    plans = [load_configured(config, name, config.relative(rule.file)) for rule in sections]
     rules = binding.bind_rules(
         plans,
         chain=reader,

@@ -453,10 +453,10 @@ class EventStore(Protocol):
 class DecisionStore(Protocol):
     """Rules, what they remember, and what they decided."""
 
-    async def newest_rule(self, rule: str) -> tuple[int, str] | None:
-        """Version and text of the newest version that is saved."""
+    async def newest_rule(self, chain: str, rule: str) -> tuple[int, str] | None:
+        """Version and text of the newest version that is saved for the chain: on another it may have another text."""
 
-    async def save_rule(self, rule: Rule) -> None:
+    async def save_rule(self, chain: str, rule: Rule) -> None:
         """Raises ConfigError where this version has another text already, or a newer version is known."""
 
     async def paused(self, chain: str) -> set[str]:

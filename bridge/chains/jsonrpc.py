@@ -208,6 +208,39 @@ class JsonRpc:
 
         return list(await asyncio.gather(*(ask(endpoint) for endpoint in self.endpoints)))
 
+    async def check_served(
+        self,
+        method: str,
+        read: Callable[[Any], _T],
+        *,
+        where: str,
+        kind: str,
+        other: Callable[[str, _T], ConfigError | None],
+    ) -> list[Endpoint]:
+        """The endpoints that answer `method`, which tells chains of one kind apart; `read` of its result says which.
+
+        Raises ConfigError about `where` (a section) unless one answers, as a node of that `kind` does, and `other` of
+        the endpoint's name and of what it said is None for all that do: it is the mistake where that is another chain.
+        """
+        answers = await self.call_on_each(method)
+        alive = [answer for answer in answers if answer.error is None]
+        if not alive:
+            reasons = "; ".join(str(answer.error) for answer in answers)
+            raise ConfigError(
+                f"no endpoint answers: {reasons}", where=f"{where} rpc", mend="correct the URL, or start the node"
+            )
+        for answer in alive:
+            try:
+                served = read(answer.result)
+            except ChainDisagrees:
+                raise ConfigError(
+                    f"{answer.endpoint.name} answers, but not as {kind}", where=f"{where} rpc", mend="correct the URL"
+                ) from None
+            mistake = other(answer.endpoint.name, served)
+            if mistake is not None:
+                raise mistake
+        return [answer.endpoint for answer in alive]
+
     async def agreed(self, method: str, params: Sequence[Any], read: Callable[[Any], _T]) -> _T:
         """As `agreed_by`, of one call: `read` of its result."""
 

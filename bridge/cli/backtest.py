@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
 from bridge.domain.plans import Plan
 from bridge.domain.rules import Committed, market_places
-from bridge.domain.units import BlockStamp, format_amount
+from bridge.domain.units import BlockStamp, format_amount, hash_of
 from bridge.prices.http import HttpMarket
 from bridge.replay.backtest import backtest, block_from
 from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress
@@ -133,6 +134,13 @@ def _contest(file: Path, other: Path | None, names: Names, node: Node) -> Contes
             where="--against",
             mend="compare rules of one asset",
         )
+    for each in (plan, against):
+        if node.unknown_deeds is not None and each is not None and _asks_for_others(each):
+            raise ConfigError(
+                f"{each.rule.name} asks what was decided and not yet paid, but {node.unknown_deeds}",
+                where="--contract",
+                mend="add --contract operator=ADDRESS, or give a --config",
+            )
     apart = {plan.rule.name, *([] if against is None else [against.rule.name])}
     asks = any(_asks_for_others(each) for each in (plan, against) if each is not None)
     companions = [one for one in _configured(names, node) if one[0].rule.name not in apart] if asks else []
@@ -178,8 +186,9 @@ def _load(file: Path, names: Names, node: Node) -> Plan:
             tokens=node.tokens.keys(),
             markets=names.config.prices.keys(),
             decimals=node.decimals,
+            example=next(iter(node.contracts.values()), None),
         )
-    plan = load_rule(file)
+    plan = load_rule(file, example=next(iter(node.contracts.values()), None))
     for option, wanted, known in (
         ("--contract", sorted(plan.contracts()), node.contracts),
         ("--token", [plan.rule.asset, *sorted(plan.tokens())], node.tokens),
@@ -204,7 +213,7 @@ async def _plot(names: Names, node: Node, begin: str | None, end: str | None) ->
         raise ConfigError(
             f"block {start.number:,} is not before block {head.number:,}", where="--from", mend="give an earlier --from"
         )
-    return Plot(start, head)
+    return Plot(*(replace(block, hash=hash_of(block.hash, node.reader.reference)) for block in (start, head)))
 
 
 async def _block(node: Node, option: str, text: str, final: Block) -> Block:

@@ -18,6 +18,7 @@ from bridge.compose.database import open_database
 from bridge.domain.breaks import AGE_BANDS, MENDED_BY, Break, BreakChange, LastLook, age_band, why_unresolvable
 from bridge.domain.errors import ConfigError
 from bridge.domain.states import BreakState
+from bridge.domain.units import format_hash
 from bridge.runtime.config import load_config
 from bridge.store.breaks import Breaks
 
@@ -87,8 +88,9 @@ def show_break(break_id: BreakId, config: ConfigPath = DEFAULT_CONFIG, as_json: 
 
 
 async def _show(path: Path, break_id: int, as_json: bool) -> int:
+    config = load_config(path)
     async with (
-        open_database(load_config(path), connections_max=1) as database,
+        open_database(config, connections_max=1) as database,
         database.snapshot() as transaction,
     ):
         found = await transaction.breaks.find(break_id)
@@ -112,7 +114,7 @@ async def _show(path: Path, break_id: int, as_json: bool) -> int:
                 print(f"    {each}")
         else:
             print(f"  {key}: {value}")
-    print(f"  first found at block {found.at.number:,}, 0x{found.at.hash.hex()}")
+    print(f"  first found at block {found.at.number:,}, {format_hash(config.hash_of(found.at))}")
     for change in history:
         print(f"  {_change_line(change)}")
     for one in asked:

@@ -19,7 +19,7 @@ from bridge.stages.story_text import render
 @app.command("explain")
 def explain_payout(
     asked: Annotated[
-        str, typer.Argument(metavar="ID", help="A decision, distribution or transaction: hex, or its start.")
+        str, typer.Argument(metavar="ID", help="A decision, distribution or transaction, or its first digits.")
     ],
     recipient: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Only this recipient's share.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,

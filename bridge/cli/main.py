@@ -13,6 +13,7 @@ from bridge.domain.errors import BridgeError, ConfigError, RetryableError
 
 COMMANDS: Final = {
     "breaks": "breaks",
+    "check": "check",
     "deploy": "deployment",
     "explain": "explain",
     "keystore": "keystore",

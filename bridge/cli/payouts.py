@@ -159,7 +159,7 @@ def _summary_json(summary: Summary, open_orders: Sequence[Ordered]) -> dict[str,
                 "reason": step.reason,
                 "since": step.updated_at,
                 "nonce": step.nonce,
-                "transaction": None if step.tx_id is None else _hex(step.tx_id),
+                "transaction": None if step.tx_id is None else format_tx(step.tx_id),
                 "open_order": next((one.kind for one in open_orders if one.action_id == step.action_id), None),
             }
             for step in summary.steps
@@ -172,7 +172,7 @@ def _attempt_json(attempt: SignedAttempt, nonce: int) -> dict[str, Any]:
         "nonce": nonce,
         "ordinal": attempt.ordinal,
         "purpose": attempt.purpose,
-        "transaction": _hex(attempt.tx_id),
+        "transaction": format_tx(attempt.tx_id),
         "max_fee": str(attempt.max_fee.atoms),
         "priority_fee": str(attempt.priority_fee.atoms),
         "sent_at": attempt.sent_at,

@@ -12,7 +12,7 @@ from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.daemon import divergence, open_services, reconciler
 from bridge.domain.breaks import Outcome
 from bridge.domain.errors import ConfigError
-from bridge.domain.units import format_tx
+from bridge.domain.units import format_hash, format_tx
 from bridge.runtime.config import load_config
 from bridge.stages.divergence import BlockLog, Probe
 
@@ -61,11 +61,12 @@ def _seconds(told: str, option: str) -> int:
 
 
 async def _examine(path: Path, start: int, end: int) -> int:
-    async with open_services(load_config(path), sending=False) as services:
+    config = load_config(path)
+    async with open_services(config, sending=False) as services:
         found = await reconciler(services).examine(start, end)
     for period, checks in found:
         last = period.last
-        print(f"blocks {period.first:,} to {last.number:,} of {last.chain}, 0x{last.hash.hex()}")
+        print(f"blocks {period.first:,} to {last.number:,} of {last.chain}, {format_hash(config.hash_of(last))}")
         for check in checks:
             asset = "" if check.asset is None else f" in {check.asset}"
             says = "" if check.expected is None or check.actual is None else f", books {check.expected:,}"
@@ -84,10 +85,11 @@ async def _examine(path: Path, start: int, end: int) -> int:
 
 
 async def _reconcile(path: Path) -> int:
-    async with open_services(load_config(path), sending=False) as services:
+    config = load_config(path)
+    async with open_services(config, sending=False) as services:
         found = await reconciler(services).run()
     for stamp in found.at:
-        print(f"at block {stamp.number:,} of {stamp.chain}, 0x{stamp.hash.hex()}")
+        print(f"at block {stamp.number:,} of {stamp.chain}, {format_hash(config.hash_of(stamp))}")
     for level, outcomes in found.counts().items():
         counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
         print(f"  {level:<13} {counts or 'nothing to check'}")
@@ -103,7 +105,8 @@ async def _reconcile(path: Path) -> int:
 
 
 async def _find_divergence(path: Path, account: str, symbol: str | None) -> int:
-    async with open_services(load_config(path), sending=False) as services:
+    config = load_config(path)
+    async with open_services(config, sending=False) as services:
         found = await divergence(services, account, symbol)
     print(f"{found.mirror.code} in {found.mirror.asset.symbol}, {found.probes} blocks looked at")
     if found.first is None:
@@ -118,7 +121,7 @@ async def _find_divergence(path: Path, account: str, symbol: str | None) -> int:
     if found.agreed is None:
         print(f"they differ from the opening on: {_probe(found.first)}")
     else:
-        print(f"they part at block {found.first.at.number:,}, 0x{found.first.at.hash.hex()}")
+        print(f"they part at block {found.first.at.number:,}, {format_hash(config.hash_of(found.first.at))}")
         print(f"  before: {_probe(found.agreed)}")
         print(f"  then:   {_probe(found.first)}")
     print(f"  now:    {_probe(found.cut_off)}")

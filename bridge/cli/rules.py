@@ -25,7 +25,7 @@ from bridge.replay.cases import CaseResult, run_folder
 from bridge.replay.reference import render_reference
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.rule_schema import render_schema
-from bridge.runtime.rulefile import load_rule
+from bridge.runtime.rulefile import load_configured, load_rule
 
 rules = typer.Typer(name="rules", help="Rule files: check, test and try them on history.", no_args_is_help=True)
 app.add_typer(rules)
@@ -60,7 +60,7 @@ def _list_folders() -> None:
 
 async def _list_configured(config: Config) -> int:
     table = _table("rule", "version", "chain", "state", "window", "asset", "decided until")
-    plans = [(_load(config, config.relative(each.file), each.chain), each.chain) for each in config.rules]
+    plans = [(load_configured(config, each.chain, config.relative(each.file)), each.chain) for each in config.rules]
     states = await _states(config, [(chain, plan.rule.name) for plan, chain in plans])
     for plan, chain in plans:
         rule = plan.rule
@@ -93,17 +93,6 @@ async def _states(config: Config, wanted: Sequence[tuple[str, str]]) -> dict[tup
     except (ConfigError, RetryableError) as error:
         print(f"bridge: what was decided is not known: {error}", file=sys.stderr)
     return found
-
-
-def _load(config: Config, file: Path, chain: str) -> Plan:
-    section = config.chains[chain]
-    return load_rule(
-        file,
-        contracts=set(section.contracts),
-        tokens=set(section.tokens),
-        markets=set(config.prices),
-        decimals={symbol: token.decimals for symbol, token in section.tokens.items()},
-    )
 
 
 def _window(plan: Plan) -> str:
@@ -160,7 +149,9 @@ async def _order(path: Path, rule: str, chain: str | None, reason: str, *, pause
 
 def _chain_with(config: Config, rule: str, asked: str | None) -> str:
     """Raises ConfigError where the rule is on no chain, or on several and none is named."""
-    names = {(each.chain, _load(config, config.relative(each.file), each.chain).rule.name) for each in config.rules}
+    names = {
+        (each.chain, load_configured(config, each.chain, config.relative(each.file)).rule.name) for each in config.rules
+    }
     chains = sorted(chain for chain, name in names if name == rule and asked in (None, chain))
     if len(chains) == 1:
         return chains[0]
@@ -185,7 +176,7 @@ def _check(asked: Sequence[str], config: Config | None, chain: str | None) -> in
     wrong = 0
     for file in [rule_file(each, config) for each in asked] or [folder / "rule.yaml" for folder in _folders([])]:
         try:
-            plan = load_rule(file) if config is None else _load(config, file, _chain(config, file, chain))
+            plan = load_rule(file) if config is None else load_configured(config, _chain(config, file, chain), file)
         except ConfigError as error:
             wrong += 1
             print(error, file=sys.stderr)

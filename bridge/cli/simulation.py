@@ -58,9 +58,7 @@ def run_sandbox(  # noqa: PLR0917  # typer makes options of them
     block_time: Annotated[float, typer.Option(metavar="S", help="Seconds between blocks.")] = 1.0,
     participants: Annotated[int, typer.Option(metavar="N", help="How many hold deposits.")] = 12,
     traffic: Annotated[float, typer.Option(metavar="RATE", help="Mean number of transactions a block.")] = 3.0,
-    chain: Annotated[Chains, typer.Option(help="Which local chains: solana brings a world, but no traffic yet.")] = (
-        Chains.EVM
-    ),
+    chain: Annotated[Chains, typer.Option(help="Which local chains. On solana nobody acts by himself.")] = (Chains.EVM),
 ) -> None:
     """A local chain and a Postgres, contracts, traffic, and the configuration to run the daemon against them."""
     if chain is Chains.SOLANA and rule is not None:
@@ -86,13 +84,13 @@ async def _sandbox(directory: Path, evm: Any, solana: Any) -> int:
             sandbox = await stack.enter_async_context(_simulation("sandbox").Sandbox.start(directory, evm))
             sandboxes.append(sandbox)
             print(f"sandbox ready, seed {evm.seed}: {directory / 'sandbox.json'}")
-            print(f"  bridge migrate --config {sandbox.config_path}")
-            print(f"  bridge run --config {sandbox.config_path}")
         if solana is not None:
-            starting = _simulation("svm.sandbox").SolanaSandbox.start(directory, solana)
+            starting = _simulation("svm.sandbox").SolanaSandbox.start(directory, solana, beside=evm is not None)
             sandbox = await stack.enter_async_context(starting)
             sandboxes.append(sandbox)
             print("\n".join(sandbox.lines()))
+        for command in ("migrate", "check", "run"):
+            print(f"  bridge {command} --config {sandboxes[0].config_path}")
         print("Ctrl-C ends it.", flush=True)
         stopping = asyncio.create_task(stop.wait())
         watching = [asyncio.create_task(sandbox.watch()) for sandbox in sandboxes]

@@ -27,7 +27,7 @@ def verify_decision(
     asked: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID|DIR]", help="A decision, distribution or transaction (hex, or its start); a report's folder."
+            metavar="[ID|DIR]", help="A decision, distribution or transaction, or its first digits; a report's folder."
         ),
     ] = None,
     rpc: RpcUrls = None,
@@ -92,6 +92,12 @@ async def _verify(
             database = await stack.enter_async_context(open_database(names.config, connections_max=1))
             claim = await stored_claim(database, await find_decision(database, asked))
         node = await stack.enter_async_context(open_node(_on_its_chain(names, claim)))
+        if node.unknown_deeds is not None and any("committed" in each for each in claim.told["inputs"].values()):
+            raise ConfigError(
+                f"the rule asks what was decided and not yet paid, but {node.unknown_deeds}",
+                where="--rpc",
+                mend="give a --config with this chain",
+            )
         answer = await verify(
             claim,
             chain=node.reader,

@@ -25,13 +25,21 @@ from bridge.domain.units import Address, format_address
 from bridge.runtime.config import Config
 from bridge.runtime.evm_section import EvmSection
 
+POLL_INTERVAL_MS = 1000
+
 
 async def open_evm(config: Config, name: str, section: EvmSection, stack: AsyncExitStack, *, sending: bool) -> Opened:
     """Raises ConfigError for what does not fit. With `sending` the operator's key is opened, and the roles and limits
     of the contracts are held against the configuration."""
     rpc = EvmRpc(section.rpc)
     stack.push_async_callback(rpc.close)
-    reader = _reader(name, section, rpc)
+    reader, history = read_evm(
+        name,
+        rpc,
+        chain_id=section.chain_id,
+        finality=finality_of(section),
+        poll_interval_ms=section.poll_interval_ms,
+    )
     await reader.check()
     await _check_contracts(config, name, section, rpc)
     where = f"{config.path}: [chains.{name}.operator]"
@@ -45,7 +53,7 @@ async def open_evm(config: Config, name: str, section: EvmSection, stack: AsyncE
         await check_governance(config, name, rpc, operator)
     return Opened(
         reader=reader,
-        history=EvmHistory(rpc, finality=_finality(section)),
+        history=history,
         watched=_watched(name, section, operator),
         payer=None if signer is None else _payer(name, section, rpc, signer),
         feeds=Aggregators(reader),
@@ -60,25 +68,28 @@ async def open_account(config: Config, name: str, signer: KeystoreSigner) -> Asy
     section = config.evm(name)
     rpc = EvmRpc(section.rpc)
     try:
-        reader = _reader(name, section, rpc)
+        reader, _ = read_evm(name, rpc, chain_id=section.chain_id, finality=finality_of(section))
         await reader.check()
         yield reader, _payer(name, section, rpc, signer)
     finally:
         await rpc.close()
 
 
-def _reader(name: str, section: EvmSection, rpc: EvmRpc) -> EvmReader:
-    return EvmReader(
-        name,
-        rpc,
-        chain_id=section.chain_id,
-        finality=_finality(section),
-        poll_interval_ms=section.poll_interval_ms,
-    )
+def read_evm(
+    name: str, rpc: EvmRpc, *, chain_id: int, finality: Finality, poll_interval_ms: int = POLL_INTERVAL_MS
+) -> tuple[EvmReader, EvmHistory]:
+    """What reads the chain behind `rpc`: its newest blocks, and old ones."""
+    reader = EvmReader(name, rpc, chain_id=chain_id, finality=finality, poll_interval_ms=poll_interval_ms)
+    return reader, EvmHistory(rpc, finality=finality)
 
 
-def _finality(section: EvmSection) -> Finality:
-    return Finality(tag=section.finality.tag, depth=section.finality.depth)
+def finality_of(section: EvmSection | None, depth: int | None = None) -> Finality:
+    """`depth` blocks where a person says so, else what the section says, else the tag that most nodes know."""
+    if depth is not None:
+        return Finality(depth=depth)
+    if section is not None:
+        return Finality(tag=section.finality.tag, depth=section.finality.depth)
+    return Finality(tag="finalized")
 
 
 def _files(config: Config, name: str, section: EvmSection) -> ClaimFolder | None:

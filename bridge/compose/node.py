@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.chains.evm.aggregator import Aggregators
-from bridge.chains.evm.follow import Finality
-from bridge.chains.evm.history import EvmHistory
-from bridge.chains.evm.reader import EvmReader
 from bridge.chains.evm.rpc import EvmRpc, quantity
 from bridge.chains.jsonrpc import Refused
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import read_account, read_mint
-from bridge.chains.solana.history import SolanaHistory
-from bridge.chains.solana.reader import SolanaReader, reference_of
+from bridge.chains.solana.reader import reference_of
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
 from bridge.chains.solana.signer import KeystoreSigner
 from bridge.chains.solana.tokens import VAULT, Names, Token
-from bridge.compose.solana import NoFeeds, names_of
+from bridge.compose.evm import finality_of, read_evm
+from bridge.compose.solana import NoFeeds, names_of, read_solana
 from bridge.domain import rules
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError
 from bridge.domain.events import Block
@@ -30,6 +27,8 @@ from bridge.runtime.evm_section import EvmSection
 from bridge.runtime.solana_section import NATIVE, SolanaSection
 
 NOBODY = Address(bytes(32))
+OPERATOR = "operator"
+"""Stands among the contracts for the account that pays, where no configuration names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,8 @@ class Node:
     contracts: Mapping[str, Address]
     tokens: Mapping[str, rules.Token]
     decimals: Mapping[str, int] = field(default_factory=dict)  # by token; those that the configuration knows
+    # Why what the vault executed is not told from other payments, where it is not: a rule that asks for it finds less.
+    unknown_deeds: str | None = None
 
     async def finalized(self) -> Block:
         """The newest finalized block. Raises ConfigError where none is known."""
@@ -111,12 +112,11 @@ async def _open_evm(asked: Asked, section: EvmSection | None, stack: AsyncExitSt
             where="--rpc",
             mend=f"name a node of chain {section.chain_id}, or another chain with --chain",
         )
-    finality = _finality(section, asked.depth)
-    reader = EvmReader(asked.name, rpc, chain_id=chain_id, finality=finality)
+    reader, history = read_evm(asked.name, rpc, chain_id=chain_id, finality=finality_of(section, asked.depth))
     contracts, tokens, decimals = _named(asked, section)
     return Node(
         reader,
-        EvmHistory(rpc, finality=finality),
+        history,
         Aggregators(reader),
         contracts,
         {
@@ -125,14 +125,6 @@ async def _open_evm(asked: Asked, section: EvmSection | None, stack: AsyncExitSt
         },
         decimals,
     )
-
-
-def _finality(section: EvmSection | None, depth: int | None) -> Finality:
-    if depth is not None:
-        return Finality(depth=depth)
-    if section is not None:
-        return Finality(tag=section.finality.tag, depth=section.finality.depth)
-    return Finality(tag="finalized")
 
 
 def _named(asked: Asked, section: ChainSection | None) -> tuple[dict[str, Address], dict[str, Address], dict[str, int]]:
@@ -162,13 +154,16 @@ async def _open_solana(asked: Asked, config: Config, section: SolanaSection, sta
 
 
 async def _open_bare(asked: Asked, rpc: SolanaRpc, genesis_hash: bytes) -> Node:
-    """Without a configuration nobody's transactions are the operator's: what was paid is seen, not why."""
+    """Without a configuration nobody's transactions are the operator's, unless it is named: what was paid is seen then,
+    not why."""
     _check_addresses(asked, NOBODY)
     contracts = {VAULT: NOBODY, **asked.contracts}
+    operator = contracts.pop(OPERATOR, NOBODY)
     kind = f"{reference_of(genesis_hash)}/token:"
     mints = {str(asset): parse_address(asset.removeprefix(kind)) for asset in asked.assets if asset.startswith(kind)}
-    names = Names(contracts, NOBODY, await _tokens(rpc, {**mints, **asked.tokens}))
-    return await _node(asked.name, rpc, names, genesis_hash)
+    names = Names(contracts, operator, await _tokens(rpc, {**mints, **asked.tokens}))
+    node = await _node(asked.name, rpc, names, genesis_hash)
+    return node if operator != NOBODY else replace(node, unknown_deeds="whose transactions pay is not said")
 
 
 async def _tokens(rpc: SolanaRpc, mints: Mapping[str, Address]) -> dict[str, Token]:
@@ -185,12 +180,12 @@ async def _tokens(rpc: SolanaRpc, mints: Mapping[str, Address]) -> dict[str, Tok
 
 
 async def _node(name: str, rpc: SolanaRpc, names: Names, genesis_hash: bytes) -> Node:
-    reader = SolanaReader(name, rpc, names, genesis_hash=genesis_hash)
+    reader, history = read_solana(name, rpc, names, genesis_hash)
     await reader.check()
     reference = reference_of(genesis_hash)
     return Node(
         reader,
-        SolanaHistory(name, rpc, names),
+        history,
         NoFeeds(),
         names.contracts,
         {symbol: rules.Token(_asset(reference, token.mint), token.mint) for symbol, token in names.tokens.items()},

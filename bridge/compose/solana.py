@@ -28,6 +28,8 @@ from bridge.runtime.solana_section import NATIVE, SolanaSection
 
 _log = get_logger("compose")
 
+POLL_INTERVAL_MS = 1000
+
 
 class NoFeeds:
     """Implements ports.PriceFeeds: no contract answers as a feed, so a rule that asks one is held, and says so."""
@@ -47,14 +49,7 @@ async def open_solana(
         config.relative(section.operator.keystore), where=f"{config.path}: [chains.{name}.operator]"
     )
     names = names_of(section, operator)
-    reader = SolanaReader(
-        name,
-        rpc,
-        names,
-        genesis_hash=section.genesis_hash,
-        poll_interval_ms=section.poll_interval_ms,
-        wake_url=section.websocket,
-    )
+    reader, history = read_solana(name, rpc, names, section.genesis_hash, section)
     await reader.check()
     _check_native(config, name, section, operator)
     payer = None
@@ -65,13 +60,28 @@ async def open_solana(
         payer = await _payer(config, name, section, rpc)
     return Opened(
         reader=reader,
-        history=SolanaHistory(name, rpc, names),
+        history=history,
         watched=_watched(name, section, operator),
         payer=payer,
         feeds=NoFeeds(),
         files=None,
         executions=Markers(rpc, (operator, *section.former_operators)),
     )
+
+
+def read_solana(
+    name: str, rpc: SolanaRpc, names: Names, genesis_hash: bytes, section: SolanaSection | None = None
+) -> tuple[SolanaReader, SolanaHistory]:
+    """What reads the cluster behind `rpc`: its newest blocks, at the pace that `section` gives, and old ones."""
+    reader = SolanaReader(
+        name,
+        rpc,
+        names,
+        genesis_hash=genesis_hash,
+        poll_interval_ms=POLL_INTERVAL_MS if section is None else section.poll_interval_ms,
+        wake_url=None if section is None else section.websocket,
+    )
+    return reader, SolanaHistory(name, rpc, names)
 
 
 def names_of(section: SolanaSection, operator: Address) -> Names:

@@ -18,7 +18,7 @@ from bridge.domain.events import Log
 from bridge.domain.ledger import SUSPENSE_IN, IntendedBatch, Transfer
 from bridge.domain.payouts import Leg
 from bridge.domain.states import BreakState
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, format_hash, hash_of
 
 
 class Level(StrEnum):
@@ -264,12 +264,16 @@ class Reconciliation:
         return counts
 
 
+IN_FLIGHT = "batches in flight"
+"""What a check is about that cannot be judged before they are over."""
+
+
 # ── Judging ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def judge_balance(at: BlockStamp, code: str, asset: AssetId, books: int, chain: int) -> Check:
     """A mirrored account holds what the books say, to the atom."""
     differences: tuple[Difference, ...] = ()
     if books != chain:
-        evidence = {"books": str(books), "chain": str(chain), "block_hash": f"0x{at.hash.hex()}"}
+        evidence = {"books": str(books), "chain": str(chain), "block_hash": format_hash(hash_of(at.hash, asset))}
         differences = (Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, chain - books),)
     return Check(Level.BALANCE, code, at, asset, expected=books, actual=chain, differences=differences)
 
@@ -380,7 +384,7 @@ def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadlin
         if (batch.landed is not None and batch.landed <= at.number) or time - batch.window_end > deadline_s
     )
     skipped = f"{len(waiting)} batches are in flight" if waiting else None
-    return Check(Level.PAYOUT, "batches in flight", at, skipped=skipped, differences=differences)
+    return Check(Level.PAYOUT, IN_FLIGHT, at, skipped=skipped, differences=differences)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 WORD = 32  # bytes
 ARGUMENTS_MAX = 16
+ADDRESS_BYTES = 20  # of most chains; one of 32 fills the word
 
 Argument = int | bytes
 """An integer, a bool, or an address as bytes."""
@@ -43,12 +44,19 @@ class ViewCall:
             return None
 
 
-def view_call(signature: str, arguments: Sequence[Argument] = (), returns: Sequence[str] = ("uint256",)) -> ViewCall:
-    """Raises ValueError where the signature is none, or the arguments are not what it asks for."""
+def view_call(
+    signature: str,
+    arguments: Sequence[Argument] = (),
+    returns: Sequence[str] = ("uint256",),
+    *,
+    address_bytes: int = ADDRESS_BYTES,
+) -> ViewCall:
+    """`address_bytes`: of the chain's addresses. Raises ValueError where the signature is none, or the arguments are
+    not what it asks for."""
     name, types = parse_signature(signature)
     if len(arguments) != len(types):
         raise ValueError(f"{name} takes {len(types)} arguments, not {len(arguments)}")
-    words = b"".join(to_word(type_, value) for type_, value in zip(types, arguments, strict=True))
+    words = b"".join(to_word(type_, value, address_bytes) for type_, value in zip(types, arguments, strict=True))
     if not returns:
         raise ValueError(f"{name} must return something")
     return ViewCall(f"{name}({','.join(types)})", types, words, tuple(_canonical(type_) for type_ in returns))
@@ -75,10 +83,10 @@ def _canonical(type_: str) -> str:
     return type_
 
 
-def to_word(type_: str, value: Argument) -> bytes:
+def to_word(type_: str, value: Argument, address_bytes: int = ADDRESS_BYTES) -> bytes:
     """Raises ValueError where the value is none of that type."""
     if type_ == "address":
-        if not isinstance(value, bytes) or len(value) != 20:
+        if not isinstance(value, bytes) or len(value) != address_bytes:
             raise ValueError(f"{value!r} is no address")
         return value.rjust(WORD, b"\0")
     if type_ == "bool":
@@ -91,7 +99,7 @@ def to_word(type_: str, value: Argument) -> bytes:
 
 
 def from_word(type_: str, word: bytes) -> int:
-    """Addresses as the number that their bytes are, false and true as 0 and 1.
+    """Addresses of 20 bytes as the number that their bytes are, false and true as 0 and 1.
 
     Raises ValueError for a word that no compiler would have written: it means that the type is wrong.
     """

@@ -2,8 +2,9 @@
 
 text ──ast.parse──► tree ──check every node──► type and width known ──compile once──► a plain function
 
-What an expression may hold: whole numbers, the names it is given, `source.field`, + - *, comparisons, and / or / not,
-`a if condition else b`, the functions in FUNCTIONS and what AGGREGATES say of a table. Division is always a function,
+What an expression may hold: whole numbers, addresses as their chain writes them (0x hex or base58), the names it is
+given, `source.field`, + - *, comparisons, and / or / not, `a if condition else b`, the functions in FUNCTIONS and what
+AGGREGATES say of a table. Division is always a function,
 so that its rounding is said.
 
 Numbers have units (quantities.py). What is added, compared or chosen between has one unit; products and quotients have
@@ -28,7 +29,7 @@ from typing import NoReturn
 
 from bridge.domain.events import Value
 from bridge.domain.quantities import BPS_UNIT, NO_UNIT, PRICE_SCALE, SCALE_UNIT, Unit, amount_of
-from bridge.domain.units import BPS
+from bridge.domain.units import BPS, Address, is_address, parse_address
 
 LENGTH_MAX = 1_000  # characters
 NODES_MAX = 200
@@ -36,7 +37,8 @@ BITS_MAX = 640  # of any intermediate result: the product of two uint256 fits, a
 NAME_BITS = 256  # of any integer that an expression is given
 COUNT_BITS = 40  # of how many accounts a table has
 
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+_WORD = re.compile(r"(?<![\w.])[0-9A-Za-z]{32,44}(?![\w.(])", re.ASCII)
+"""What may be an address in base58: to Python it is a name, or no word at all where it begins with a digit."""
 
 
 class Kind(Enum):
@@ -94,6 +96,7 @@ class Expression:
     bits: int  # no result is wider
     function: Callable[..., Value] = field(repr=False, compare=False)  # takes the values of `names`, in order
     by_name: Callable[[Mapping[str, Value]], Value] = field(repr=False, compare=False)
+    addresses: tuple[tuple[int, Address], ...] = ()  # those written out, each with the character where it begins
 
     def evaluate(self, values: Mapping[str, Value]) -> Value:
         """Raises ZeroDivisionError or OverflowError where the numbers have no result; never anything else."""
@@ -199,8 +202,9 @@ def compile_expression(text: str, names: Mapping[str, Type], *, wants: Type | Ki
     place and the mend.
     """
     text = text.strip().replace("\n", " ")
-    tree = _parse(text)
-    checker = _Checker(text, names)
+    plain, written = _take_out_addresses(text, names)
+    tree = _parse(plain)
+    checker = _Checker(text, names, written)
     result = checker.check(tree)
     fits = result.type.kind is wants if isinstance(wants, Kind) else wants.takes(result.type)
     if not fits:
@@ -209,7 +213,31 @@ def compile_expression(text: str, names: Mapping[str, Type], *, wants: Type | Ki
     used = tuple(checker.used)
     function = _compiled([f"v{index}" for index in range(len(used))], result.node)
     by_name = _compiled(["values"], _ByName(used).visit(result.node))
-    return Expression(text, used, result.type, result.bits, function, by_name)
+    addresses = tuple(sorted(checker.addresses.items()))
+    return Expression(text, used, result.type, result.bits, function, by_name, addresses)
+
+
+def _take_out_addresses(text: str, names: Mapping[str, Type]) -> tuple[str, Mapping[str, Address]]:
+    """The text with a name of the same length for each address in base58, and the addresses by these names.
+
+    A row of digits stays what it looks like, a number; see _comparison. Raises ExpressionError for a word that is both
+    an address and a name of this place.
+    """
+    written: dict[str, Address] = {}
+
+    def name_of(match: re.Match[str]) -> str:
+        word = match[0]
+        if word.isdecimal() or not is_address(word):
+            return word
+        if word in names:
+            raise ExpressionError(
+                f"`{word}` is a name here and an address", match.start(), "give the name another word"
+            )
+        stand_in = f"_{len(written)}".ljust(len(word), "_")
+        written[stand_in] = parse_address(word)
+        return stand_in
+
+    return _WORD.sub(name_of, text), written
 
 
 def _compiled(parameters: Sequence[str], body: ast.expr) -> Callable[..., Value]:
@@ -291,12 +319,14 @@ class _Checked:
 
 
 class _Checker:
-    """One walk over a tree; `used` collects the names it reads."""
+    """One walk over a tree; `used` collects the names it reads, `addresses` what is written out, by its place."""
 
-    def __init__(self, text: str, names: Mapping[str, Type]) -> None:
+    def __init__(self, text: str, names: Mapping[str, Type], written: Mapping[str, Address]) -> None:
         self._text = text
         self._names = names
+        self._written = written  # addresses by the names that stand for them in the tree
         self.used: dict[str, int] = {}
+        self.addresses: dict[int, Address] = {}
 
     def refuse(self, node: ast.AST, problem: str, mend: str | None = None) -> NoReturn:
         raise ExpressionError(problem, getattr(node, "col_offset", 0), mend)
@@ -324,13 +354,19 @@ class _Checker:
         if isinstance(node.value, bool):
             return _Checked(node, BOOL, 1)
         segment = ast.get_source_segment(self._text, node) or ""
-        if _ADDRESS.match(segment):
-            return _Checked(ast.Constant(bytes.fromhex(segment[2:])), Type(Kind.ADDRESS), 0)
+        if segment.startswith(("0x", "0X")) and is_address(segment):
+            return self._address(node, parse_address(segment))
         if not isinstance(node.value, int):
             self.refuse(node, f"`{segment}` is not a whole number", "amounts are whole numbers of atoms")
         return self._bounded(node, ast.Constant(node.value), None, node.value.bit_length())
 
+    def _address(self, node: ast.expr, address: Address) -> _Checked:
+        self.addresses[node.col_offset] = address
+        return _Checked(ast.Constant(bytes(address)), Type(Kind.ADDRESS), 0)
+
     def _name(self, node: ast.Name) -> _Checked:
+        if node.id in self._written:
+            return self._address(node, self._written[node.id])
         if node.id in CONSTANTS and node.id not in self._names:
             number, unit = CONSTANTS[node.id]
             return _Checked(ast.Constant(number), Type(Kind.NUMBER, unit), number.bit_length())
@@ -388,7 +424,10 @@ class _Checker:
         return self.refuse(node, "this operator is not part of the language", "there are + - * and comparisons")
 
     def _comparison(self, node: ast.Compare) -> _Checked:
-        operands = [self.check(part) for part in (node.left, *node.comparators)]
+        sources = (node.left, *node.comparators)
+        operands = [self.check(part) for part in sources]
+        if any(operand.type.kind is Kind.ADDRESS for operand in operands):
+            operands = [self._if_address(*pair) for pair in zip(sources, operands, strict=True)]
         for operator, source, left, right in zip(node.ops, node.comparators, operands, operands[1:], strict=False):
             if not isinstance(operator, (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
                 self.refuse(source, "this comparison is not part of the language", "there are == != < <= > >=")
@@ -400,6 +439,12 @@ class _Checker:
                 self.refuse(source, f"{left.type} has no order", "compare with == or !=")
         rewritten = ast.Compare(operands[0].node, node.ops, [operand.node for operand in operands[1:]])
         return _Checked(rewritten, BOOL, 1)
+
+    def _if_address(self, node: ast.expr, found: _Checked) -> _Checked:
+        """Beside an address, a row of digits is one too where it can be: that of the zero address is 32 ones."""
+        text = ast.get_source_segment(self._text, node) or ""
+        digits = isinstance(node, ast.Constant) and text.isdecimal()
+        return self._address(node, parse_address(text)) if digits and is_address(text) else found
 
     def _conditional(self, node: ast.IfExp) -> _Checked:
         condition = self._truth(node.test)

@@ -53,6 +53,7 @@ from bridge.domain.rules import (
     Sums,
     TimeWeighted,
     To,
+    address_places,
     contract_places,
     made_by,
     token_places,
@@ -90,6 +91,13 @@ class Plan:
     def tokens(self) -> frozenset[str]:
         """Every token that the rule reads something of, its asset apart."""
         return frozenset(name for _, name in token_places(self.rule))
+
+    def addresses(self) -> Iterator[tuple[tuple[str, ...], int, Address]]:
+        """Every address that the rule's text has, with its place and the character there where it begins."""
+        yield from ((trail, 0, address) for trail, address in address_places(self.rule))
+        for name, where in self.wheres.items():
+            if where is not None:
+                yield from ((("events", name, "where"), offset, address) for offset, address in where.addresses)
 
     @property
     def reads_balance(self) -> bool:

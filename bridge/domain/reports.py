@@ -34,7 +34,7 @@ from bridge.domain.figures import (
     spread,
 )
 from bridge.domain.ledger import CARRIED, FEES, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
-from bridge.domain.units import AssetId, format_address, format_amount, format_tx
+from bridge.domain.units import AssetId, format_address, format_amount, format_hash
 from bridge.domain.windows import Window
 
 
@@ -1089,7 +1089,8 @@ _OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Break, Gas, Corr
 
 # ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def to_json(value: object) -> object:
-    """Plain lists, dicts, strings and numbers; amounts are strings of atoms, bytes are 0x hex, signatures base58.
+    """Plain lists, dicts, strings and numbers; amounts are strings of atoms, hashes and ids are as format_hash
+    has them.
 
     Raises TypeError for anything that has no such form, a float above all.
     """
@@ -1097,7 +1098,7 @@ def to_json(value: object) -> object:
         case None | bool() | int() | str():
             return value
         case bytes():
-            return format_tx(value)
+            return format_hash(value)
         case Amount():
             return str(value.atoms)
         case tuple() | list():

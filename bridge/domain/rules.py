@@ -359,6 +359,34 @@ def _contracts_of_inputs(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
                         yield (*trail, "feed"), each.feed
 
 
+def address_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], Address]]:
+    """Every address that the rule writes out, but for those in a `where`, with the place that has it."""
+    yield from _addresses_of_split(("split",), rule.split)
+    for index, text in enumerate(rule.exclude):
+        if not NAME.match(text):
+            yield ("exclude", str(index)), parse_address(text)
+    for key, source in rule.inputs.items():
+        if isinstance(source, Read):
+            for index, argument in enumerate(source.arguments):
+                if isinstance(argument, str) and is_address(argument):
+                    yield ("inputs", key, "read", "arguments", str(index)), parse_address(argument)
+
+
+def _addresses_of_split(trail: tuple[str, ...], split: Split | To) -> Iterator[tuple[tuple[str, ...], Address]]:
+    match split:
+        case To(recipient):
+            yield (*trail, "to"), recipient
+        case Shares(shares):
+            for index, (recipient, _) in enumerate(shares):
+                yield (*trail, "shares", str(index), "to"), recipient
+        case Equal(recipients) if not isinstance(recipients, str):
+            for index, recipient in enumerate(recipients):
+                yield (*trail, "equal", str(index)), recipient
+        case Legs(legs):
+            for index, leg in enumerate(legs):
+                yield from _addresses_of_split((*trail, "legs", str(index)), leg.split)
+
+
 def market_places(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every market that the rule asks for prices, with the place that names it."""
     for key, source in rule.inputs.items():

@@ -15,6 +15,10 @@ _BASE58_VALUE = {sign: value for value, sign in enumerate(_BASE58)}
 _BASE58_ADDRESS = re.compile(f"[{_BASE58}]{{32,44}}\\Z")
 ADDRESS_SYNTAX = "an address is 0x and 40 hex digits, or base58 of 32 bytes where the chain writes it so"
 
+SIGNATURE_BYTES = 64
+_HEX_NAMESPACES = ("eip155:", "fake:")
+"""CAIP-2 namespaces of chains that write hashes in hex."""
+
 AssetId = NewType("AssetId", str)
 """CAIP-19, lower case: `eip155:1/erc20:0xa0b8…` or `eip155:1/slip44:60` for the native coin."""
 
@@ -42,7 +46,8 @@ class BlockStamp:
     hash: bytes
 
     def __str__(self) -> str:
-        return f"{self.chain}#{self.number}({self.hash.hex()[:8]})"
+        written = base58(self.hash) if isinstance(self.hash, Base58Hash) else self.hash.hex()
+        return f"{self.chain}#{self.number}({written[:8]})"
 
 
 def format_address(address: bytes) -> str:
@@ -70,9 +75,34 @@ def is_address(text: str) -> bool:
     return True
 
 
+class Base58Hash(bytes):
+    """A hash of a chain that writes its hashes in base58, and is equal to the same bytes of any other."""
+
+    __slots__ = ()
+
+
+def hash_of(raw: bytes, reference: str) -> bytes:
+    """A block's hash that knows how its chain writes it. `reference` is the chain's CAIP-2, or begins with it."""
+    return raw if reference.startswith(_HEX_NAMESPACES) else Base58Hash(raw)
+
+
+def format_hash(raw: bytes) -> str:
+    """A hash or a transaction as its chain writes it: a signature (64 bytes) and what `hash_of` knows of as base58, any
+    other as 0x hex. The two cannot be mixed up: base58 has no 0."""
+    return base58(raw) if len(raw) == SIGNATURE_BYTES or isinstance(raw, Base58Hash) else "0x" + raw.hex()
+
+
+def parse_hash(text: str) -> bytes:
+    """The other way. Raises ValueError where it is neither."""
+    if text.startswith("0x"):
+        return bytes.fromhex(text[2:])
+    raw = from_base58(text)
+    return raw if len(raw) == SIGNATURE_BYTES else Base58Hash(raw)
+
+
 def format_tx(tx_id: bytes) -> str:
-    """A transaction as its chain writes it: an id of 64 bytes, a signature, as base58, any other as 0x hex."""
-    return base58(tx_id) if len(tx_id) == 64 else "0x" + tx_id.hex()
+    """A transaction as its chain writes it."""
+    return format_hash(tx_id)
 
 
 def base58(raw: bytes) -> str:
@@ -93,6 +123,28 @@ def from_base58(text: str) -> bytes:
         number = number * 58 + _BASE58_VALUE[sign]
     zeros = len(text) - len(text.lstrip("1"))
     return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
+
+
+def base58_ranges(prefix: str, size: int) -> list[tuple[bytes, bytes]]:
+    """(lowest, highest) of the `size` bytes whose base58 begins with `prefix`: one range for each length that it can
+    have. Raises ValueError for a sign that is none of base58's.
+
+        "2z", 2 bytes ─► 2z = 58·1 + 57   2z1 … 2zz = 58²·1 + 58·57 …
+    """
+    zeros = len(prefix) - len(prefix.lstrip("1"))
+    first = int.from_bytes(from_base58(prefix))
+    if zeros == len(prefix):
+        return [(bytes(size), bytes(zeros) + b"\xff" * (size - zeros))] if zeros <= size else []
+    # As many zero bytes in front as there are ones, and then one that is not zero.
+    least, most = 1 << 8 * (size - zeros - 1) if size > zeros else 1, (1 << 8 * max(size - zeros, 0)) - 1
+    found = []
+    scale = 1
+    while first * scale <= most:
+        low, high = max(first * scale, least), min((first + 1) * scale - 1, most)
+        if low <= high:
+            found.append((low.to_bytes(size), high.to_bytes(size)))
+        scale *= 58
+    return found
 
 
 def format_amount(amount: int, decimals: int) -> str:

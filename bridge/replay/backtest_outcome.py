@@ -11,7 +11,7 @@ from typing import Any
 from bridge.domain.decisions import Decision, Verdict
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
-from bridge.domain.units import Address, format_address
+from bridge.domain.units import Address, format_address, format_hash
 from bridge.stages.binding import BoundRule
 
 EPOCHS_SHOWN = 60
@@ -179,7 +179,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
 
 
 def _stamp(block: Block) -> dict[str, Any]:
-    return {"block": block.number, "hash": "0x" + block.hash.hex(), "timestamp": block.timestamp}
+    return {"block": block.number, "hash": format_hash(block.hash), "timestamp": block.timestamp}
 
 
 def _sums(tally: Tally) -> dict[str, Any]:

@@ -47,7 +47,7 @@ from bridge.domain.prices import (
 )
 from bridge.domain.readings import Reading
 from bridge.domain.rules import Balance, Binding, Read, Token
-from bridge.domain.units import Address, AssetId, BlockStamp, format_address
+from bridge.domain.units import Address, AssetId, BlockStamp, format_address, is_address, parse_address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
 from bridge.replay.replay import Memory
 from bridge.runtime.rulefile import load_rule
@@ -160,10 +160,6 @@ def _made_up(name: str) -> Address:
 def _token(name: str) -> Token:
     address = _made_up(name)
     return Token(AssetId(f"{_REFERENCE}/erc20:{format_address(address)}"), address)
-
-
-def _address(text: str) -> Address:
-    return Address(bytes.fromhex(text.removeprefix("0x")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,13 +323,9 @@ class _World:
     def _address(self, value: Any, where: str) -> Address:
         if isinstance(value, str) and value in self._names:
             return self._names[value]
-        try:
-            raw = bytes.fromhex(value.removeprefix("0x"))
-        except (AttributeError, ValueError):
-            raw = b""
-        if len(raw) != 20:
+        if not isinstance(value, str) or not is_address(value):
             raise self.mistake(where, f"{value!r} is neither a name nor an address", self._names)
-        return Address(raw)
+        return parse_address(value)
 
     def _number(self, value: Any, where: str) -> int:
         try:
@@ -362,7 +354,7 @@ class _World:
             "events": {source: event["count"] for source, event in artifact["events"].items()},
             "inputs": {source: each["value"] for source, each in artifact["inputs"].items() if "value" in each},
             "tables": {
-                source: {name(_address(who)): weight for who, weight in each["weights"].items()}
+                source: {name(parse_address(who)): weight for who, weight in each["weights"].items()}
                 for source, each in artifact["inputs"].items()
                 if "weights" in each
             },

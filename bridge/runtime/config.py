@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bridge.domain.errors import ConfigError
+from bridge.domain.units import BlockStamp, hash_of
 from bridge.runtime.evm_section import EvmSection
 from bridge.runtime.fields import KeySection, Name, Section
 from bridge.runtime.solana_section import SolanaSection
@@ -26,6 +27,7 @@ from bridge.runtime.solana_section import SolanaSection
 # Of 32 bytes in hex, or of 64 in base58.
 _PRIVATE_KEY = re.compile(r"((0x)?[0-9a-fA-F]{64}|[1-9A-HJ-NP-Za-km-z]{86,88})\Z")
 _KEY_BYTES = 64
+_SECTION_AND_FIELD = re.compile(r"\[([^\[\]]+)\] ?([\w.-]*)")
 _PLACEHOLDER = re.compile(r"\{(?:timestamp|timestamp_ms|timestamp_iso|key)\}")
 KEY_MEND = (
     "remove the key from the file (and treat it as stolen: it may be in backups and version control); "
@@ -167,13 +169,19 @@ class Config(Section):
 
     @contextlib.contextmanager
     def naming_file(self) -> Iterator[None]:
-        """Mistakes found in use name only the `[section]` of this file: they leave the block with the file named."""
+        """Mistakes found in use name only `[section]` and field: they leave the block with file and line named."""
         try:
             yield
         except ConfigError as error:
-            if error.where is None or not error.where.startswith("["):
+            said = (error.where or "").removeprefix(f"{self.path}: ")
+            found = _SECTION_AND_FIELD.match(said)
+            if found is None:
                 raise
-            where = f"{self.path}: {error.where}"
+            trail = tuple(part for part in f"{found[1]}.{found[2]}".split(".") if part)
+            line = None
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                line = _line_of(self.path.read_text(encoding="utf-8").splitlines(), trail)
+            where = f"{self.path}{'' if line is None else f':{line}'}: {said}"
             raise ConfigError(error.problem, where=where, mend=error.mend) from error.__cause__
 
     def evm(self, chain: str) -> EvmSection:
@@ -186,6 +194,11 @@ class Config(Section):
                 mend="name a chain of kind evm",
             )
         return section
+
+    def hash_of(self, stamp: BlockStamp) -> bytes:
+        """A block's hash that knows how its chain writes it."""
+        section = self.chains.get(stamp.chain)
+        return stamp.hash if section is None else hash_of(stamp.hash, section.reference)
 
     @property
     def included_within(self) -> dict[str, int]:

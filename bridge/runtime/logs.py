@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from bridge.domain.units import format_hash
+
 
 def configure_logs(level: str, style: str) -> None:
     """`level` is one of debug, info, warning, error; `style` is json (for machines) or console (for people)."""
@@ -35,10 +37,10 @@ def configure_logs(level: str, style: str) -> None:
 def _hex_bytes(
     _logger: structlog.typing.WrappedLogger, _method: str, record: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Bytes become 0x hex; integers above 2^53, which readers of JSON would round, become strings of digits."""
+    """Bytes become text as format_hash has it; integers above 2^53, which JSON readers would round, become digits."""
     for key, value in record.items():
         if isinstance(value, bytes):
-            record[key] = "0x" + value.hex()
+            record[key] = format_hash(value)
         elif type(value) is int and abs(value) > 2**53:
             record[key] = str(value)
     return record

@@ -20,6 +20,8 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.plans import Plan, compile_rule
 from bridge.domain.prices import PriceInput
 from bridge.domain.rules import Rule, RuleMistake, contract_places, market_places, token_places
+from bridge.domain.units import Address, format_address
+from bridge.runtime.config import Config
 from bridge.runtime.rule_document import rule_of
 from bridge.runtime.rule_sections import Document, fields_at
 from bridge.runtime.yaml_source import YamlSource
@@ -34,9 +36,11 @@ def load_rule(
     tokens: Collection[str] | None = None,
     markets: Collection[str] | None = None,
     decimals: Mapping[str, int] | None = None,
+    example: Address | None = None,
 ) -> Plan:
     """Read and check a rule file; with `contracts`, `tokens` and `markets`, also that the names it uses are configured,
-    and with `decimals`, by token, that its prices have the same.
+    with `decimals`, by token, that its prices have the same, and with `example`, an address of the chain that it is
+    for, that the addresses it writes out could be there.
 
     Raises ConfigError with file, line, column, a caret and the mend.
     """
@@ -51,7 +55,22 @@ def load_rule(
         text = content.decode()
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8 text", where=str(path), mend="save it as UTF-8") from None
-    return parse_rule(text, name=str(path), contracts=contracts, tokens=tokens, markets=markets, decimals=decimals)
+    return parse_rule(
+        text, name=str(path), contracts=contracts, tokens=tokens, markets=markets, decimals=decimals, example=example
+    )
+
+
+def load_configured(config: Config, chain: str, file: Path) -> Plan:
+    """As load_rule, held against all that the configuration says of the chain that the rule is for."""
+    section = config.chains[chain]
+    return load_rule(
+        file,
+        contracts=set(section.contracts),
+        tokens=set(section.tokens),
+        markets=set(config.prices),
+        decimals={symbol: token.decimals for symbol, token in section.tokens.items()},
+        example=next(iter(section.contracts.values()), None),
+    )
 
 
 def parse_rule(
@@ -62,6 +81,7 @@ def parse_rule(
     tokens: Collection[str] | None = None,
     markets: Collection[str] | None = None,
     decimals: Mapping[str, int] | None = None,
+    example: Address | None = None,
 ) -> Plan:
     """As load_rule, from text; `name` stands for the file in messages."""
     source = YamlSource(name, text)
@@ -76,6 +96,7 @@ def parse_rule(
         _check_names(rule, contracts, tokens, markets)
         _check_decimals(rule, decimals or {})
         plan = compile_rule(rule)
+        _check_addresses(plan, example)
     except RuleMistake as mistake:
         raise source.at(mistake.trail, mistake.problem, mistake.mend, offset=mistake.offset) from None
     return plan
@@ -111,6 +132,18 @@ def _check_decimals(rule: Rule, decimals: Mapping[str, int]) -> None:
                 raise RuleMistake(
                     ("inputs", name, "price", f"{side}_decimals"), problem, mend=f"write {decimals[token]}"
                 )
+
+
+def _check_addresses(plan: Plan, example: Address | None) -> None:
+    """One of another kind of chain is nobody there: what it gets could not be sent, what asks for it never holds."""
+    for trail, offset, address in plan.addresses():
+        if example is not None and len(address) != len(example):
+            raise RuleMistake(
+                trail,
+                f"{format_address(address)} is no address of the chain that this rule is for",
+                mend=f"its addresses look like {format_address(example)}",
+                offset=offset,
+            )
 
 
 def _near(name: str, known: Collection[str]) -> str:

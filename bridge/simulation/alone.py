@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 from bridge.runtime.config import load_config
 from bridge.simulation.cluster import Cluster
-from bridge.simulation.cluster_run import ClusterRun, write_configuration
+from bridge.simulation.cluster_run import ClusterRun
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.directory import claimed
 from bridge.simulation.outcome import Outcome, Run
@@ -26,6 +26,7 @@ from bridge.simulation.simulate import (
     until_nothing,
     verify,
 )
+from bridge.simulation.svm.files import write_alone
 from bridge.stages.report import report, write
 from bridge.stages.report_files.program import file_sha256
 from bridge.store.database import Database
@@ -44,7 +45,7 @@ async def simulate_alone(order: Order, watch: Watch, finished: Callable[[Outcome
             Cluster.start(order.seed, epoch_s=order.epoch_s, epochs=order.epochs, genesis_time=order.genesis)
         )
         path = order.directory / "bridge.toml"
-        write_configuration(path, cluster, postgres.url)
+        write_alone(path, cluster.site, postgres.url)
         config = load_config(path)
         refuse_foreign_endpoints(config, frozenset({postgres.url, cluster.node.rpc_url}))
         database = await Database.open(config.database.resolve())
@@ -85,7 +86,7 @@ async def simulate_alone(order: Order, watch: Watch, finished: Callable[[Outcome
         async with database.snapshot() as transaction:
             found = await Run.read(transaction)
         wall_time_ms = int((time.monotonic() - started) * 1000)
-        reasons = [*doubts(found, reconciliation, verification), *run.reasons(found)]
+        reasons = [*doubts(found, reconciliation, verification, run.waiting(found.distributions)), *run.reasons(found)]
         outcome = Outcome(
             seed=order.seed,
             epochs=order.epochs,
@@ -94,7 +95,7 @@ async def simulate_alone(order: Order, watch: Watch, finished: Callable[[Outcome
             directory=order.directory,
             report_directory=order.report_directory,
             run=found,
-            happened=tuple(run.happened()),
+            happened=tuple(run.happened(found)),
             verification=verification,
             figures={**found.figures(), "reorgs": cluster.forks, "kills": 0, "wall_time_ms": wall_time_ms},
         )

@@ -1,7 +1,10 @@
 """A local Solana chain with a vault and its people, for a daemon to work on: one slot for each second of its clock.
 
-    payers ──transfer, memo "fee"──► vault (USDX, PTSX)     participants ◄──deposit, withdraw──► pool (USDX)
-    bookkeeper ──mints, burns──► OWED, whose supply is what the treasury owes
+    payers ──transfer, memo "fee"──► vault (USDX, SOL)      participants ◄──deposit, withdraw──► pool (USDX)
+    bookkeeper ──mints, burns──► OWED, whose supply is what the treasury owes, in lamports
+
+Of what is paid in SOL one part goes to an account that belongs to a program, and can take it; the other to a fresh one,
+and is too little for the rent of that.
 
 What people do is drawn from the seed, slot by slot. When it was done is what the chain says in the end: a block that
 was rolled back gives its transactions to a later one.
@@ -10,16 +13,14 @@ was rolled back gives its transactions to a later one.
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
+import solders.system_program as system
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.message import MessageV0
@@ -31,36 +32,36 @@ from spl.token import models
 from bridge.chains.solana.fees import FeeCeilings
 from bridge.chains.solana.keeper import Keeper
 from bridge.chains.solana.rpc import SolanaRpc
-from bridge.chains.solana.signer import KeystoreSigner, make_keystore
+from bridge.chains.solana.signer import KeystoreSigner
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.simulation.audit import Paid
-from bridge.simulation.files import write_file
-from bridge.simulation.rules import adapted, with_shares
 from bridge.simulation.scenario import Decided, acts, by_time, fees_in, fixed
-from bridge.simulation.scenes.scene import Numbers, SceneRule
+from bridge.simulation.scenes.scene import SceneRule
 from bridge.simulation.svm.chain import Commitment, Fate
+from bridge.simulation.svm.files import SOL_TOKEN, Site, fee_window, reserve_buffer
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import Settings
-from bridge.simulation.svm.stage import MEMO_PROGRAM, PERSON_LAMPORTS, Stage, Token, World, transfer_checked
+from bridge.simulation.svm.stage import (
+    MEMO_PROGRAM,
+    PERSON_LAMPORTS,
+    SOL,
+    VAULT_LAMPORTS,
+    Stage,
+    Token,
+    World,
+    transfer_checked,
+)
 from bridge.simulation.svm.transactions import parse
 from bridge.simulation.traffic import SIGNS, Act, Kind, TrafficBlock
-
-CHAIN = "svm"
-"""The name of the chain in bridge.toml."""
 
 SLOT_MS = 1000
 FINALIZED_DEPTH = 8
 SKIPPED_PER_MILLE = 60
 PARTICIPANTS = 14
 TRAFFIC_RATE = 2.0
-SCRYPT_N = 1 << 10
-"""Few rounds: it guards nothing, and the daemon should start at once."""
-
-RESERVE = 1_000_000  # whole tokens of each that the vault has to start with
+RESERVE = 1_000_000  # whole tokens of USDX that the vault has to start with
 HELD = 10_000  # and each participant
-RESERVE_FLOOR = RESERVE + 200
 SHARES = (7_000, 3_000)
-LOT = 100
 HOW_OFTEN = {Kind.FEE: 1, Kind.INCUR: -1, Kind.SETTLE: 1}
 KINDS = {Kind.FEE: 40, Kind.DEPOSIT: 20, Kind.WITHDRAW: 11, Kind.NOISE: 15, Kind.INCUR: 5, Kind.SETTLE: 3}
 FORK_DEPTH = 3
@@ -90,16 +91,16 @@ class Cluster:
         self.epochs = epochs
         self.stage = Stage(node.chain)
         self.world: World = self.stage.build_world(PARTICIPANTS)
-        self.fees, self.points = self.world.tokens[:2]
-        self.owed = self.stage.create_token("OWED", self.points.decimals)
-        self.pool, self.clerk, self.keeper = (self.stage.key(name) for name in ("pool", "bookkeeper", "table keeper"))
-        self.beneficiaries = [self.stage.key(f"beneficiary {number}").pubkey() for number in range(2)]
+        self.fees, self.coin = self.world.tokens[0], SOL_TOKEN
+        treasury = self.stage.build_treasury(self.world)
+        self.owed, self.pool, self.clerk = treasury.owed, treasury.pool, treasury.clerk
+        self.beneficiaries = treasury.beneficiaries
+        self.keeper = self.stage.key("table keeper")
         self.forks = 0
         self.gift: Gift | None = None
         self._acts: dict[str, Act] = {}  # by signature; those that were sent
         self._deposited: defaultdict[Address, int] = defaultdict(int)
         self._incurred = 0
-        self._prepare()
         self.start_slot = self._debut()
         self.tables: tuple[Address, ...] = ()
         self.windows_start = self.windows_end = 0
@@ -141,27 +142,6 @@ class Cluster:
         finally:
             making.cancel()
             await rpc.close()
-
-    def _prepare(self) -> None:
-        """What is there before the bridge looks: accounts, and what the vault lets the operator spend."""
-        vault, operator = self.world.vault, self.world.operator.pubkey()
-        for key in (self.pool, self.clerk):
-            self.stage.fund(key.pubkey(), PERSON_LAMPORTS)
-        self.stage.open_account(self.fees, self.pool.pubkey())
-        self.stage.open_account(self.owed, self.clerk.pubkey())
-        for token in (self.fees, self.points):
-            self.approve(token, vault, operator, RESERVE * 10**token.decimals)
-
-    def approve(self, token: Token, owner: Keypair, delegate: Pubkey, atoms: int) -> None:
-        """Let the delegate move so much of the owner's."""
-        approval = models.ApproveParams(
-            program_id=token.program,
-            source=token.account_of(owner.pubkey()),
-            delegate=delegate,
-            owner=owner.pubkey(),
-            amount=atoms,
-        )
-        self.stage.perform([token_instructions.approve(approval)], self.stage.director, owner)
 
     # ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @property
@@ -211,9 +191,8 @@ class Cluster:
         person = random.choice(self.world.participants[1:-1])
         match kind:
             case Kind.FEE:
-                token = random.choice((self.fees, self.points))
-                amount = random.randint(1, 40 * 10**token.decimals)
-                self._pay(kind, token, person, self.world.vault.pubkey(), amount)
+                token, most = random.choice(((self.fees, 40 * 10**self.fees.decimals), (self.coin, SOL // 20)))
+                self._pay(kind, token, person, self.world.vault.pubkey(), random.randint(1, most))
             case Kind.WITHDRAW if self._deposited[_address(person.pubkey())]:
                 amount = random.randint(1, self._deposited[_address(person.pubkey())])
                 self._deposited[_address(person.pubkey())] -= amount
@@ -225,7 +204,7 @@ class Cluster:
             case Kind.SETTLE if self._incurred:
                 self._owe(random.randint(-self._incurred, -1))
             case Kind.INCUR | Kind.SETTLE:
-                self._owe(random.randint(1, 5 * 10**self.owed.decimals))
+                self._owe(random.randint(1, SOL // 200))
             case _:
                 other = random.choice(self.world.participants[1:-1])
                 if other != person:
@@ -258,7 +237,7 @@ class Cluster:
             self._send(act, [token_instructions.burn(burning)], self.clerk)
 
     def _pay(self, kind: Kind, token: Token, person: Keypair, to: Pubkey, atoms: int) -> None:
-        instructions = [transfer_checked(token, person.pubkey(), to, atoms)]
+        instructions = [_transfer(token, person.pubkey(), to, atoms)]
         if kind is Kind.FEE:
             instructions.append(Instruction(MEMO_PROGRAM, b"fee", []))
         act = Act(kind, _address(person.pubkey()), token.symbol, atoms, about=(_address(to),))
@@ -329,8 +308,8 @@ class Cluster:
     def rules(self) -> tuple[SceneRule, ...]:
         shares = {_address(key): bps for key, bps in zip(self.beneficiaries, SHARES, strict=True)}
         return (
-            SceneRule("solana_fees", "fee_window", _fee_window, surplus=fees_in("USDX"), weights=by_time),
-            SceneRule("solana_buffer", "reserve_buffer", _reserve_buffer, beneficiaries=True,
+            SceneRule("fee_window", "fee_window", fee_window, surplus=fees_in("USDX"), weights=by_time),
+            SceneRule("reserve_buffer", "reserve_buffer", reserve_buffer, beneficiaries=True,
                       surplus=self._surplus, weights=fixed(shares)),
         )  # fmt: skip
 
@@ -342,9 +321,9 @@ class Cluster:
         """What came in, less what is owed, the floor, and what earlier windows gave away, left or not."""
         found, given = [], 0
         for each in decided:
-            left = (RESERVE - RESERVE_FLOOR) * 10**self.points.decimals - given
+            left = -given
             for act in acts(history, 0, each.end):
-                if act.token in {self.points.symbol, self.owed.symbol}:
+                if act.token in {self.coin.symbol, self.owed.symbol}:
                     left += HOW_OFTEN.get(act.kind, 0) * act.amount
             found.append(max(left, 0))
             given += sum(each.paid.values())
@@ -353,10 +332,10 @@ class Cluster:
     def audit(self, payouts: Sequence[Paid]) -> list[str]:
         """Every difference between what accounts hold and what follows from the acts and the payouts."""
         wrong = [f"act {signature} of the traffic failed" for signature in self.lost]
-        for token in (self.fees, self.points):
+        for token in (self.fees, self.coin):
             expected = self._expected(token, payouts)
             for owner, amount in sorted(expected.items()):
-                held = self.stage.held(token, Pubkey(owner))
+                held = self._held(token, Pubkey(owner))
                 if held != amount:
                     wrong.append(
                         f"{format_address(owner)} holds {held} atoms of {token.symbol} on the chain, "
@@ -364,19 +343,29 @@ class Cluster:
                     )
         return wrong
 
+    def _held(self, token: Token, owner: Pubkey) -> int:
+        if token is not self.coin:
+            return self.stage.held(token, owner)
+        account = self.chain.machine.read(owner)
+        return 0 if account is None else account.lamports
+
     def _expected(self, token: Token, payouts: Sequence[Paid]) -> Mapping[Address, int]:
+        """By account, but for those whose SOL pays for transactions."""
         vault, pool = _address(self.world.vault.pubkey()), _address(self.pool.pubkey())
-        people = {_address(person.pubkey()) for person in self.world.participants}
-        expected = dict.fromkeys(people, HELD * 10**token.decimals)
-        expected[_address(self.world.participants[-1].pubkey())] = 0
-        expected |= {_address(key): 0 for key in self.beneficiaries}
-        expected |= {pool: 0, vault: RESERVE * 10**token.decimals}
+        expected = dict.fromkeys(map(_address, self.beneficiaries), 0)
+        if token is self.coin:
+            expected[vault] = VAULT_LAMPORTS
+        else:
+            expected |= {_address(person.pubkey()): HELD * 10**token.decimals for person in self.world.participants}
+            expected[_address(self.world.participants[-1].pubkey())] = 0
+            expected |= {pool: 0, vault: RESERVE * 10**token.decimals}
         history = self.history()
         for act in acts(history, 0, 2**63):
             if act.token == token.symbol:
                 other = act.about[0] if act.about else pool
-                expected[act.sender] += SIGNS[act.kind] * act.amount
-                expected[other] -= SIGNS[act.kind] * act.amount
+                for account, sign in ((act.sender, SIGNS[act.kind]), (other, -SIGNS[act.kind])):
+                    if account in expected:
+                        expected[account] += sign * act.amount
         if token is self.fees and self.gift is not None:
             expected[_address(self.world.participants[1].pubkey())] -= self.gift.amount
             expected[vault] += self.gift.amount
@@ -385,6 +374,11 @@ class Cluster:
                 expected[payout.recipient] = expected.get(payout.recipient, 0) + payout.amount
                 expected[vault] -= payout.amount
         return expected
+
+    @property
+    def poor(self) -> Address:
+        """Whose share of SOL is less than the rent of a fresh account: it waits for a person, who does nothing."""
+        return _address(self.beneficiaries[1])
 
     def asset(self, token: Token) -> AssetId:
         return AssetId(f"{self.reference}/token:{token.mint}")
@@ -400,96 +394,44 @@ class Cluster:
             "control_url": self.node.control_url,
             "genesis_hash": str(self.chain.genesis_hash),
             "start_block": self.start_slot,
-            "vault": str(self.world.vault.pubkey()),
+            "contracts": {
+                "vault": str(self.world.vault.pubkey()),
+                "pool": str(self.pool.pubkey()),
+                "obligations": str(self.owed.mint),
+            },
             "operator": str(self.world.operator.pubkey()),
-            "tokens": {token.symbol: str(token.mint) for token in (self.fees, self.points, self.owed)},
+            "tokens": {token.symbol: str(token.mint) for token in (self.fees, self.coin, self.owed)},
             "lookup_tables": [format_address(table) for table in self.tables],
             "participants": [str(person.pubkey()) for person in self.world.participants],
             "beneficiaries": [str(key) for key in self.beneficiaries],
         }
 
-    def write_files(self, directory: Path) -> str:
-        """Keystores of the operator and of who keeps the tables, and the rules; what bridge.toml must say of the chain
-        and its rules."""
-        for name, key in {"operator": self.world.operator, "keeper": self.keeper}.items():
-            password = secrets.token_urlsafe(24)
-            keystore = make_keystore(key.secret(), password, scrypt_n=SCRYPT_N)
-            write_file(directory / f"{CHAIN}-{name}.json", json.dumps(keystore), mode=0o600)
-            write_file(directory / f"{CHAIN}-{name}.password", password + "\n", mode=0o600)
-        (directory / "rules").mkdir(exist_ok=True)
-        numbers = Numbers(self.epoch_s, (_Unit(self.fees), _Unit(self.points)))
-        for rule in self.rules:
-            text = adapted(rule, numbers)
-            if rule.beneficiaries:
-                text = with_shares(text, [_address(key) for key in self.beneficiaries])
-            write_file(directory / "rules" / f"{rule.name}.yaml", text)
-        return self._configuration()
-
-    def _configuration(self) -> str:
-        tokens = "\n".join(
-            f'[chains.{CHAIN}.tokens.{token.symbol}]\naddress = "{token.mint}"\ndecimals = {token.decimals}\n'
-            for token in (self.fees, self.points)
+    @property
+    def site(self) -> Site:
+        """What the configuration of a daemon is made from."""
+        return Site(
+            genesis_hash=str(self.chain.genesis_hash),
+            rpc_url=self.node.rpc_url,
+            ws_url=self.node.ws_url,
+            start_slot=self.start_slot,
+            poll_interval_ms=200,
+            operator=self.world.operator,
+            vault=self.world.vault,
+            pool=str(self.pool.pubkey()),
+            obligations=str(self.owed.mint),
+            tokens=(self.fees, self.coin),
+            beneficiaries=self.beneficiaries,
+            epoch_s=self.epoch_s,
+            batch_recipients=BATCH_RECIPIENTS,
+            lookup_tables=[format_address(table) for table in self.tables],
+            keeper=self.keeper,
         )
-        tables = ", ".join(f'"{format_address(table)}"' for table in self.tables)
-        rules = "\n".join(f'[[rules]]\nfile = "rules/{rule.name}.yaml"\nchain = "{CHAIN}"\n' for rule in self.rules)
-        return f"""
-[chains.{CHAIN}]
-kind = "solana"
-genesis_hash = "{self.chain.genesis_hash}"
-rpc = ["{self.node.rpc_url}"]
-websocket = "{self.node.ws_url}"
-start_block = {self.start_slot}
-poll_interval_ms = 200
-lookup_tables = [{tables}]
-
-[chains.{CHAIN}.contracts]
-vault = "{self.world.vault.pubkey()}"
-pool = "{self.pool.pubkey()}"
-obligations = "{self.owed.mint}"
-
-{tokens}
-[chains.{CHAIN}.operator]
-keystore = "{CHAIN}-operator.json"
-password_file = "{CHAIN}-operator.password"
-
-[chains.{CHAIN}.spending]
-batch_recipients = {BATCH_RECIPIENTS}
-
-{rules}"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """A token as the numbers of rules are made with."""
-
-    token: Token
-
-    @property
-    def symbol(self) -> str:
-        return self.token.symbol
-
-    @property
-    def unit(self) -> int:
-        return int(10**self.token.decimals)
-
-
-def _fee_window(numbers: Numbers) -> Mapping[str, str]:
-    return {
-        "rule": "solana_fees",
-        "minimum_total": numbers.atoms(1, "USDX"),
-        "minimum_per_recipient": numbers.atoms(1, "USDX"),
-    }
-
-
-def _reserve_buffer(numbers: Numbers) -> Mapping[str, str]:
-    return {
-        "rule": "solana_buffer",
-        "asset": "PTSX",
-        "floor": numbers.atoms(RESERVE_FLOOR, "PTSX"),
-        "cap_per_epoch": numbers.atoms(1_000_000, "PTSX"),
-        "cooldown": f"{numbers.epoch_s} s",
-        "lot": numbers.atoms(LOT, "PTSX"),
-    }
+def _transfer(token: Token, owner: Pubkey, to: Pubkey, atoms: int) -> Instruction:
+    if token is SOL_TOKEN:
+        return system.transfer(system.TransferParams(from_pubkey=owner, to_pubkey=to, lamports=atoms))
+    return transfer_checked(token, owner, to, atoms)
 
 
 def _address(key: Pubkey) -> Address:

@@ -3,11 +3,12 @@
 first window     a recipient's account is frozen: it is left out, its share is held with the reason
 after it         a send gets lost; blocks with a payout are rolled back; somebody gives the vault a present
 after the last   the account is thawed, and a person releases what was held
+all the time     a share of SOL is too little for the fresh account that it is for: it stays held, and a person is told
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
 from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
@@ -15,11 +16,12 @@ from bridge.domain.reports import count_of
 from bridge.domain.states import ActionState
 from bridge.domain.units import format_address
 from bridge.simulation.audit import audit_rule
-from bridge.simulation.cluster import CHAIN, FORK_DEPTH, Cluster, Gift
+from bridge.simulation.cluster import FORK_DEPTH, Cluster, Gift
 from bridge.simulation.outcome import Run
+from bridge.simulation.svm.files import CHAIN
 from bridge.stages.intervene import intervene
 from bridge.store.database import Database
-from bridge.store.payouts import Summary
+from bridge.store.payouts import Step, Summary
 
 RELEASES = "ann (simulated)"
 
@@ -66,7 +68,7 @@ class ClusterRun:
             step.action_id: step.reason
             for summary in await self._summaries()
             for step in summary.steps
-            if step.state == ActionState.HELD and step.action_id not in self._released
+            if step.state == ActionState.HELD and step.action_id not in self._released and not self._stays(step)
         }
         if not held:
             return
@@ -86,6 +88,20 @@ class ClusterRun:
         async with self._database.snapshot() as transaction:
             return [each for each in await transaction.payouts.summaries() if each.chain == CHAIN]
 
+    def _stays(self, step: Step) -> bool:
+        """Whether it is held for good: what somebody would get is less than the rent of an account."""
+        return f"{format_address(self.cluster.poor)} would hold less than" in (step.reason or "")
+
+    def waiting(self, summaries: Iterable[Summary]) -> list[Summary]:
+        """Those that are over but for shares that are held for good."""
+        return [
+            each
+            for each in summaries
+            if each.chain == CHAIN
+            and each.state == "held"
+            and all(step.state == ActionState.FINAL or self._stays(step) for step in each.steps)
+        ]
+
     async def missing(self) -> str | None:
         """What must still be decided and paid, or None."""
         if not self.cluster.over:
@@ -96,7 +112,9 @@ class ClusterRun:
         for rule in self.cluster.rules:
             if decided.get(rule.name, 0) < self.cluster.windows_end:
                 return f"{rule.name} has decided until {decided.get(rule.name)}, not {self.cluster.windows_end}"
-        unfinished = [each for each in await self._summaries() if each.state != "final"]
+        summaries = await self._summaries()
+        over = self.waiting(summaries)
+        unfinished = [each for each in summaries if each.state != "final" and each not in over]
         return (
             None if not unfinished else f"distribution 0x{unfinished[0].distribution_id.hex()}: {unfinished[0].state}"
         )
@@ -117,14 +135,20 @@ class ClusterRun:
         wrong = self.cluster.audit(run.payouts)
         history = self.cluster.history()
         for rule in self.cluster.rules:
-            wrong += audit_rule(rule, history, run.decided.get(rule.name, []), self.cluster.ends())
+            wrong += audit_rule(rule, history, run.decided.get((CHAIN, rule.name), []), self.cluster.ends())
         if self._thawed_in is None:
             wrong.append("nobody was left out, though an account was frozen")
         if not self.cluster.looked_up:
             wrong.append("no payout went through a lookup table, though there is one")
+        poor, left = format_address(self.cluster.poor), self.waiting(run.distributions)
+        told = [each for each in run.status.waiting if poor in (each.reason or "")]
+        if not left or len(told) != len(left):
+            wrong.append(
+                f"{len(told)} shares of {poor} are told to a person, {len(left)} are less than an account's rent"
+            )
         return wrong
 
-    def happened(self) -> list[str]:
+    def happened(self, run: Run) -> list[str]:
         told = []
         if self.cluster.forks:
             times = count_of(self.cluster.forks, "rollback")
@@ -143,23 +167,10 @@ class ClusterRun:
                 f"the token account of {who}… was frozen: it was left out, {count_of(len(self._released), 'share')} "
                 "waited with the reason, and was paid after a thaw and a release (Distributions)"
             )
+        if left := self.waiting(run.distributions):
+            who = format_address(self.cluster.poor)[:10]
+            told.append(
+                f"the fresh account {who}… would get less SOL than its rent: the others were paid, and "
+                f"its share of {count_of(len(left), 'window')} waits, with that reason (Waits for a person)"
+            )
         return told
-
-
-def write_configuration(path: Path, cluster: Cluster, database_url: str) -> None:
-    """Of a daemon with this chain alone."""
-    section = cluster.write_files(path.parent)
-    path.write_text(
-        f"""\
-# Written by the simulation, which must be running for this to work.
-lease_duration_ms = 3000
-
-[database]
-url = "{database_url}"
-
-[logs]
-level = "info"
-format = "json"
-{section}""",
-        encoding="utf-8",
-    )

@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
-from bridge.domain.units import Address, format_address, format_amount
+from bridge.domain.units import Address, format_address, format_amount, format_tx
 from bridge.simulation.audit import Paid
 from bridge.simulation.scenario import Decided
 from bridge.store.database import Transaction
@@ -23,8 +23,8 @@ PAYOUTS = """
      ORDER BY p.distribution_id, p.recipient
 """
 DECISIONS = """
-    SELECT decision_id, rule, window_start, window_end, surplus, carried_in + carried_out AS carried
-      FROM decisions ORDER BY rule, window_start
+    SELECT decision_id, chain, rule, window_start, window_end, surplus, carried_in + carried_out AS carried
+      FROM decisions ORDER BY chain, rule, window_start
 """
 ALLOCATIONS = """
     SELECT d.decision_id, p.recipient, p.amount FROM payouts p JOIN distributions d USING (distribution_id)
@@ -54,7 +54,7 @@ class Run:
     status: Status
     distributions: tuple[Summary, ...]
     payouts: tuple[Paid, ...]
-    decided: dict[str, list[Decided]]  # by rule, in order of windows
+    decided: dict[tuple[str, str], list[Decided]]  # by chain and rule, in order of windows
     symbols: dict[str, tuple[str, int]]  # asset → symbol, decimals
     breaks: tuple[dict[str, Any], ...]
     latencies_ms: tuple[int, ...]  # ascending, one a distribution
@@ -82,14 +82,16 @@ class Run:
         }
 
 
-def _decided(decisions: Sequence[Any], allocations: Sequence[Any]) -> dict[str, list[Decided]]:
+def _decided(decisions: Sequence[Any], allocations: Sequence[Any]) -> dict[tuple[str, str], list[Decided]]:
     paid: defaultdict[bytes, dict[Address, int]] = defaultdict(dict)
     for row in allocations:
         paid[row["decision_id"]][Address(row["recipient"])] = row["amount"]
-    found: defaultdict[str, list[Decided]] = defaultdict(list)
+    found: defaultdict[tuple[str, str], list[Decided]] = defaultdict(list)
     for row in decisions:
         window = (row["window_start"], row["window_end"])
-        found[row["rule"]].append(Decided(window, row["surplus"], row["carried"], paid[row["decision_id"]]))
+        found[row["chain"], row["rule"]].append(
+            Decided(window, row["surplus"], row["carried"], paid[row["decision_id"]])
+        )
     return found
 
 
@@ -138,12 +140,14 @@ class Outcome:
 
     def lines(self) -> Iterable[str]:
         """The run in plain lines, verdict last."""
+        several = len({summary.chain for summary in self.run.distributions}) > 1
         for summary in self.run.distributions:
+            where = f" on {summary.chain}" if several else ""
             symbol, decimals = self.run.symbols[summary.asset]
             how = f"in {count_of(summary.batches, 'batch')}" if summary.leg == Leg.PUSH else "to be claimed"
             yield (
-                f"{summary.rule}: {format_amount(summary.total, decimals)} {symbol} to {summary.recipients} recipients "
-                f"{how}, {summary.state}  0x{summary.distribution_id.hex()[:16]}…"
+                f"{summary.rule}{where}: {format_amount(summary.total, decimals)} {symbol} to {summary.recipients} "
+                f"recipients {how}, {summary.state}  0x{summary.distribution_id.hex()[:16]}…"
             )
         figures = self.figures
         yield (
@@ -164,7 +168,7 @@ class Outcome:
             yield f"balanced: seed {self.seed}; every distribution is final, every unit is explained, no break is open"
 
     def to_json(self) -> dict[str, Any]:
-        """Amounts are strings of atoms, ids and hashes 0x hex."""
+        """Amounts are strings of atoms, ids 0x hex, transactions as their chain writes them."""
         return {
             "verdict": "balanced" if self.balanced else "not balanced",
             "reasons": list(self.reasons),
@@ -186,6 +190,7 @@ class Outcome:
         return {
             "id": "0x" + summary.distribution_id.hex(),
             "decision": "0x" + summary.decision_id.hex(),
+            "chain": summary.chain,
             "rule": summary.rule,
             "token": self.run.symbols[summary.asset][0],
             "asset": summary.asset,
@@ -195,7 +200,7 @@ class Outcome:
             "recipients": summary.recipients,
             "batches": summary.batches,
             "leg": summary.leg,
-            "tx_hashes": ["0x" + tx_id.hex() for tx_id in summary.tx_ids],
+            "tx_hashes": [format_tx(tx_id) for tx_id in summary.tx_ids],
             "status": summary.state,
             "payouts": [
                 {"recipient": format_address(paid.recipient), "amount": str(paid.amount), "outcome": paid.outcome}

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 from bridge.daemon import open_services, reconciler
-from bridge.domain.breaks import BreakKind, Reconciliation
+from bridge.domain.breaks import IN_FLIGHT, BreakKind, Reconciliation
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.ledger import UNALLOCATED
 from bridge.domain.states import ActionState
@@ -38,6 +38,7 @@ from bridge.simulation.outcome import Outcome, Run, Verification
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import window_ends
 from bridge.simulation.scenes.scene import Scene, SceneRule
+from bridge.simulation.svm.files import write_site
 from bridge.simulation.telling import tell
 from bridge.stages.correct import approve, ask_classification
 from bridge.stages.report import report, write
@@ -46,6 +47,7 @@ from bridge.stages.report_files.folder import check_folder
 from bridge.stages.report_files.program import file_sha256
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
+from bridge.store.payouts import Summary
 from bridge.store.status import Status
 
 BLOCK_TIME_S = 0.25
@@ -155,7 +157,7 @@ async def _cluster_beside(order: Order, sandbox: Sandbox) -> AsyncIterator[Clust
         return
     starting = Cluster.start(order.seed, epoch_s=order.epoch_s, epochs=order.epochs, genesis_time=order.genesis)
     async with starting as cluster:
-        section = cluster.write_files(order.directory)
+        section = write_site(order.directory, cluster.site)
         with sandbox.config_path.open("a", encoding="utf-8") as file:
             file.write(section)
         yield cluster
@@ -433,16 +435,22 @@ async def verify(config: Config, directory: Path) -> Verification:
     return Verification(checked.files, blocks, balances, tuple(problems))
 
 
-def doubts(run: Run, reconciliation: Reconciliation, verification: Verification | None) -> list[str]:
-    """Why a run that has settled is not balanced, as its own books, checks and report say."""
+def doubts(
+    run: Run, reconciliation: Reconciliation, verification: Verification | None, waiting: Sequence[Summary] = ()
+) -> list[str]:
+    """Why a run that has settled is not balanced, as its own books, checks and report say. A share of those `waiting`
+    stays held."""
     reasons = [
         f"distribution 0x{distribution.distribution_id.hex()} is {distribution.state}"
         for distribution in run.distributions
-        if distribution.state != "final"
+        if distribution.state != "final" and distribution not in waiting
     ]
     reasons += [f"break {found.break_id}: {found.kind} of {found.subject}" for found in reconciliation.breaks]
+    # A share that stays held is put aside in the books, as if it was on its way.
     reasons += [
-        f"{check.level} check of {check.subject} was skipped: {check.skipped}" for check in reconciliation.skipped
+        f"{check.level} check of {check.subject} was skipped: {check.skipped}"
+        for check in reconciliation.skipped
+        if not waiting or check.subject != IN_FLIGHT
     ]
     reasons += [
         f"decision held: {waiting.reason}"
@@ -464,14 +472,15 @@ async def judge(
         run = await Run.read(transaction)
         incidents = () if simulation.incidents is None else simulation.incidents.all
         happened = await tell(transaction, incidents, simulation.reorgs)
-    reasons = doubts(run, reconciliation, verification)
+    waiting = [] if simulation.beside is None else simulation.beside.waiting(run.distributions)
+    reasons = doubts(run, reconciliation, verification, waiting)
     reasons += await audit(simulation.sandbox, run.payouts)
     history = simulation.sandbox.miner.history
     for rule in simulation.scene.rules:
-        reasons += audit_rule(rule, history, run.decided.get(rule.name, []), simulation.ends(rule))
+        reasons += audit_rule(rule, history, run.decided.get((CHAIN, rule.name), []), simulation.ends(rule))
     if simulation.beside is not None:
         reasons += simulation.beside.reasons(run)
-        happened += simulation.beside.happened()
+        happened += simulation.beside.happened(run)
     if simulation.incidents is not None:
         happened += [f"no occasion came for {what}: another seed has it" for what in simulation.incidents.missing]
     return Outcome(

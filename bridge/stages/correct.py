@@ -18,12 +18,17 @@ from bridge.domain.corrections import (
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.ledger import Asset, Journal, Transfer
 from bridge.domain.states import BreakState
-from bridge.domain.units import UINT256_MAX, BlockStamp
+from bridge.domain.units import UINT256_MAX, BlockStamp, from_base58
 from bridge.ports import Database, Transaction
 
-CODES = "vault:0x…, distributor:0x…, claims:0x…, operator:0x…, operator:gas:0x…, surplus:unallocated, surplus:carried, "
-CODES += "payable:0x…, owed_on_chain:0x…, claimable:0x…, suspense:in, suspense:out, expense:NAME or external:NAME, in "
-CODES += "lower case"
+CODES = (
+    "vault:ADDRESS, distributor:ADDRESS, claims:ADDRESS, operator:ADDRESS, operator:gas:ADDRESS, surplus:unallocated, "
+    "surplus:carried, payable:ADDRESS, owed_on_chain:ADDRESS, claimable:ADDRESS, suspense:in, suspense:out, "
+    "expense:NAME or external:NAME; names in lower case, addresses as their chain writes them"
+)
+
+_ID_BYTES = (32, 64)
+"""Of hashes and of signatures."""
 
 
 async def ask_adjustment(
@@ -93,7 +98,7 @@ async def ask_reversal(database: Database, asked: str, *, reason: str, by: str, 
     """
     reason = _reason(reason)
     async with database.begin() as tx:
-        found = await tx.corrections.journal_key(asked)
+        found = await tx.corrections.journal_key(asked) or await tx.corrections.journal_key(_as_booked(asked))
         if found is None:
             raise ConfigError(
                 f"no journal is known as {asked}",
@@ -112,6 +117,23 @@ async def ask_reversal(database: Database, asked: str, *, reason: str, by: str, 
         if break_id is not None:
             await _check_break(tx, break_id, chain)
         return await tx.corrections.ask(chain, reason, by, reverses=key, break_id=break_id)
+
+
+def _as_booked(asked: str) -> str:
+    """`SOURCE REF` with transactions and blocks as refs have them, in plain hex, however a chain or a report wrote
+    them."""
+    source, _, ref = asked.rpartition(" ")
+    return f"{source} {':'.join(_plain_hex(part) for part in ref.split(':'))}"
+
+
+def _plain_hex(word: str) -> str:
+    if word.startswith("0x"):
+        return word[2:].lower()
+    try:
+        raw = from_base58(word)
+    except ValueError:
+        return word
+    return raw.hex() if len(raw) in _ID_BYTES else word
 
 
 async def approve(database: Database, correction_id: int, *, by: str) -> Journal:

@@ -169,9 +169,9 @@ class Decide:
     async def _save_versions(self, transaction: Transaction, versions: Sequence[BoundRule]) -> bool:
         """Whether the newest was there already."""
         newest = versions[-1].plan.rule
-        before = await transaction.decisions.newest_rule(newest.name)
+        before = await transaction.decisions.newest_rule(self._chain.name, newest.name)
         for rule in versions:
-            await transaction.decisions.save_rule(rule.plan.rule)
+            await transaction.decisions.save_rule(self._chain.name, rule.plan.rule)
         if before is not None and before[0] > newest.version:
             raise ConfigError(
                 f"version {newest.version} was superseded by version {before[0]}",

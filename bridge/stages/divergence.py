@@ -75,9 +75,10 @@ def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) ->
 
     Raises ConfigError where none does, or several do; then it names them.
     """
-    asked = account.lower()
     mirrors = [mirror for each in watched for mirror in each.mirrors]
-    named = [mirror for mirror in mirrors if asked in _names(mirror)]
+    # As it is written, first: in base58 another case is another address.
+    named = [mirror for mirror in mirrors if account in _names(mirror)]
+    named = named or [mirror for mirror in mirrors if account.lower() in _names(mirror)]
     found = [mirror for mirror in named if symbol is None or mirror.asset.symbol.lower() == symbol.lower()]
     if len(found) == 1:
         return found[0]
@@ -88,8 +89,7 @@ def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) ->
 
 
 def _names(mirror: Mirror) -> tuple[str, ...]:
-    code = mirror.code.lower()
-    return code, code.partition(":")[0], code.rpartition(":")[0], format_address(mirror.address).lower()
+    return mirror.code, mirror.code.partition(":")[0], mirror.code.rpartition(":")[0], format_address(mirror.address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,11 @@ from bridge.domain.stories import (
     Story,
     StoryFacts,
 )
-from bridge.domain.units import Address, format_address, format_tx, from_base58, parse_address
+from bridge.domain.units import Address, base58_ranges, format_address, format_tx, from_base58, parse_address
 from bridge.ports import Database, EventDecoder, Transaction
 
 PREFIX_MIN = 6
-"""Hex digits: fewer would name too much."""
+"""Digits, or signs of base58: fewer would name too much."""
 
 LOGS_MAX = 1_000
 """Source logs of one kind that a story holds; the decision's count says how many there are."""
@@ -39,14 +39,15 @@ LOGS_MAX = 1_000
 ID_BYTES_MAX = 64
 """A signature, which some chains name transactions by; hashes and our own ids have 32."""
 
-ADDRESS_BYTES = 32
-"""Of an address in base58."""
+BASE58_MAX = 88
+"""Signs of a signature in base58."""
 
 
 async def explain(
     database: Database, asked: str, *, decoder: Callable[[str, str], EventDecoder], recipient: str | None = None
 ) -> Story:
-    """The story of the decision, distribution or transaction that `asked` names: hex, whole or its first digits.
+    """The story of the decision, distribution or transaction that `asked` names: as its chain writes it, whole or
+    its first digits.
 
     `decoder` compiles, for a chain by its name, an event declaration of its interface language. With `recipient` (an
     address, whole or its first digits) shares and ledger rows are those of that recipient. Raises ConfigError where
@@ -83,34 +84,50 @@ async def find_decision(database: Database, asked: str) -> bytes:
 
 
 # ── Finding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _digits(text: str, what: str, least: int = PREFIX_MIN) -> str:
-    """Lower-case hex digits without 0x. Raises ConfigError where it is not hex, or too short."""
-    digits = text.strip().lower().removeprefix("0x")
-    if len(digits) < least or len(digits) > 2 * ID_BYTES_MAX or set(digits) - set("0123456789abcdef"):
-        raise ConfigError(
-            f"{text!r} is no id: hex digits are expected, at least {least} of them",
-            where=what,
-            mend="copy an id or a transaction hash from bridge status or from the report; 0x may be left out",
-        )
-    return digits
+def _hex_digits(text: str) -> str | None:
+    """Lower-case hex digits without 0x; None where it is something else."""
+    digits = text.lower().removeprefix("0x")
+    fits = PREFIX_MIN <= len(digits) <= 2 * ID_BYTES_MAX and not set(digits) - set("0123456789abcdef")
+    return digits if fits else None
 
 
-def _base58(text: str, length: int) -> bytes | None:
-    """What is written whole as chains without hex write it."""
+def _is_base58(text: str) -> bool:
+    """What chains without hex write, or its beginning."""
     try:
-        raw = from_base58(text.strip())
+        from_base58(text)
     except ValueError:
-        return None
-    return raw if len(raw) == length else None
+        return False
+    return PREFIX_MIN <= len(text) <= BASE58_MAX
+
+
+def _check_form(text: str, what: str) -> None:
+    """Raises ConfigError where it is neither hex nor base58, or too short."""
+    if _hex_digits(text) is None and not _is_base58(text):
+        raise ConfigError(
+            f"{text!r} is no id: hex digits are expected, or signs of base58, at least {PREFIX_MIN} of them",
+            where=what,
+            mend="copy an id or a transaction from bridge status or from the report; 0x may be left out",
+        )
+
+
+def _ranges(asked: str) -> list[tuple[bytes, bytes]]:
+    """Bounds of the ids that `asked` begins to name: as hex, and as a signature in base58, where it can be both."""
+    found: list[tuple[bytes, bytes]] = []
+    if (digits := _hex_digits(asked)) is not None:
+        # A prefix of digits is a range of bytes: 0xabc is 0xabc0… to 0xabcf…
+        low = bytes.fromhex(digits + "0" * (len(digits) % 2))
+        found.append((low, bytes.fromhex(digits.ljust(2 * ID_BYTES_MAX, "f"))))
+    if _is_base58(asked):
+        found += base58_ranges(asked, ID_BYTES_MAX)
+    return found
 
 
 async def _find(transaction: Transaction, asked: str) -> Match:
-    whole = _base58(asked, ID_BYTES_MAX)
-    digits = _digits(asked, "ID") if whole is None else whole.hex()
-    # A prefix of digits is a range of bytes: 0xabc is 0xabc0… to 0xabcf…
-    low = bytes.fromhex(digits + "0" * (len(digits) % 2))
-    high = bytes.fromhex(digits.ljust(2 * ID_BYTES_MAX, "f"))
-    matches = await transaction.stories.find(low, high)
+    asked = asked.strip()
+    _check_form(asked, "ID")
+    found = [match for bounds in _ranges(asked) for match in await transaction.stories.find(*bounds)]
+    # Between the bounds of a signature's prefix lie shorter ids too, which are not meant: no one reads them as base58.
+    matches = [match for match in dict.fromkeys(found) if _is_called(match.id, asked)]
     if not matches:
         raise ConfigError(
             f"nothing is known under {asked}",
@@ -123,10 +140,20 @@ async def _find(transaction: Transaction, asked: str) -> Match:
     return matches[0]
 
 
+def _is_called(id_: bytes, asked: str) -> bool:
+    return format_tx(id_).startswith(asked) or id_.hex().startswith(asked.lower().removeprefix("0x"))
+
+
 def _choose(shares: Sequence[Share], recipient: str) -> Share:
-    whole = _base58(recipient, ADDRESS_BYTES)
-    digits = _digits(recipient, "RECIPIENT") if whole is None else whole.hex()
-    found = [share for share in shares if share.recipient.hex().startswith(digits)]
+    recipient = recipient.strip()
+    _check_form(recipient, "RECIPIENT")
+    digits = _hex_digits(recipient)
+    found = [
+        share
+        for share in shares
+        if format_address(share.recipient).startswith(recipient)
+        or (digits is not None and share.recipient.hex().startswith(digits))
+    ]
     if len(found) == 1:
         return found[0]
     if found:

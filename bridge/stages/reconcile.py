@@ -67,7 +67,7 @@ from bridge.domain.ledger import (
     log_ref,
 )
 from bridge.domain.matches import Moved, match
-from bridge.domain.units import Address, AssetId, BlockStamp, format_tx, parse_address
+from bridge.domain.units import Address, AssetId, BlockStamp, format_hash, format_tx, hash_of, parse_address
 from bridge.ports import ChainReader, ClaimedAmounts, Database, Executions, History, Lease, Transaction
 from bridge.stages.balances import false_balances
 from bridge.stages.headers import Period, find_period
@@ -670,7 +670,11 @@ class Reconcile:
             answer = await books.chain.read_call(books.watched.distributor, OWED, [token, account], view.at)
             told = 0 if answer is None else answer[0]
             if told != owed:
-                evidence = {"books": str(owed), "chain": str(told), "block_hash": f"0x{view.at.hash.hex()}"}
+                evidence = {
+                    "books": str(owed),
+                    "chain": str(told),
+                    "block_hash": format_hash(hash_of(view.at.hash, asset)),
+                }
                 differences.append(Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, told - owed))
         if not view.credited:
             return []
@@ -731,6 +735,10 @@ class Reconcile:
 
     async def _headers(self, books: Books, view: _View) -> tuple[Check, bool]:
         """Stored headers as a node tells them now; and whether it has the block that all is compared at."""
+
+        def written(hash_: bytes) -> str:
+            return format_hash(hash_of(hash_, books.chain.reference))
+
         numbers = sorted({view.at.number, *(block.number for block in view.headers)})
         told = {block.number: block for block in await books.chain.blocks(numbers)}
         stored = {block.number: (block.hash, block.timestamp) for block in view.headers}
@@ -742,8 +750,8 @@ class Reconcile:
                 BreakKind.PROVIDER_DISAGREEMENT,
                 f"block {number}",
                 {
-                    "stored": f"0x{hash_.hex()} at {time}",
-                    "node": f"0x{told[number].hash.hex()} at {told[number].timestamp}" if number in told else "none",
+                    "stored": f"{written(hash_)} at {time}",
+                    "node": f"{written(told[number].hash)} at {told[number].timestamp}" if number in told else "none",
                 },
             )
             for number, (hash_, time) in sorted(stored.items())

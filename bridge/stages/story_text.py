@@ -10,7 +10,7 @@ from typing import Any
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
 from bridge.domain.stories import JournalFact, Share, SignedAttempt, Story
-from bridge.domain.units import format_address, format_tx
+from bridge.domain.units import format_address, format_hash, format_tx, hash_of
 
 ROWS_MAX = 12
 """Rows of one list that the text shows; the JSON has them all."""
@@ -66,7 +66,7 @@ def _tell_rule(story: Story) -> list[str]:
             ["rule", f"{decision.rule} v{decision.version}"],
             ["text", f"sha256 {decision.content_hash.hex()}"],
             ["window", f"{_utc(decision.window_start)} to {_utc(decision.window_end)}, the end not included"],
-            ["pinned to", f"block {decision.block_number} 0x{decision.block_hash.hex()}"],
+            ["pinned to", f"block {decision.block_number} {format_hash(hash_of(decision.block_hash, decision.asset))}"],
             ["decision", f"0x{decision.decision_id.hex()}, {_utc(decision.decided_at)}"],
             ["verdict", f"{decision.verdict}: {decision.reason}"],
         ]

@@ -334,7 +334,7 @@ STORED = """
     SELECT d.decision_id, d.rule, d.version, r.content_hash AS rule_hash, d.asset, d.window_start, d.window_end,
            sha256(convert_to(r.body, 'UTF8')) AS rule_text_hash, d.block_number, d.block_hash, d.verdict, d.surplus,
            d.total, d.carried_in, d.carried_out, d.artifact, p.distribution_id, p.total AS planned_total
-      FROM decisions d JOIN rules r USING (rule, version) LEFT JOIN distributions p USING (decision_id)
+      FROM decisions d JOIN rules r USING (chain, rule, version) LEFT JOIN distributions p USING (decision_id)
      WHERE d.chain = $1 AND (d.rule, d.window_start) > ($2, $3)
      ORDER BY d.rule, d.window_start LIMIT $4
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import BlockStamp, format_hash, hash_of
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
@@ -35,10 +35,11 @@ class Chains:
         await self._connection.execute(REGISTER, chain, kind, reference, genesis_hash, start_block)
         row = await self._connection.fetchrow(REGISTERED, chain)
         assert row is not None
+        known = format_hash(hash_of(row["genesis_hash"], row["reference"]))
         if (row["reference"], row["genesis_hash"]) != (reference, genesis_hash):
             raise ConfigError(
-                f"the database knows this name as {row['reference']} with genesis 0x{row['genesis_hash'].hex()[:16]}…, "
-                f"the node serves {reference} with genesis 0x{genesis_hash.hex()[:16]}…",
+                f"the database knows this name as {row['reference']} with genesis {known[:18]}…, "
+                f"the node serves {reference} with genesis {format_hash(hash_of(genesis_hash, reference))[:18]}…",
                 where=f"[chains.{chain}]",
                 mend="use a new database for a new chain, or correct the rpc",
             )

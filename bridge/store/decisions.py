@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from bridge.store.connection import Connection
 
 SAVE_RULE = """
-    INSERT INTO rules (rule, version, content_hash, body) VALUES ($1, $2, $3, $4) ON CONFLICT (rule, version) DO NOTHING
+    INSERT INTO rules (chain, rule, version, content_hash, body) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (chain, rule, version) DO NOTHING
 """
-SAVED_HASH = "SELECT content_hash FROM rules WHERE rule = $1 AND version = $2"
-NEWEST_RULE = "SELECT version, body FROM rules WHERE rule = $1 ORDER BY version DESC LIMIT 1"
+SAVED_HASH = "SELECT content_hash FROM rules WHERE chain = $1 AND rule = $2 AND version = $3"
+NEWEST_RULE = "SELECT version, body FROM rules WHERE chain = $1 AND rule = $2 ORDER BY version DESC LIMIT 1"
 
 STARTS = "SELECT rule, block_number, since, contracts, stopped_at FROM rule_starts WHERE chain = $1"
 STOP = "UPDATE rule_starts SET stopped_at = $3 WHERE chain = $1 AND rule = $2"
@@ -101,7 +102,7 @@ NOTIFY = "SELECT pg_notify('bridge', 'decisions')"
 TEXTS = """
     -- Each version of each rule that decided about an asset, from its first window on, with the record of that window.
     SELECT DISTINCT ON (d.rule, d.version) d.rule, d.version, r.body, d.window_start, d.artifact
-      FROM decisions d JOIN rules r USING (rule, version)
+      FROM decisions d JOIN rules r USING (chain, rule, version)
      WHERE d.chain = $1 AND d.asset = $2 AND d.window_end <= $3
      ORDER BY d.rule, d.version, d.window_start
 """
@@ -115,16 +116,16 @@ class Decisions:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def newest_rule(self, rule: str) -> tuple[int, str] | None:
-        row = await self._connection.fetchrow(NEWEST_RULE, rule)
+    async def newest_rule(self, chain: str, rule: str) -> tuple[int, str] | None:
+        row = await self._connection.fetchrow(NEWEST_RULE, chain, rule)
         return None if row is None else (row["version"], row["body"])
 
-    async def save_rule(self, rule: Rule) -> None:
-        await self._connection.execute(SAVE_RULE, rule.name, rule.version, rule.content_hash, rule.body)
-        saved = await self._connection.fetchval(SAVED_HASH, rule.name, rule.version)
+    async def save_rule(self, chain: str, rule: Rule) -> None:
+        await self._connection.execute(SAVE_RULE, chain, rule.name, rule.version, rule.content_hash, rule.body)
+        saved = await self._connection.fetchval(SAVED_HASH, chain, rule.name, rule.version)
         where = f"rule {rule.name}: version"
         if saved != rule.content_hash:
-            newest = await self._connection.fetchval(NEWEST_RULE, rule.name)  # its first column
+            newest = await self._connection.fetchval(NEWEST_RULE, chain, rule.name)  # its first column
             raise ConfigError(
                 f"version {rule.version} was loaded before with another text (sha256 {saved.hex()[:16]}…)",
                 where=where,

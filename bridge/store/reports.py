@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bridge.domain.breaks import share_ppm
@@ -34,7 +34,7 @@ from bridge.domain.reports import (
     SealFact,
     ValueFact,
 )
-from bridge.domain.units import AssetId
+from bridge.domain.units import AssetId, hash_of
 from bridge.domain.windows import Window
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ SPANS = """
 """
 
 # Without spans (chain, last block, the one before the first): every version, with all its decisions. With them only
-# versions that decided within them.
+# versions that decided within them. A text that several chains have counts once, with the decisions of all.
 RULES = """
     SELECT r.rule, r.version, r.content_hash,
            count(*) FILTER (WHERE d.verdict = 'pay') AS pay,
@@ -191,12 +191,12 @@ RULES = """
            count(*) FILTER (WHERE d.verdict = 'nothing') AS nothing,
            count(*) FILTER (WHERE d.verdict = 'hold') AS hold
       FROM rules r
-      LEFT JOIN decisions d ON (d.rule, d.version) = (r.rule, r.version)
+      LEFT JOIN decisions d ON (d.chain, d.rule, d.version) = (r.chain, r.rule, r.version)
      WHERE $1::TEXT[] IS NULL
         OR EXISTS (SELECT FROM unnest($1, $2::BIGINT[], $3::BIGINT[]) AS span (chain, last, before)
                     WHERE d.chain = span.chain AND d.block_number <= span.last AND d.block_number > span.before)
      GROUP BY r.rule, r.version, r.content_hash
-     ORDER BY r.rule, r.version
+     ORDER BY r.rule, r.version, r.content_hash
 """
 
 # Distributions of decisions up to the cut-off, or within the period, oldest window first. A block that we saw before
@@ -422,7 +422,8 @@ class Reports:
         for row in await self._each(DECIDED, spans):
             decided[row["asset"]] += row["total"]
         progress("breaks and checks")
-        breaks = tuple(BreakFact(**row) for row in await self._breaks(chains, run_id, period))
+        references = {chain.chain: chain.reference for chain in chains}
+        breaks = tuple(_break(row, references) for row in await self._breaks(chains, run_id, period))
         history = await fetch(HISTORY, [item.break_id for item in breaks])
         trend = await self._trend(columns)
         progress("times and proofs of completeness")
@@ -487,7 +488,7 @@ class Reports:
         chains = [
             dataclasses.replace(
                 _chain(row),
-                opening=None if row["opening_number"] is None else CutOff(*_stamp(row, "opening_")),
+                opening=None if row["opening_number"] is None else _stamp(row, "opening_"),
                 ended=row["ended"],
             )
             for row in rows
@@ -529,19 +530,24 @@ def _span(chain: ChainScope) -> tuple[str, int, int]:
     return chain.chain, chain.cut_off.number, _BEFORE_ALL if chain.opening is None else chain.opening.number
 
 
-def _stamp(row: asyncpg.Record, prefix: str) -> tuple[int, bytes, int]:
-    return row[f"{prefix}number"], row[f"{prefix}hash"], row[f"{prefix}timestamp"]
+def _stamp(row: asyncpg.Record, prefix: str = "") -> CutOff:
+    found = hash_of(row[f"{prefix}hash"], row["reference"])
+    return CutOff(row[f"{prefix}number"], found, row[f"{prefix}timestamp"])
+
+
+def _break(row: asyncpg.Record, references: Mapping[str, str]) -> BreakFact:
+    return BreakFact(**{**row, "block_hash": hash_of(row["block_hash"], references[row["chain"]])})
 
 
 def _chain(row: asyncpg.Record) -> ChainScope:
     cut_off = None
     if row["number"] is not None and row["timestamp"] is not None:
-        cut_off = CutOff(row["number"], row["hash"], row["timestamp"])
+        cut_off = _stamp(row)
     return ChainScope(
         chain=row["chain"],
         kind=row["kind"],
         reference=row["reference"],
-        genesis_hash=row["genesis_hash"],
+        genesis_hash=hash_of(row["genesis_hash"], row["reference"]),
         start_block=row["start_block"],
         cut_off=cut_off,
         posted_through=row["posted_through"],

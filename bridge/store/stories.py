@@ -51,7 +51,7 @@ DECISION = """
     SELECT d.decision_id, d.chain, d.rule, d.version, r.content_hash, d.asset, d.window_start, d.window_end,
            d.block_number, d.block_hash, d.verdict, d.reason, extract(epoch FROM d.decided_at)::BIGINT AS decided_at,
            d.artifact
-      FROM decisions d JOIN rules r USING (rule, version)
+      FROM decisions d JOIN rules r USING (chain, rule, version)
      WHERE d.decision_id = $1
 """
 

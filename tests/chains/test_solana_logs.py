@@ -109,6 +109,46 @@ def test_derive__any_transaction__transfers_add_up_to_what_each_account_gained(t
         assert gained[owner, NATIVE] == sum(after - before for before, after in native)
 
 
+def ordered(source: Address, target: Address, lamports: int) -> Step:
+    """A transfer of the native coin, as the transaction itself orders it."""
+    return Step(bytes(32), (source, target), (2).to_bytes(4, "little") + lamports.to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize("marker", [key(5), key(50)])  # before the recipient in the order of addresses, and behind it
+def test_derive__native_coin_paid_beside_a_deposit__recipient_got_it_and_the_marker_did_not(marker: Address):
+    recipient = STRANGERS[0]
+    transaction = Transaction(
+        b"\5" * 64, 7, True, 5_000, 1, (OPERATOR, VAULT, marker, recipient),
+        ((10_000_000, 9_095_000), (5_000_000, 3_600_000), (0, 900_000), (0, 1_400_000)), (),
+        (ordered(OPERATOR, marker, 900_000), ordered(VAULT, recipient, 1_400_000)), b"{}",
+    )  # fmt: skip
+    [log] = [log for log in logs_of(transaction) if log.topics[0] == TRANSFER]
+    assert (log.topics[1:3], int.from_bytes(log.data)) == ((VAULT, recipient), 1_400_000)
+    # What a program moved besides is matched as before; what failed ordered nothing.
+    more = replace(transaction, lamports=(*transaction.lamports[:2], (0, 899_999), (0, 1_400_001)))
+    assert [each.amount for each in payments(more)] == [5_000, 900_000, 1_400_000, 1]
+    failed = replace(transaction, succeeded=False, lamports=((10_000_000, 9_995_000), *((n, n) for n in (5, 0, 0))))
+    assert [each.amount for each in payments(failed)] == [5_000]
+
+
+@given(transactions(), st.data())
+@settings(max_examples=40)
+def test_derive__transfers_that_were_ordered__sums_are_the_chain_s_all_the_same(
+    transaction: Transaction, data: st.DataObject
+):
+    pairs = st.tuples(st.sampled_from(transaction.keys), st.sampled_from(transaction.keys), AMOUNTS)
+    steps = tuple(ordered(*pair) for pair in data.draw(st.lists(pairs, max_size=4)))
+    found = payments(replace(transaction, steps=(*transaction.steps, *steps)))
+    gained: Counter[Address | None] = Counter()
+    for payment in found:
+        assert payment.amount > 0
+        if payment.mint == NATIVE:
+            gained[payment.source.account if payment.source else None] -= payment.amount
+            gained[payment.target.account if payment.target else None] += payment.amount
+    for at, (before, after) in zip(transaction.keys, transaction.lamports, strict=True):
+        assert gained[at] == after - before
+
+
 @given(transactions(), st.randoms(use_true_random=False))
 @settings(max_examples=40)
 def test_derive__accounts_in_another_order__the_same_logs(transaction: Transaction, chance):

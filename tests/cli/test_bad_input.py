@@ -70,7 +70,17 @@ class Place:
     def refused(self, *arguments: str, **environment: str) -> str:
         """The one message of a run that ends with exit code 2."""
         run = bridge(*(arguments or ("run",)), "--config", self.config, environment=environment)
-        return refusal(run)
+        return self.without_line(refusal(run))
+
+    def without_line(self, message: str) -> str:
+        """The message without the line of the file that it names, which is the field's or its section's own."""
+        found = re.search(rf"{self.config}:(\d+): \[([\w.]+)\] ?([\w.]*)", message)
+        if found is None:
+            return message
+        line = self.config.read_text().splitlines()[int(found[1]) - 1]
+        *_, section = found[2].split(".")
+        assert section in line or line.startswith(found[3].split(".")[-1]), (line, message)
+        return message.replace(f"{self.config}:{found[1]}: [", f"{self.config}: [")
 
 
 def refusal(run: subprocess.CompletedProcess[str]) -> str:
@@ -333,7 +343,8 @@ def test_rule__unknown_name_in_an_expression__caret_and_suggestion(place: Place)
 def test_rule__other_text_under_the_same_version__stops_the_daemon(place: Place):
     async def remember(database: Database) -> None:
         async with database.begin() as transaction:
-            await transaction.decisions.save_rule(load_rule(place.directory / "rules/fee_window.yaml").rule)
+            rule = load_rule(place.directory / "rules/fee_window.yaml").rule
+            await transaction.decisions.save_rule("anvil", rule)
 
     asyncio.run(in_database(place.facts["database_url"], remember))
     place.edit("rules/fee_window.yaml", "^ *minimum_total: .*$", "  minimum_total: 5")

@@ -58,3 +58,11 @@ def test_view_call__too_many_arguments__refused():
         view_call("f(bool)", [True, True])
     with pytest.raises(ValueError, match="must return"):
         view_call("f()", returns=())
+
+
+@pytest.mark.parametrize("size", [20, 32])
+def test_to_word__address_of_either_kind_of_chain__fills_the_word_from_the_right(size: int):
+    assert to_word("address", bytes([7]) * size, size) == bytes(32 - size) + bytes([7]) * size
+    for other in (size - 1, 52 - size):
+        with pytest.raises(ValueError, match="is no address"):
+            view_call("f(address)", [bytes([7]) * other], address_bytes=size)

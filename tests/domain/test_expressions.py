@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bridge.domain.events import Value
 from bridge.domain.expressions import BITS_MAX, PLAIN, Expression, ExpressionError, Kind, Type, compile_expression
 from bridge.domain.quantities import NO_UNIT, SECONDS, Unit, amount_of, parse_unit, price_of
-from bridge.domain.units import UINT256_MAX
+from bridge.domain.units import UINT256_MAX, base58, from_base58, parse_address
 
 USDX, WETH = amount_of("USDX"), amount_of("WETH")
 
@@ -18,7 +18,11 @@ def number(unit: Unit) -> Type:
     return Type(Kind.NUMBER, unit)
 
 
+BASE58 = "GRXzFRLncnpy8AE6zE5gPTx24G7uUGhk2wpFcR3Vq1Wh"
+DIGIT_FIRST = "4Nd1mBQtrMJVYVfKf2PJy9NZUZdTAsp7D4xWLs4gDB4T"  # no word to Python
+ZERO = "1" * 32  # nothing but digits: a number, were it not beside an address
 NAMES = {
+    "holder": Type(Kind.ADDRESS),
     "fees": number(USDX),
     "assets": number(USDX),
     "floor": number(USDX),
@@ -71,6 +75,11 @@ def compiled(text: str, wants: Type | Kind = Kind.NUMBER) -> Expression:
         ("token != asset or fees >= 8", True),
         ("token == 0x1111111111111111111111111111111111111111", True),
         ("token == 0x1111111111111111111111111111111111111112", False),
+        (f"token == {BASE58} or fees > 8", False),
+        (f"holder == {BASE58} and fees < 8", True),
+        (f"{ZERO} != holder", True),
+        (f"holder == asset or holder == {DIGIT_FIRST}", False),
+        ("111111111111111111111111111111111111111111 > fees", True),
     ],
 )
 def test_expression__valid__exact_result(text: str, expected: int | bool):
@@ -89,6 +98,7 @@ def test_expression__valid__exact_result(text: str, expected: int | bool):
         "asset": b"\x22" * 20,
         "open": True,
         "fee.amount": 11,
+        "holder": from_base58(BASE58),
     }
     kind = Kind.BOOL if isinstance(expected, bool) else Kind.NUMBER
     expression = compiled(text, kind)
@@ -267,3 +277,25 @@ def test_expression__accepted__never_wider_than_was_worked_out(text: str, number
     assert result == expression.function(*(values[name] for name in expression.names))
     assert isinstance(result, int)
     assert result.bit_length() <= expression.bits <= BITS_MAX
+
+
+@given(st.binary(min_size=32, max_size=32))
+@example(bytes(32))
+def test_expression__any_address_in_base58__as_its_bytes_and_its_place(address: bytes):
+    text = f"open or  {base58(address)} == holder"
+    expression = compiled(text, Kind.BOOL)
+    assert expression.addresses == ((9, address),)
+    assert expression.evaluate({"open": False, "holder": address})
+    assert not expression.evaluate({"open": False, "holder": bytes(31) + b"\7"})
+
+
+def test_expression__addresses_of_both_forms__each_with_its_place():
+    text = f"token == 0x{'11' * 20} or holder == {DIGIT_FIRST}"
+    assert compiled(text, Kind.BOOL).addresses == ((9, bytes([0x11]) * 20), (65, parse_address(DIGIT_FIRST)))
+
+
+def test_expression__name_that_is_an_address_too__refused_where_it_stands():
+    with pytest.raises(ExpressionError, match="is a name here and an address") as caught:
+        compile_expression(f"open and holder == {BASE58}", {**NAMES, BASE58: Type(Kind.ADDRESS)}, wants=Kind.BOOL)
+    assert caught.value.offset == 19
+    assert caught.value.mend == "give the name another word"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.domain.errors import ConfigError
+from bridge.domain.units import base58
 from bridge.replay.cases import run_case, run_folder
 from bridge.runtime.rulefile import load_rule
 
@@ -43,6 +44,20 @@ def test_rule_folder__shipped__no_window_pays_without_limit(folder: Path):
     else:
         assert (folder / "cases/cap_hit.json").is_file()
         assert any(each.get("guardrails", {}).get("cap_per_epoch") == "limited" for each in expected)
+
+
+def test_run_folder__addresses_of_another_kind_of_chain__every_case_as_before(tmp_path: Path):
+    """A shipped rule with the addresses of a chain that writes base58 in its text and in its cases."""
+    folder = tmp_path / "reserve_buffer"
+    shutil.copytree(RULES / "reserve_buffer", folder)
+    for path in (folder / "rule.yaml", *folder.glob("cases/*.json")):
+        text = path.read_text()
+        for end in ("a1", "b2"):
+            text = text.replace(f"0x{'0' * 38}{end}", base58(bytes.fromhex(end) * 32))
+        path.write_text(text)
+    results = run_folder(folder)
+    assert len(results) > 7
+    assert [result.name for result in results if not result.passed] == []
 
 
 # ── A case that is wrong ────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bridge.domain.errors import ConfigError
 from bridge.domain.quantities import amount_of
 from bridge.domain.rules import Carry, Parameter, Shares
+from bridge.domain.units import Address, base58, format_address
 from bridge.domain.windows import Every
 from bridge.runtime.rulefile import SIZE_MAX, load_rule, parse_rule
 
@@ -84,6 +85,40 @@ def test_parse_rule__mistake_inside_quotes__caret_under_it():
 def test_parse_rule__mistake__named(old: str, new: str, expected: str):
     assert old in TEXT
     assert expected in complaint(TEXT.replace(old, new, 1))
+
+
+VAULT = Address(bytes([7]) * 32)
+ELSEWHERE = "0x" + "ab" * 20
+
+
+def foreign(text: str) -> str:
+    """The complaint where the rule is for a chain whose addresses have 32 bytes."""
+    with pytest.raises(ConfigError) as caught:
+        parse_rule(text, name="rule.yaml", example=VAULT)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (BUFFER, "rule.yaml:35:12"),
+        (TEXT.replace("where: token == asset", f"where: token == asset and payer != {ELSEWHERE}"), "rule.yaml:14:40"),
+        (TEXT.replace("split:", f"exclude: [pool, '{ELSEWHERE}']\nsplit:"), "rule.yaml:37:17"),
+    ],
+)
+def test_parse_rule__addresses_of_another_kind_of_chain__named_where_they_stand(text: str, place: str):
+    said = foreign(text)
+    assert said.startswith(f"{place}: 0x"), said
+    assert "is no address of the chain that this rule is for" in said
+    assert said.endswith(f"mend: its addresses look like {format_address(VAULT)}")
+    parse_rule(text, name="rule.yaml", example=Address(bytes([7]) * 20))
+
+
+def test_parse_rule__shipped_rule_with_addresses_of_its_chain__loads():
+    text = BUFFER.replace("0x00000000000000000000000000000000000000a1", base58(bytes([1]) * 32))
+    text = text.replace("0x00000000000000000000000000000000000000b2", base58(bytes([2]) * 32))
+    split = parse_rule(text, name="rule.yaml", example=VAULT).rule.split
+    assert split == Shares(((Address(bytes([1]) * 32), 7000), (Address(bytes([2]) * 32), 3000)))
 
 
 def test_parse_rule__several_mistakes_of_form__all_of_them_at_once():

@@ -325,9 +325,9 @@ async def decide(chain: Chain, at: int, amounts: Mapping[Address, int], *, carri
     async with chain.database.begin() as tx:
         sql = tx.connection
         await sql.execute(
-            "INSERT INTO rules (rule, version, content_hash, body) VALUES ('fee_window', 1, $1, $2) "
+            "INSERT INTO rules (chain, rule, version, content_hash, body) VALUES ($1, 'fee_window', 1, $2, $3) "
             "ON CONFLICT DO NOTHING",
-            *(rule_hash, body),
+            *(CHAIN, rule_hash, body),
         )
         await sql.execute(
             "INSERT INTO decisions (decision_id, chain, rule, version, asset, window_start, window_end, block_number, "

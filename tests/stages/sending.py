@@ -20,6 +20,9 @@ from bridge.store.leases import Leases
 from bridge.store.payouts import Summary
 
 CHAIN = "fake"
+RULE_ADDED = (
+    "INSERT INTO rules (chain, rule, version, content_hash, body) VALUES ($1, 'fees', 1, '\\x01', 'name: fees')"
+)
 TOKEN = AssetId("fake:1/erc20:0x" + "aa" * 20)
 COIN = AssetId("fake:1/slip44:60")
 GAS_WANTED = 1000
@@ -50,7 +53,7 @@ class SendingWorld:
         world = cls(database, lease)
         async with database.begin() as transaction:
             await transaction.chains.register(CHAIN, "fake", "fake:1", world.chain.head.hash, 0)
-            await transaction.connection.execute("INSERT INTO rules VALUES ('fees', 1, '\\x01', 'name: fees')")
+            await transaction.connection.execute(RULE_ADDED, CHAIN)
         await world._save()
         await world.mine(FINALITY_DISTANCE)
         return world

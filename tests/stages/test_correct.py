@@ -11,7 +11,8 @@ import pytest
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, gas_code
 from bridge.domain.reports import Verdict
-from bridge.domain.units import Address, AssetId
+from bridge.domain.units import Address, AssetId, base58
+from bridge.stages import correct
 from bridge.stages.correct import approve, ask_adjustment, ask_classification, ask_reversal, refuse
 from bridge.stages.report import report
 from bridge.store.database import Database
@@ -374,3 +375,18 @@ async def test_adjust__suspense_out__books_stay_in_balance(chain: Chain):
     await reconcile(chain)
     [waterfall] = (await report(chain.database)).waterfalls
     assert (waterfall.earned.atoms, waterfall.in_flight.atoms) == (1000, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "booked"),
+    [
+        (f"attempt {base58(bytes([9]) * 64)}", f"attempt {'09' * 64}"),
+        (f"attempt 0x{'AB' * 32}", f"attempt {'ab' * 32}"),
+        (f"log:svm {base58(bytes([9]) * 32)}:1025", f"log:svm {'09' * 32}:1025"),
+        (f"batch 0x{'0a' * 32}:3", f"batch {'0a' * 32}:3"),
+        (f"decision {'0a' * 32}", f"decision {'0a' * 32}"),
+        ("correction 12", "correction 12"),
+    ],
+)
+def test_reversal__transactions_and_blocks_as_reports_write_them__found_as_they_are_booked(asked: str, booked: str):
+    assert correct._as_booked(asked) == booked

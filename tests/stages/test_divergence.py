@@ -1,13 +1,14 @@
 """Where books and chain part: the very block, with its logs and the journals around it."""
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, BlockAdded, Log, pack_logs
 from bridge.domain.ledger import Mirror
-from bridge.domain.units import AssetId
+from bridge.domain.units import Address, AssetId, format_address, parse_address
 from bridge.ports import LogFilter
 from bridge.stages.divergence import Divergence, Search, find_mirror
 from bridge.store.database import Database
@@ -149,6 +150,16 @@ def test_find_mirror__by_code_name_or_address__found(account: str):
     assert find_mirror([WATCHED], account, None) == mirror(OPERATOR_CODE, ETH)
     for each in (account, "operator", f"0x{OPERATOR.hex()}"):
         assert find_mirror([WATCHED], each, "eth") == mirror(OPERATOR_CODE, ETH)
+
+
+def test_find_mirror__address_in_base58__found_as_it_is_written():
+    """Where addresses differ in the case of their letters alone, they are two."""
+    vault, other = parse_address("GRXzFRLncnpy8AE6zE5gPTx24G7uUGhk2wpFcR3Vq1Wh"), Address(bytes([9]) * 32)
+    watched = replace(WATCHED, vault=vault, distributor=vault, operator=other, claims=None, tokens=WATCHED.tokens[:1])
+    for account in (format_address(vault), f"vault:{format_address(vault)}", "vault", "Vault"):
+        assert find_mirror([watched], account, WATCHED.tokens[0].symbol).address == vault
+    with pytest.raises(ConfigError, match="no account"):
+        find_mirror([watched], format_address(vault).lower(), None)
 
 
 @pytest.mark.parametrize(

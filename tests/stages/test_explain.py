@@ -9,6 +9,7 @@ from bridge.chains.evm.abi import compile_event
 from bridge.domain.artifacts import canonical
 from bridge.domain.errors import ConfigError
 from bridge.domain.stories import Story
+from bridge.domain.units import base58, base58_ranges
 from bridge.stages.explain import explain, render_json
 from bridge.stages.story_text import ROWS_MAX, columns, render
 from bridge.store.database import Database
@@ -146,6 +147,41 @@ async def test_explain__ambiguous_prefix__candidates_listed(database: Database, 
         await tell(database, world.paid_decision.hex()[:8])
     assert hexed(twin) in refusal.value.problem
     assert hexed(world.paid_decision) in refusal.value.problem
+
+
+@pytest.mark.parametrize("digits", [8, 20, 88])
+async def test_explain__transaction_in_base58__found_by_its_first_digits(database: Database, world: World, digits: int):
+    """As chains write ids of 64 bytes; and whoever has it in hex finds it too."""
+    signature = bytes(range(200, 255)) + bytes(9)
+    async with database.begin() as transaction:
+        await transaction.connection.execute(
+            "UPDATE attempts SET tx_id = $1 WHERE tx_id = $2", signature, world.execute_tx
+        )
+    for asked in (base58(signature)[:digits], signature.hex()[:digits]):
+        found = (await tell(database, asked)).asked
+        assert (found.kind, found.id) == ("transaction", signature)
+    wrong = ("A" if base58(signature)[7] != "A" else "B").join((base58(signature)[:7], base58(signature)[8:digits]))
+    with pytest.raises(ConfigError, match="nothing is known"):
+        await tell(database, wrong)
+
+
+async def test_explain__word_that_is_hex_and_base58__both_are_named(database: Database, world: World):
+    """A decision whose hex begins as a signature's base58 does."""
+    word = "abcdef"
+    low, _ = base58_ranges(word, 64)[-1]
+    async with database.begin() as transaction:
+        connection = transaction.connection
+        await connection.execute("UPDATE attempts SET tx_id = $1 WHERE tx_id = $2", low, world.execute_tx)
+        await connection.execute(
+            "INSERT INTO decisions SELECT $1, chain, rule, version, asset, window_start + 1, window_end, block_number,"
+            " block_hash, 'nothing', reason, surplus, 0, 0, 0, artifact, decided_at"
+            " FROM decisions WHERE decision_id = $2",
+            *(bytes.fromhex(word).ljust(32, b"\1"), world.paid_decision),
+        )
+    with pytest.raises(ConfigError, match="several") as refusal:
+        await tell(database, word)
+    assert f"transaction  {base58(low)}" in refusal.value.problem
+    assert f"decision     0x{word}" in refusal.value.problem
 
 
 async def test_explain__foreign_recipient__refused(database: Database, world: World):

@@ -22,7 +22,7 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
 from bridge.domain.reports import BalanceCheck, ChainScope, CheckCount, CutOff, Flow, Origin, Report, assemble
-from bridge.domain.units import Address, AssetId, format_address
+from bridge.domain.units import Address, AssetId, base58, format_address, hash_of
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write
 from bridge.stages.report_files.chain import Asked, ask_chain
@@ -231,6 +231,53 @@ async def test_check__everything_happens_in_it__whole_and_read_back_as_it_was(tm
     assert len(table(tmp_path, "trend")) == 24 * 6 - 4
 
 
+CLUSTER = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"
+
+
+def of_cluster(genesis: bytes, cut_off: bytes) -> tuple[ChainScope, ...]:
+    """The chain of a small report, as one that writes hashes in base58."""
+    [chain] = facts().chains
+    assert chain.cut_off is not None
+    cut = dataclasses.replace(chain.cut_off, hash=cut_off)
+    return (dataclasses.replace(chain, reference=CLUSTER, genesis_hash=genesis, cut_off=cut),)
+
+
+async def test_check__chain_that_writes_base58__read_back_and_whole(tmp_path: Path):
+    genesis, cut_off, seen = (hash_of(bytes([n]) * 32, CLUSTER) for n in (7, 8, 9))
+    made = small(chains=of_cluster(genesis, cut_off), breaks=(open_break(block_hash=seen),))
+    await write(made, tmp_path, TABULAR)
+    assert check_folder(tmp_path).problems == ()
+    document = json.loads((tmp_path / "report.json").read_text())
+    assert report_of(document) == made
+    [chain], [first] = table(tmp_path, "chains"), table(tmp_path, "breaks")
+    assert (chain["genesis_hash"], chain["cut_off_hash"], first["block_hash"]) == tuple(
+        map(base58, (genesis, cut_off, seen))
+    )
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    assert (manifest["format"], manifest["chains"][0]["cut_off"]["hash"]) == ("bridge.report/2", base58(cut_off))
+    page = (tmp_path / "report.html").read_text()
+    assert f'title="{base58(cut_off)}"' in page
+    assert cut_off.hex() not in page
+
+
+async def test_check__report_of_the_first_format__whole(tmp_path: Path):
+    """All hashes were hex then, whatever the chain."""
+    made = small(chains=of_cluster(bytes([7]) * 32, bytes([8]) * 32))
+    await write(dataclasses.replace(made, origin=Origin("0.1.0", "11" * 32, None)), tmp_path, TABULAR)
+    path = tmp_path / MANIFEST
+    path.write_text(path.read_text().replace("bridge.report/2", "bridge.report/1"))
+    checked = check_folder(tmp_path)
+    assert (checked.problems, len(checked.notes)) == ((), 1)
+    [chain] = table(tmp_path, "chains")
+    assert chain["cut_off_hash"] == "0x" + "08" * 32
+
+
+def test_check__hash_in_no_form__named(folder: Path):
+    path = folder / "report.json"
+    path.write_text(path.read_text().replace("0x" + "01" * 32, "0X" + "01" * 32))
+    assert any("is not a report of this version" in problem for problem in check_folder(folder).problems)
+
+
 def test_check__file_gone_or_added__named(folder: Path):
     (folder / "csv/gas.csv").unlink()
     (folder / "csv/more.csv").write_text("")
@@ -422,3 +469,11 @@ async def test_ask_chain__another_chain__nothing_asked(chain: FakeChain):
 async def test_ask_chain__account_without_an_address__named(chain: FakeChain):
     (problem,) = (await ask_chain(told_by(chain, account="vault:us"), FakeReader(chain))).problems
     assert problem.startswith("vault:us or ")
+
+
+async def test_ask_chain__hash_in_base58__the_same_hash(chain: FakeChain):
+    document = told_by(chain)
+    for name in ("opening", "cut_off"):
+        stamp = document["chains"][0][name]
+        stamp["hash"] = base58(bytes.fromhex(stamp["hash"][2:]))
+    assert await ask_chain(document, FakeReader(chain)) == Asked(2, 1, ())

@@ -29,6 +29,7 @@ from bridge.store.database import Database
 from bridge.store.leases import Leases
 from bridge.store.payouts import Summary
 from tests.chains.svm_scene import CHAIN, FINALIZED_DEPTH, SvmScene, address_of, payouts_of, svm_scene
+from tests.stages.sending import RULE_ADDED
 
 STEPS_MAX = 200
 EVENTS_MAX = 20
@@ -55,7 +56,7 @@ class SolanaWorld:
         async with database.begin() as transaction:
             genesis = bytes(scene.node.chain.genesis_hash)
             await transaction.chains.register(CHAIN, "solana", scene.reference, genesis, head.number)
-            await transaction.connection.execute("INSERT INTO rules VALUES ('fees', 1, '\\x01', 'name: fees')")
+            await transaction.connection.execute(RULE_ADDED, CHAIN)
         await world.advance()
         return world
 

@@ -133,7 +133,9 @@ class _Builder:
         await self._ingest()
         await self._logs()
         for rule in ("fee_window", "reserve_buffer"):
-            await self._insert("rules", rule=rule, version=1, content_hash=tx(rule), body=f"name: {rule}\n")
+            await self._insert(
+                "rules", chain=CHAIN, rule=rule, version=1, content_hash=tx(rule), body=f"name: {rule}\n"
+            )
         paid = await self._decide("fee_window", (0, 10), {ALICE: 600 * UNIT, BOB: 399_400_000}, 1000 * UNIT, 600_000)
         flying = await self._decide("reserve_buffer", (10, 20), {CAROL: 200 * UNIT}, 200 * UNIT, 0)
         paid_distribution = await self._distribute(paid, "fee_window", 999_400_000, 2)

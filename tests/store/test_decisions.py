@@ -53,7 +53,7 @@ NEXT = dataclasses.replace(
 async def stored(database: Database) -> Database:
     async with database.begin() as transaction:
         await transaction.chains.register("test", "evm", "eip155:1", bytes(32), 0)
-        await transaction.decisions.save_rule(RULE)
+        await transaction.decisions.save_rule("test", RULE)
     return database
 
 
@@ -109,9 +109,23 @@ async def test_sources__of_another_window__count_as_absent(stored: Database):
 
 async def test_save_rule__again__only_the_same_text_under_each_version(stored: Database):
     async with stored.begin() as transaction:
-        await transaction.decisions.save_rule(RULE)
-        await transaction.decisions.save_rule(version(2, "two"))
-        await transaction.decisions.save_rule(RULE)
+        await transaction.decisions.save_rule("test", RULE)
+        await transaction.decisions.save_rule("test", version(2, "two"))
+        await transaction.decisions.save_rule("test", RULE)
     with pytest.raises(ConfigError, match="raise it to 3"):
         async with stored.begin() as transaction:
-            await transaction.decisions.save_rule(version(2, "other"))
+            await transaction.decisions.save_rule("test", version(2, "other"))
+
+
+async def test_save_rule__on_two_chains__each_has_its_own_text_and_versions(stored: Database):
+    async with stored.begin() as transaction:
+        await transaction.chains.register("other", "evm", "eip155:2", bytes(32), 0)
+        decisions = transaction.decisions
+        await decisions.save_rule("other", version(RULE.version, "with the addresses of the other chain"))
+        await decisions.save_rule("test", version(RULE.version + 1, "newer"))
+        assert await decisions.newest_rule("test", RULE.name) == (RULE.version + 1, "newer")
+        assert await decisions.newest_rule("other", RULE.name) == (
+            RULE.version,
+            "with the addresses of the other chain",
+        )
+        await decisions.save_rule("other", version(RULE.version + 1, "newer"))  # the very same text, too

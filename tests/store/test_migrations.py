@@ -56,6 +56,32 @@ async def test_migrate__books_from_before_transfers_were_checked_together__parti
         assert await tx.connection.fetchval("SELECT count(*) FROM pg_partition_tree('transfers')") == 4
 
 
+async def test_migrate__rules_from_before_they_belonged_to_a_chain__each_chain_has_what_decided_there(
+    database: Database, tmp_path: Path
+):
+    async with database.begin() as tx:
+        await tx.connection.execute("DROP SCHEMA public CASCADE")
+        await tx.connection.execute("CREATE SCHEMA public")
+    for migration in read_migrations()[:13]:
+        (tmp_path / f"{migration.name}.sql").write_text(migration.sql)
+    await migrate(database, tmp_path)
+    async with database.begin() as tx:
+        for number, chain in enumerate(("first", "second"), 1):
+            await tx.chains.register(chain, "evm", f"eip155:{number}", bytes(32), 0)
+            await tx.connection.execute("INSERT INTO rule_starts VALUES ($1, 'fees', 0, 0, '{}')", chain)
+        await tx.connection.execute("INSERT INTO rules VALUES ('fees', 1, '\\x01', 'one'), ('fees', 2, '\\x02', 'two')")
+        await tx.connection.execute(
+            "INSERT INTO decisions (decision_id, chain, rule, version, asset, window_start, window_end, block_number, "
+            "block_hash, verdict, reason, surplus, total, carried_in, carried_out, artifact) "
+            "VALUES ('\\x01', 'first', 'fees', 2, 'eip155:1/erc20:0x', 0, 1, 1, '\\x01', 'nothing', '', 0, 0, 0, 0, '')"
+        )
+    await migrate(database)
+    async with database.begin() as tx:
+        rows = await tx.connection.fetch("SELECT chain, version, body FROM rules ORDER BY 1, 2")
+        assert [tuple(row) for row in rows] == [("first", 1, "one"), ("first", 2, "two"), ("second", 1, "one")]
+        assert await tx.decisions.newest_rule("second", "fees") == (1, "one")
+
+
 def test_read_migrations__gap__refused(tmp_path: Path):
     (tmp_path / "0001_a.sql").touch()
     (tmp_path / "0003_c.sql").touch()

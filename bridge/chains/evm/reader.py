@@ -10,7 +10,7 @@ from bridge.chains.evm.follow import Finality, Follower
 from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks, common_head
 from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, data_of, quantity
 from bridge.domain.calls import Argument, view_call
-from bridge.domain.errors import ChainDisagrees, ConfigError, HoldError, StateUnavailable
+from bridge.domain.errors import ConfigError, HoldError, StateUnavailable
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
@@ -46,36 +46,27 @@ class EvmReader:
     async def check(self) -> None:
         """Raise ConfigError unless an endpoint answers, all that answer serve the chain, and finality works there."""
         where = f"[chains.{self.name}]"
-        answers = await self._rpc.call_on_each("eth_chainId")
-        alive = [answer for answer in answers if answer.error is None]
-        if not alive:
-            reasons = "; ".join(str(answer.error) for answer in answers)
-            raise ConfigError(
-                f"no endpoint answers: {reasons}", where=f"{where} rpc", mend="correct the URL, or start the node"
+
+        def other(endpoint: str, chain_id: int) -> ConfigError | None:
+            if chain_id == self._chain_id:
+                return None
+            return ConfigError(
+                f"{endpoint} serves chain id {chain_id}, configured is {self._chain_id}",
+                where=f"{where} chain_id",
+                mend=f"set chain_id = {chain_id}, or name an endpoint of chain {self._chain_id}",
             )
-        for answer in alive:
+
+        alive = await self._rpc.check_served(
+            "eth_chainId", quantity, where=where, kind="a node of an EVM chain", other=other
+        )
+        for endpoint in alive:
             try:
-                chain_id = quantity(answer.result)
-            except ChainDisagrees:
-                raise ConfigError(
-                    f"{answer.endpoint.name} answers, but not as a node of an EVM chain",
-                    where=f"{where} rpc",
-                    mend="correct the URL",
-                ) from None
-            if chain_id != self._chain_id:
-                raise ConfigError(
-                    f"{answer.endpoint.name} serves chain id {chain_id}, configured is {self._chain_id}",
-                    where=f"{where} chain_id",
-                    mend=f"set chain_id = {chain_id}, or name an endpoint of chain {self._chain_id}",
-                )
-        for answer in alive:
-            try:
-                _, final = await self._finality.ask(self._rpc, answer.endpoint)
+                _, final = await self._finality.ask(self._rpc, endpoint)
             except RpcRefused as refused:
                 final = None
                 reason = str(refused)
             else:
-                reason = f"{answer.endpoint.name} gives no block for it"
+                reason = f"{endpoint.name} gives no block for it"
             if final is None and self._finality.tag is not None:
                 raise ConfigError(
                     f"finality tag `{self._finality.tag}` does not work: {reason}",

@@ -11,6 +11,7 @@ from bridge.chains.solana import rpc
 from bridge.chains.solana.rpc import FINALIZED, Refusal, RpcRefused, SolanaRpc
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
 from bridge.domain.events import Block
+from bridge.domain.units import Base58Hash
 
 OPTIONS: Mapping[str, Any] = {**FINALIZED, "rewards": False, "maxSupportedTransactionVersion": 0}
 SKIPPED_FIRST = 64  # slots looked at for the block before a skipped one; ten times as many each time
@@ -78,8 +79,8 @@ def _header(slot: int, answer: Any) -> Block:
         raise ChainDisagrees(f"the endpoint does not know the time of block {slot}")
     block = Block(
         slot,
-        rpc.address(told.get("blockhash")),
-        rpc.address(told.get("previousBlockhash")),
+        Base58Hash(rpc.address(told.get("blockhash"))),
+        Base58Hash(rpc.address(told.get("previousBlockhash"))),
         rpc.number(told.get("blockTime")),
     )
     if rpc.number(told.get("parentSlot")) >= max(slot, 1):

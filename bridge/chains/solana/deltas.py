@@ -6,21 +6,27 @@
 Debtors and creditors of one mint are matched greedily, both in ascending order of their account's address, so that
 everybody who looks finds the same payments. What creditors have too much comes from nobody: it was minted. A program
 may have meant other pairs; the sums for each account are the chain's own.
+
+Of the native coin, transfers that the transaction itself orders are told as they are, and only the rest is matched:
+else a payout of it would seem to fund the marker, and the operator, who does, to pay the recipient.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bridge.chains.solana.programs import NATIVE
+from bridge.chains.solana.programs import NATIVE, SYSTEM
 from bridge.chains.solana.transactions import Transaction
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.units import Address
 
 NOBODY = Address(bytes(32))
 """Pays what is minted and receives what is burnt, as the zero address does on EVM chains."""
+
+
+_TRANSFER = (2).to_bytes(4, "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,28 @@ def payments(transaction: Transaction) -> list[Payment]:
         by_mint[holding.mint].append((Party(holding.account, holding.owner), holding.after - holding.before))
     if not transaction.succeeded and any(holding.before != holding.after for holding in transaction.holdings):
         raise ChainDisagrees("a transaction that failed moved tokens")
+    ordered = list(_ordered(transaction)) if transaction.succeeded else []
+    by_mint[NATIVE] = _without(by_mint[NATIVE], ordered)
+    found += ordered
     return found + [payment for mint, changes in sorted(by_mint.items()) for payment in _match(mint, changes)]
+
+
+def _ordered(transaction: Transaction) -> Iterator[Payment]:
+    """Transfers of the native coin among the instructions that were signed: 2 as u32, lamports as u64."""
+    for step in transaction.steps:
+        if step.program == bytes(SYSTEM) and len(step.data) == 12 and step.data[:4] == _TRANSFER:
+            source, target = map(Address, step.accounts[:2])
+            if amount := int.from_bytes(step.data[4:], "little") * (source != target):
+                yield Payment(NATIVE, Party(source, source), Party(target, target), amount)
+
+
+def _without(changes: Iterable[tuple[Party, int]], ordered: Iterable[Payment]) -> list[tuple[Party, int]]:
+    """What is left to explain of the changes."""
+    moved: Counter[Party | None] = Counter()
+    for payment in ordered:
+        moved[payment.source] -= payment.amount
+        moved[payment.target] += payment.amount
+    return [(party, change - moved[party]) for party, change in changes]
 
 
 def _match(mint: Address, changes: Iterable[tuple[Party, int]]) -> list[Payment]:

@@ -17,7 +17,7 @@ from bridge.chains.solana.state import check_block, lamports_at, supply_at, toke
 from bridge.chains.solana.tokens import Names, Surroundings, look_around
 from bridge.chains.solana.wake import Wake
 from bridge.chains.solana.witness import together
-from bridge.domain.calls import Argument, parse_signature
+from bridge.domain.calls import Argument, view_call
 from bridge.domain.errors import ChainDisagrees, ConfigError
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp, base58, parse_address
@@ -25,6 +25,7 @@ from bridge.ports import LogFilter
 
 _T = TypeVar("_T")
 BLOCKS_AT_ONCE = 16
+ADDRESS_BYTES = 32
 _TOTALS = ("total", "totalSupply")
 
 
@@ -66,29 +67,20 @@ class SolanaReader:
         """Raise ConfigError unless an endpoint answers, all that answer serve the cluster, and the accounts, mints and
         decimals there are those of the configuration."""
         where = f"[chains.{self.name}]"
-        answers = await self._rpc.call_on_each("getGenesisHash")
-        alive = [answer for answer in answers if answer.error is None]
-        if not alive:
-            reasons = "; ".join(str(answer.error) for answer in answers)
-            raise ConfigError(
-                f"no endpoint answers: {reasons}", where=f"{where} rpc", mend="correct the URL, or start the node"
+
+        def other(endpoint: str, genesis_hash: bytes) -> ConfigError | None:
+            if genesis_hash == self._genesis_hash:
+                return None
+            return ConfigError(
+                f"{endpoint} serves the cluster with genesis hash {base58(genesis_hash)}, "
+                f"configured is {base58(self._genesis_hash)}",
+                where=f"{where} genesis_hash",
+                mend=f'set genesis_hash = "{base58(genesis_hash)}", or name an endpoint of the other cluster',
             )
-        for answer in alive:
-            try:
-                genesis_hash = values.address(answer.result)
-            except ChainDisagrees:
-                raise ConfigError(
-                    f"{answer.endpoint.name} answers, but not as a node of a Solana cluster",
-                    where=f"{where} rpc",
-                    mend="correct the URL",
-                ) from None
-            if genesis_hash != self._genesis_hash:
-                raise ConfigError(
-                    f"{answer.endpoint.name} serves the cluster with genesis hash {base58(genesis_hash)}, "
-                    f"configured is {base58(self._genesis_hash)}",
-                    where=f"{where} genesis_hash",
-                    mend=f'set genesis_hash = "{base58(genesis_hash)}", or name an endpoint of the other cluster',
-                )
+
+        await self._rpc.check_served(
+            "getGenesisHash", values.address, where=where, kind="a node of a Solana cluster", other=other
+        )
         self._surroundings = await look_around(self._rpc, self._names, self.name)
 
     async def genesis_hash(self) -> bytes:
@@ -154,9 +146,8 @@ class SolanaReader:
         total(), totalSupply()    of a mint: its supply; of an account: what it holds of the only configured token
         balanceOf(address)        of a mint: what an account holds of it
         """
-        name, types = parse_signature(signature)
-        if len(types) != len(arguments):
-            raise ValueError(f"{name} takes {len(types)} arguments, not {len(arguments)}")
+        call = view_call(signature, arguments, returns, address_bytes=ADDRESS_BYTES)
+        name, types = call.signature.partition("(")[0], call.types
         await self._pinned(lambda ask: check_block(ask, at), f"block {at.number}")
         around = await self._look_around()
         answer: int | None = None
@@ -167,8 +158,7 @@ class SolanaReader:
             answer = await self._held(contract, token.mint, at)
         elif (name, types) == ("balanceOf", ("address",)) and contract in around.programs:
             [account] = arguments
-            if not isinstance(account, bytes) or len(account) != 32:
-                raise ValueError(f"{account!r} is no address of this chain")
+            assert isinstance(account, bytes)
             answer = await self._held(Address(account), contract, at)
         return None if answer is None or len(returns) != 1 else (answer,)
 

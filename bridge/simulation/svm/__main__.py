@@ -7,10 +7,12 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack
+from typing import Any
 
 import orjson
 
 from bridge.domain.errors import ConfigError
+from bridge.simulation.svm.chain import Chain
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import (
     BLOCKS_KEPT,
@@ -70,10 +72,20 @@ async def _serve(settings: Settings, port: int, nodes: int, participants: int) -
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(Node.serve(settings, port=port))
         others = [await stack.enter_async_context(first.join()) for _ in range(nodes - 1)]
-        world = Stage(first.chain).build_world(participants).facts() if participants else None
+        world = _build(first.chain, participants) if participants else None
         facts = {**first.facts(), "others": [node.facts() for node in others], "world": world}
         print(orjson.dumps(facts).decode(), flush=True)
         await stop.wait()
+
+
+def _build(chain: Chain, participants: int) -> dict[str, Any]:
+    """A world and a treasury, all of it final, and the first slot after that."""
+    stage = Stage(chain)
+    world = stage.build_world(participants)
+    treasury = stage.build_treasury(world)
+    [block] = chain.advance_blocks(1)
+    chain.advance_blocks(chain.settings.finalized_depth)
+    return {**world.facts(), **treasury.facts(), "start_slot": block.slot}
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ FEE_MINT_SIZE = 278
 MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 PERSON_LAMPORTS = 10 * SOL
 VAULT_LAMPORTS = 1_000 * SOL
+VAULT_TOKENS = 1_000_000  # whole ones of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,25 @@ class World:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Treasury:
+    """What a vault is for: a pool that people deposit in, a mint whose supply is what is owed, in lamports, and who
+    is to have what is left over. The first beneficiary is an account of a program, the second has nothing yet."""
+
+    pool: Keypair
+    clerk: Keypair  # holds what is owed
+    owed: Token
+    beneficiaries: tuple[Pubkey, Pubkey]
+
+    def facts(self) -> dict[str, Any]:
+        """What solana.json says about it."""
+        return {
+            "pool": str(self.pool.pubkey()),
+            "obligations": str(self.owed.mint),
+            "beneficiaries": [str(key) for key in self.beneficiaries],
+        }
+
+
 class Stage:
     """Makes things on one chain. Each method lets a slot pass for its transaction."""
 
@@ -110,10 +130,24 @@ class Stage:
         for person in people[:-1]:
             self.fund(person.pubkey(), PERSON_LAMPORTS)
         for token in tokens:
-            self.mint(token, vault.pubkey(), 1_000_000 * 10**token.decimals)
+            self.mint(token, vault.pubkey(), VAULT_TOKENS * 10**token.decimals)
             for person in people[:-1]:
                 self.mint(token, person.pubkey(), 10_000 * 10**token.decimals)
         return World(vault, operator, people, tokens)
+
+    def build_treasury(self, world: World) -> Treasury:
+        """What the rules of the catalogue ask for, and the operator's allowance of each token without a fee."""
+        owed = self.create_token("OWED", 9)
+        pool, clerk = self.key("pool"), self.key("bookkeeper")
+        for key in (pool, clerk):
+            self.fund(key.pubkey(), PERSON_LAMPORTS)
+        self.open_account(world.tokens[0], pool.pubkey())
+        self.open_account(owed, clerk.pubkey())
+        for token in world.tokens:
+            if not token.transfer_fee_bps:
+                self.approve(token, world.vault, world.operator.pubkey(), VAULT_TOKENS * 10**token.decimals)
+        of_a_program, _ = Pubkey.find_program_address([b"treasury"], pool.pubkey())
+        return Treasury(pool, clerk, owed, (of_a_program, self.key("beneficiary").pubkey()))
 
     def perform(
         self,
@@ -208,6 +242,17 @@ class Stage:
         if memo is not None:
             instructions.append(Instruction(MEMO_PROGRAM, memo.encode(), []))
         return self.perform(instructions, self.director, owner)
+
+    def approve(self, token: Token, owner: Keypair, delegate: Pubkey, atoms: int) -> Record:
+        """Let the delegate move so much of the owner's."""
+        approval = models.ApproveParams(
+            program_id=token.program,
+            source=token.account_of(owner.pubkey()),
+            delegate=delegate,
+            owner=owner.pubkey(),
+            amount=atoms,
+        )
+        return self.perform([token_instructions.approve(approval)], self.director, owner)
 
     def freeze(self, token: Token, owner: Pubkey) -> Record:
         """Freeze the owner's associated account: transfers to and from it fail."""

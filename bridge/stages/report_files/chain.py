@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.units import AssetId, BlockStamp, parse_address
+from bridge.domain.units import AssetId, BlockStamp, format_hash, hash_of, parse_address, parse_hash
 from bridge.ports import ChainReader
 from bridge.stages.report_files.tables import Document
 
@@ -47,7 +47,7 @@ async def ask_chain(document: Document, chain: ChainReader) -> Asked:
 
 
 def _stamp(chain: str, block: dict[str, Any]) -> BlockStamp:
-    return BlockStamp(chain, block["number"], bytes.fromhex(block["hash"].removeprefix("0x")))
+    return BlockStamp(chain, block["number"], parse_hash(block["hash"]))
 
 
 async def _is_known(chain: ChainReader, stamp: BlockStamp, problems: list[str]) -> bool:
@@ -57,8 +57,8 @@ async def _is_known(chain: ChainReader, stamp: BlockStamp, problems: list[str]) 
         problems.append(f"block {stamp.number:,} of {stamp.chain}: {error}")
         return False
     if block.hash != stamp.hash:
-        found, said = block.hash.hex(), stamp.hash.hex()
-        problems.append(f"block {stamp.number:,} of {stamp.chain}: its hash is 0x{found}, by the report 0x{said}")
+        found, said = format_hash(hash_of(block.hash, chain.reference)), format_hash(stamp.hash)
+        problems.append(f"block {stamp.number:,} of {stamp.chain}: its hash is {found}, by the report {said}")
     return block.hash == stamp.hash
 
 

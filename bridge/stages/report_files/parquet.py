@@ -14,6 +14,7 @@ _TYPES = {
     Kind.ATOMS: pa.string(),
     Kind.INTEGER: pa.int64(),
     Kind.HEX: pa.string(),
+    Kind.HASH: pa.string(),
     Kind.TIME: pa.timestamp("ms", "UTC"),
     Kind.FLAG: pa.bool_(),
 }

@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bridge.domain.ledger import Asset
 from bridge.domain.reports import Amount, Report, label
-from bridge.domain.units import Address, AssetId, from_base58, parse_address
+from bridge.domain.units import Address, AssetId, parse_address, parse_hash
 from bridge.stages.report_files.tables import Document
 
 _PLAIN = (str, int, bool)
@@ -70,7 +70,7 @@ def _scalar(kind: Any, value: Any) -> Any:
     if kind is Address:
         return parse_address(value)
     if supertype is bytes:
-        return bytes.fromhex(value[2:]) if value.startswith("0x") else from_base58(value)
+        return parse_hash(value)
     if isinstance(supertype, type) and issubclass(supertype, StrEnum):
         return supertype(value)
     if supertype not in _PLAIN or type(value) is not supertype:

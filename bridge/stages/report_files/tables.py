@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from bridge.domain.figures import LAG_BANDS
+from bridge.domain.units import format_hash, parse_hash
 
 Document = Mapping[str, Any]
 """report.json, parsed."""
@@ -30,8 +31,16 @@ class Kind(StrEnum):
     ATOMS = "whole number of atoms"  # text in Parquet
     INTEGER = "whole number"  # int64 in Parquet
     HEX = "0x and hex digits"  # text in Parquet
+    HASH = "0x and hex digits, or base58 where the chain writes its hashes so"  # text in Parquet
     TIME = "time, UTC"  # seconds since 1970 in the document; timestamp[ms, UTC] in Parquet
     FLAG = "true or false"
+
+
+def _is_hash(text: str) -> bool:
+    try:
+        return format_hash(parse_hash(text)) == text
+    except ValueError:
+        return False
 
 
 _FITS: Mapping[Kind, Callable[[object], bool]] = {
@@ -39,6 +48,7 @@ _FITS: Mapping[Kind, Callable[[object], bool]] = {
     Kind.ATOMS: lambda cell: isinstance(cell, str) and re.fullmatch("-?(0|[1-9][0-9]*)", cell, re.ASCII) is not None,
     Kind.INTEGER: lambda cell: type(cell) is int,
     Kind.HEX: lambda cell: isinstance(cell, str) and re.fullmatch("0x([0-9a-f]{2})*", cell, re.ASCII) is not None,
+    Kind.HASH: lambda cell: isinstance(cell, str) and _is_hash(cell),
     Kind.TIME: lambda cell: type(cell) is int,
     Kind.FLAG: lambda cell: isinstance(cell, bool),
 }
@@ -232,7 +242,7 @@ TABLES = (
             _text("assignee", "who takes care of it", optional=True),
             _text("resolution", "how it was explained or resolved", optional=True),
             _count("block_number", "at which it was found"),
-            Column("block_hash", Kind.HEX, "of that block"),
+            Column("block_hash", Kind.HASH, "of that block"),
             _text("evidence", "JSON"),
         ),
     ),
@@ -366,12 +376,12 @@ TABLES = (
         (
             _text("chain", "name in the configuration"),
             _text("reference", "CAIP-2 id"),
-            Column("genesis_hash", Kind.HEX, "of its first block"),
+            Column("genesis_hash", Kind.HASH, "of its first block"),
             _count("start_block", "first block of the books"),
             Column("opening_number", Kind.INTEGER, "last block of the period before", "opening.number", optional=True),
-            Column("opening_hash", Kind.HEX, "of that block", "opening.hash", optional=True),
+            Column("opening_hash", Kind.HASH, "of that block", "opening.hash", optional=True),
             Column("cut_off_number", Kind.INTEGER, "last block of the report", "cut_off.number", optional=True),
-            Column("cut_off_hash", Kind.HEX, "of that block", "cut_off.hash", optional=True),
+            Column("cut_off_hash", Kind.HASH, "of that block", "cut_off.hash", optional=True),
             Column("cut_off_at", Kind.TIME, "of that block", "cut_off.timestamp", optional=True),
             Column("posted_through", Kind.INTEGER, "the ledger has come to this block", optional=True),
             _count("reorgs", "reorganisations that were followed"),

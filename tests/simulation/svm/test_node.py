@@ -25,6 +25,7 @@ from bridge.domain.errors import ConfigError, RefusedError
 from bridge.simulation.svm.node import Node, NodeProcess
 from bridge.simulation.svm.settings import Settings
 from bridge.simulation.svm.stage import SOL, derive_key
+from tests.cli.program import bridge
 
 
 async def signed_transfer(client: AsyncClient, payer: Keypair, to: Pubkey, lamports: int) -> VersionedTransaction:
@@ -162,6 +163,16 @@ async def test_sandbox__of_solana__prints_where_things_are_and_ends_with_its_cha
         vault_account = Pubkey.from_string(facts["tokens"]["USDX"]["vault_account"])
         held = (await client.get_token_account_balance(vault_account, Processed)).value
         assert held.amount == str(1_000_000 * 10**6)
+        config, said = directory / "bridge.toml", ""
+        assert [line.split() for line in lines[-4:-1]] == [
+            ["bridge", each, "--config", str(config)] for each in ("migrate", "check", "run")
+        ]
+        for each in ("migrate", "check"):
+            told = await asyncio.to_thread(bridge, each, "--config", config)
+            assert told.returncode == 0, (each, told.stdout, told.stderr)
+            said = told.stdout
+        assert "rules     fee_window v2, reserve_buffer v2" in said
+        assert "tokens    USDX, PTSX, SOL" in said
         sandbox.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(sandbox.wait(), 20) == 0
         with pytest.raises(SolanaRpcException):
