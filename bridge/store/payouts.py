@@ -162,6 +162,11 @@ SENDER = """
              WHERE s.chain = x.chain AND s.account = x.account AND s.state <> 'live') AS over
       FROM senders x WHERE x.chain = $1 AND x.account = $2
 """
+BESIDE_GAS = """
+    SELECT COALESCE(max(l1_fee + operator_fee), 0)
+      FROM (SELECT t.l1_fee, t.operator_fee FROM slots s JOIN attempts t USING (slot_id)
+             WHERE (s.chain, s.account) = ($1, $2) AND t.final ORDER BY s.nonce DESC LIMIT 100) AS latest
+"""
 NOTE_GAS = """
     UPDATE senders
        SET gas_balance = $3, gas_wanted = $4,
@@ -471,6 +476,9 @@ class Payouts:
         row = await self._connection.fetchrow(SENDER, chain, account)
         assert row is not None
         return Sender(account, row["first_nonce"], row["next_nonce"], row["over"])
+
+    async def beside_gas(self, chain: str, account: Address) -> int:
+        return int(await self._connection.fetchval(BESIDE_GAS, chain, account))
 
     async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
         await self._connection.execute(NOTE_GAS, chain, account, balance, wanted)
