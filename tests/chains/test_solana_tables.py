@@ -188,7 +188,8 @@ def test_draft__one_account_in_a_table__is_not_looked_up():
     assert draft(purse, deed, 1, coin, transfers, shelf=two).size == plain.size - 2 * 31 + 34
     programs = tuple(Address(bytes(program)) for program in (TOKEN, SYSTEM, MEMO))
     useless = Shelf([Table(Address(b"\1" * 32), (OPERATOR, *programs))])
-    assert draft(purse, deed, 1, coin, transfers, shelf=useless).tables == (), "who signs and what is called"
+    made = [Transfer(person(1), 1, creates=True)]
+    assert draft(purse, deed, 1, coin, made, shelf=useless).tables == (), "who signs and what is called"
 
 
 def test_draft__left_out_with_room__named_in_the_memo_as_ever():
