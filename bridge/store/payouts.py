@@ -291,11 +291,12 @@ SUMMARIES = """
 """
 STEPS = """
     SELECT a.action_id, a.distribution_id, a.ordinal, a.kind, a.state, a.reason, a.updated_at,
-           s.nonce, t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
+           CASE WHEN k.kind = 'evm' THEN s.nonce END AS nonce,  -- elsewhere a number of ours, for no one else
+           t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
            COALESCE(n.attempts, 0) AS attempts,
            (SELECT c.confirmed_at FROM confirmations c
              WHERE c.action_id = a.action_id AND c.to_state = 'final') AS final_at
-      FROM actions a
+      FROM actions a JOIN chains k ON k.chain = a.chain
       -- the newest slot tells the story; older ones were spent by others
       LEFT JOIN LATERAL (
           SELECT * FROM slots WHERE action_id = a.action_id ORDER BY slot_id DESC LIMIT 1

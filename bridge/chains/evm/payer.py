@@ -152,7 +152,7 @@ class EvmPayer:
         return plan_tree(order, leaves, chain_id=self._chain_id, contract=self.claims, uri=self._claims_uri)
 
     # ── simulate ──
-    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+    async def preflight(self, action: Action, at: BlockStamp, beside: Sequence[Action] = ()) -> Ready | Refusal:
         market = await read_market(self._rpc, at)
         price = market.price_now(self._ceilings)
         if price > self._ceilings.max_fee:

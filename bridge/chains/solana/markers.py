@@ -30,6 +30,7 @@ from solders.pubkey import Pubkey
 from solders.system_program import AllocateWithSeedParams, allocate_with_seed
 
 from bridge.chains.solana.programs import MEMO, SYSTEM
+from bridge.domain.payouts import CANCELLED
 from bridge.domain.units import Address
 
 MARKER_BYTES = 1
@@ -40,9 +41,6 @@ MARKER_OWNER, _ = Pubkey.find_program_address([b"bridge: marker"], MEMO)
 
 INDEX_MAX = 2**31 - 2
 """So that the ordinal, one more, fits what a database keeps."""
-
-CANCELLED = bytes(32)
-"""The content hash that a proposal which was given up binds: nothing hashes to it."""
 
 _MEMO = re.compile(
     r"bridge:1:(?P<id>[0-9a-f]{64}):"
