@@ -244,6 +244,13 @@ LEAVE_OUT = """
     UPDATE payouts SET batch_index = $4 WHERE distribution_id = $1 AND recipient = $2 AND batch_index = $3
     RETURNING recipient
 """
+BOOK_AGAIN = """
+    -- In a database that is rebuilt the ledger may have passed the block that says the new batch was executed: it looks
+    -- at all logs of the distribution once more
+    INSERT INTO unbooked (chain, block_number, source, ref)
+    SELECT d.chain, e.block_number, 'distribution', d.distribution_id
+      FROM distributions d JOIN decisions e USING (decision_id) WHERE d.distribution_id = $1
+"""
 SETTLE_BATCH = """
     UPDATE payouts SET outcome = CASE WHEN recipient = ANY($3) THEN 'credited' ELSE 'paid' END
      WHERE distribution_id = $1 AND batch_index = $2
@@ -619,6 +626,7 @@ class Payouts:
             ):
                 await self._connection.execute(INSERT_ACTION, action.distribution_id, call.ordinal, *values)
         if left_out:
+            await self._connection.execute(BOOK_AGAIN, action.distribution_id)
             await self._connection.execute(NOTIFY)
 
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
