@@ -23,6 +23,7 @@ from typing import Any
 
 from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.compose.chain import open_chain
+from bridge.compose.database import open_database
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.errors import DatabaseUnavailable
 from bridge.domain.jobs import Schedule
@@ -60,7 +61,6 @@ from bridge.stages.seal import Seal, walk_on
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from bridge.store.metrics import read_metrics
-from bridge.store.migrations import check_schema
 
 _log = get_logger("daemon")
 
@@ -96,19 +96,6 @@ class Services:
     config: Config
     database: Database
     chains: tuple[ChainServices, ...]
-
-
-@contextlib.asynccontextmanager
-async def open_database(config: Config, *, connections_max: int = 10) -> AsyncIterator[Database]:
-    """The database that the configuration names, at this program's schema. Raises ConfigError, here and in the block,
-    with the file that it concerns."""
-    with config.naming_file():
-        database = await Database.open(config.database.resolve(), connections_max=connections_max)
-        try:
-            await check_schema(database, str(config.path))
-            yield database
-        finally:
-            await database.close()
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,14 +18,32 @@ EXIT_MEND = 2
 EXIT_NOT_READY = 3
 EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
+PLAIN_WIDTH = 160
+"""Columns where nobody's terminal says how many there are."""
+
 app = typer.Typer(
     name="bridge",
-    help="Finds surplus on chains by readable rules, pays it back exactly once, and proves it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"bridge {metadata.version('bridge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Finds surplus on chains by readable rules, pays it back exactly once, and proves it."""
+
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
 DEFAULT_CONFIG = Path("bridge.toml")

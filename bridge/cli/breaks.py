@@ -14,7 +14,7 @@ import typer
 
 from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, run
 from bridge.cli.person import user
-from bridge.daemon import open_database
+from bridge.compose.database import open_database
 from bridge.domain.breaks import AGE_BANDS, MENDED_BY, Break, BreakChange, LastLook, age_band, why_unresolvable
 from bridge.domain.errors import ConfigError
 from bridge.domain.states import BreakState

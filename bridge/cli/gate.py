@@ -16,8 +16,8 @@ from bridge.chains.evm.gate import approve_call, veto_call
 from bridge.chains.evm.signer import KeystoreSigner
 from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, run
 from bridge.cli.payouts import payouts
+from bridge.compose.database import open_database
 from bridge.compose.evm import open_account
-from bridge.daemon import open_database
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.payouts import Action, Leg
 from bridge.domain.units import format_address, format_amount, format_tx

@@ -10,7 +10,7 @@ import typer
 
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.cli.person import user
-from bridge.daemon import open_database
+from bridge.compose.database import open_database
 from bridge.domain.corrections import Correction
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import count_of

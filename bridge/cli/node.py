@@ -8,14 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.compose.node import Asked, Node, open_asked
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, AssetId, parse_address
 from bridge.runtime.config import ChainSection, Config
+
+if TYPE_CHECKING:
+    from bridge.compose.node import Node
 
 RpcUrls = Annotated[
     list[str] | None,
@@ -64,6 +66,8 @@ class Names:
 @contextlib.asynccontextmanager
 async def open_node(names: Names) -> AsyncIterator[Node]:
     """Raises ConfigError where a node serves another chain than the configuration says, or a name makes no sense."""
+    from bridge.compose.node import Asked, open_asked  # noqa: PLC0415  # only where a node is asked: it takes a second
+
     name, section = names.section() or ("chain", None)
     urls = list(names.rpc) or (list(section.rpc) if section is not None else [])
     if not urls:

@@ -12,7 +12,7 @@ import typer
 
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.cli.person import user
-from bridge.daemon import open_database
+from bridge.compose.database import open_database
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.stories import SignedAttempt

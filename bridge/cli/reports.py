@@ -1,9 +1,8 @@
-"""bridge report, bridge explain."""
+"""bridge report."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +11,13 @@ import typer
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, check_writable, run
 from bridge.cli.node import Names, open_node, parse_moment
 from bridge.cli.progress import Progress
-from bridge.compose.chain import compile_event
-from bridge.daemon import open_database
+from bridge.compose.database import open_database
 from bridge.domain.errors import ConfigError
 from bridge.domain.reports import Verdict, calendar_period
 from bridge.domain.windows import Window
 from bridge.runtime.config import load_config
-from bridge.stages.explain import explain, render_json
 from bridge.stages.report import FORMATS, check_extras, report, write
 from bridge.stages.report_files.program import file_sha256
-from bridge.stages.story_text import render
 
 
 @app.command("report")
@@ -107,24 +103,3 @@ async def _report(path: Path, out: Path, period: Window | None, formats: frozens
         print(line)
     print(content.sentence)
     return EXIT_NO if content.verdict is Verdict.BREAKS else 0
-
-
-@app.command("explain")
-def explain_payout(
-    asked: Annotated[
-        str, typer.Argument(metavar="ID", help="A decision, distribution or transaction: hex, or its start.")
-    ],
-    recipient: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Only this recipient's share.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-    config: ConfigPath = DEFAULT_CONFIG,
-) -> None:
-    """A payout's whole story, from source logs to ledger rows."""
-    run(_explain(config, asked, recipient, as_json))
-
-
-async def _explain(path: Path, asked: str, recipient: str | None, as_json: bool) -> int:
-    config = load_config(path)
-    async with open_database(config, connections_max=1) as database:
-        story = await explain(database, asked, decoder=partial(compile_event, config), recipient=recipient)
-    print(render_json(story) if as_json else render(story))
-    return 0

@@ -14,11 +14,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bridge.cli.app import DEFAULT_CONFIG, EXIT_MEND, EXIT_NO, ConfigPath, app, check_writable, run
-from bridge.cli.daemon import PLAIN_WIDTH
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_MEND, EXIT_NO, PLAIN_WIDTH, ConfigPath, app, check_writable, run
 from bridge.cli.node import rule_file
 from bridge.cli.person import user
-from bridge.daemon import open_database
+from bridge.compose.database import open_database
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.interventions import told
 from bridge.domain.plans import Plan

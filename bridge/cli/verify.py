@@ -12,7 +12,7 @@ import typer
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, app, run
 from bridge.cli.node import Depth, Names, RpcUrls, open_node, parse_moment
 from bridge.cli.verify_report import verify_report
-from bridge.daemon import open_database
+from bridge.compose.database import open_database
 from bridge.domain.errors import ConfigError
 from bridge.replay.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.runtime.clock import SystemClock

@@ -1,18 +1,19 @@
-"""A chain of any kind, opened."""
+"""A chain of any kind, opened. Only the libraries of kinds that are configured are loaded."""
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
-from bridge.chains.evm import abi
-from bridge.chains.solana import events
-from bridge.compose.evm import open_evm
-from bridge.compose.opened import Opened
-from bridge.compose.solana import open_solana
 from bridge.domain.errors import ConfigError
 from bridge.ports import EventDecoder
 from bridge.runtime.config import Config
 from bridge.runtime.evm_section import EvmSection
+
+if TYPE_CHECKING:
+    from bridge.compose.opened import Opened
 
 
 async def open_chain(config: Config, name: str, stack: AsyncExitStack, *, sending: bool) -> Opened:
@@ -22,7 +23,11 @@ async def open_chain(config: Config, name: str, stack: AsyncExitStack, *, sendin
     """
     section = config.chains[name]
     if isinstance(section, EvmSection):
+        from bridge.compose.evm import open_evm
+
         return await open_evm(config, name, section, stack, sending=sending)
+    from bridge.compose.solana import open_solana
+
     return await open_solana(config, name, section, stack, sending=sending)
 
 
@@ -31,5 +36,9 @@ def compile_event(config: Config, chain: str, declaration: str) -> EventDecoder:
     if chain not in config.chains:
         raise ConfigError(f"chain `{chain}` is not there", where=f"{config.path}: chains", mend="name a file with it")
     if isinstance(config.chains[chain], EvmSection):
+        from bridge.chains.evm import abi
+
         return abi.compile_event(declaration)
+    from bridge.chains.solana import events
+
     return events.compile_event(declaration)

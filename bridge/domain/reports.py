@@ -590,14 +590,15 @@ def assemble(facts: Facts, origin: Origin = NOBODY) -> Report:
     assets = {asset.id: asset for asset in facts.assets}
     rows = roll_forward(facts.flows, facts.balance_checks, assets, facts.earlier)
     breaks = _breaks(facts, assets)
-    verdict = judge(facts.reconciliation, breaks, rows, facts.period)
+    under_way = tuple(chain.chain for chain in facts.chains if not chain.ended)
+    verdict = judge(facts.reconciliation, breaks, rows, facts.period, under_way)
     posted = (*facts.earlier, *facts.flows)
     accounts = tuple(sorted({row.account for row in rows}))
     completeness = tuple(_completeness(chain, facts.spans) for chain in facts.chains)
     stamps = [chain.cut_off.timestamp for chain in facts.chains if chain.cut_off]
     return Report(
         verdict=verdict,
-        sentence=_sentence(verdict, breaks, rows, facts.period),
+        sentence=_sentence(verdict, breaks, rows, facts.period, under_way),
         generated_at=max(stamps, default=None),
         reconciliation=facts.reconciliation,
         chains=facts.chains,
@@ -685,10 +686,12 @@ def judge(
     breaks: Sequence[Break],
     rows: Sequence[RollForward],
     period: Window | None = None,
+    under_way: Sequence[str] = (),
 ) -> Verdict:
     """Balanced only where the last reconciliation says so and nothing that the report itself shows contradicts it.
 
     A period's run has its verdict from the day it was made; what it found is in `breaks`, and may be resolved since.
+    `under_way`: chains of which no block after the period is final. Nobody can have looked at all of it yet.
     """
     if reconciliation is None:
         return Verdict.UNRECONCILED
@@ -696,7 +699,7 @@ def judge(
     denied = period is None and reconciliation.verdict != "balanced"
     if denied or differs or any(item.open for item in breaks):
         return Verdict.BREAKS
-    return Verdict.BALANCED
+    return Verdict.UNRECONCILED if under_way else Verdict.BALANCED
 
 
 def is_adjustment(flow: Flow) -> bool:
@@ -996,8 +999,19 @@ def _completeness(chain: ChainScope, spans: Sequence[FinalizedSpan]) -> Complete
     )
 
 
-def _sentence(verdict: Verdict, breaks: Sequence[Break], rows: Sequence[RollForward], period: Window | None) -> str:
+def _sentence(
+    verdict: Verdict,
+    breaks: Sequence[Break],
+    rows: Sequence[RollForward],
+    period: Window | None,
+    under_way: Sequence[str],
+) -> str:
     checked = [row for row in rows if row.on_chain is not None]
+    if under_way and verdict is Verdict.UNRECONCILED:
+        return (
+            f"This period has not ended on {' and '.join(under_way)}: no block after it is final there. "
+            "No break of it is known, and no statement can be made about all of it."
+        )
     if period is not None and verdict is Verdict.UNRECONCILED:
         return "This period has not been reconciled to its end: no statement can be made about books and chain."
     if period is not None and verdict is Verdict.BALANCED:

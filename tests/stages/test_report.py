@@ -10,6 +10,7 @@ import pytest
 
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.reader import FakeReader
+from bridge.domain.errors import ChainUnavailable
 from bridge.domain.reports import Report, Verdict, assemble
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.domain.windows import Window
@@ -237,6 +238,39 @@ async def test_report__period__same_bytes_when_the_chain_has_gone_on(database: D
             " SELECT chain, 40, ancestor_hash, 41, 1 FROM reorgs"
         )
     assert render_json(await report(database, period)) == render_json(before)
+
+
+async def test_report__chain_was_down_when_the_period_ended__no_verdict_until_it_is_back(database: Database):
+    """The runs up to the last final block, of T0 + 400, were balanced: that says nothing of an hour later."""
+    await build_world(database)
+    async with database.begin() as transaction:
+        run = transaction.connection.execute
+        await run("UPDATE breaks SET state = 'resolved', resolved_at = now()")
+        await run("INSERT INTO reconciliations (finished_at, verdict) VALUES (now(), 'balanced')")
+    down = await report(database, Window(T0, T0 + 4_000))
+    assert down.verdict is Verdict.UNRECONCILED
+    assert f"{CHAIN}: no block at or after the end of the period is final yet; its figures may still grow." in (
+        down.limitations
+    )
+    assert f"This period has not ended on {CHAIN}: no block after it" in " ".join(Page(render_html(down)).text.split())
+    assert down.generated_at == T0 + 400
+
+
+class Mute(FakeReader):
+    """A node that is down."""
+
+    async def balance(self, account: Address, asset: AssetId, at: BlockStamp) -> int:
+        raise ChainUnavailable("no endpoint answers")
+
+
+async def test_report__node_is_down__said_where_it_is_asked_and_written_where_it_is_not(database: Database):
+    await build_world(database)
+    period = Window(T0, T0 + 300)
+    with pytest.raises(ChainUnavailable):
+        await report(database, period, chains={CHAIN: Mute(FakeChain())})
+    written = await report(database, period)
+    assert {row.on_chain for row in written.roll_forward} == {None}
+    assert "3 watched balances had no on-chain reading at the block that ends the period." in written.limitations
 
 
 class Teller(FakeReader):

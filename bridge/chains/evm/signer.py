@@ -9,13 +9,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
-
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
+from typing import TYPE_CHECKING, NoReturn
 
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 _PLAIN_KEY = re.compile(r"\s*(0x)?[0-9a-fA-F]{64}\s*\Z")
 _ADDRESS = re.compile(r"[0-9a-fA-F]{40}\Z")
@@ -35,6 +35,8 @@ class KeystoreSigner:
     @classmethod
     def load(cls, path: Path, password: str, *, where: str = "operator") -> KeystoreSigner:
         """Decrypts `path`, which takes about a second. Raises ConfigError, which never repeats what the file holds."""
+        from eth_account import Account  # noqa: PLC0415  # takes 0.7 s, and most commands open no keystore
+
         keystore = _read(path, where)
         try:
             secret = Account.decrypt(keystore, password)
