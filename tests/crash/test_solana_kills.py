@@ -23,7 +23,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEATH_WITHIN_S = 60
 EVERY = 10**9  # of the transactions that are sent
-ALWAYS = (CrashPoint.ATTEMPT_SAVED_NOT_SENT, CrashPoint.SENT_NOT_RECORDED)
+ALWAYS = (
+    CrashPoint.SLOT_RESERVED,
+    CrashPoint.ATTEMPT_SAVED_NOT_SENT,
+    CrashPoint.SENT_NOT_RECORDED,
+    CrashPoint.BUMP_SAVED_NOT_SENT,
+    CrashPoint.FINALITY_SEEN_NOT_SAVED,
+)
 POINTS = [point for point in CrashPoint if point is not CrashPoint.PROOFS_WRITTEN_NOT_RECORDED]
 """Nothing is claimed from a vault that has no contract."""
 
