@@ -9,6 +9,7 @@ was rolled back gives its transactions to a later one.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections import defaultdict
@@ -27,7 +28,10 @@ from solders.transaction import VersionedTransaction
 from spl.token import instructions as token_instructions
 from spl.token import models
 
-from bridge.chains.solana.signer import make_keystore
+from bridge.chains.solana.fees import FeeCeilings
+from bridge.chains.solana.keeper import Keeper
+from bridge.chains.solana.rpc import SolanaRpc
+from bridge.chains.solana.signer import KeystoreSigner, make_keystore
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.simulation.audit import Paid
 from bridge.simulation.files import write_file
@@ -60,6 +64,10 @@ LOT = 100
 HOW_OFTEN = {Kind.FEE: 1, Kind.INCUR: -1, Kind.SETTLE: 1}
 KINDS = {Kind.FEE: 40, Kind.DEPOSIT: 20, Kind.WITHDRAW: 11, Kind.NOISE: 15, Kind.INCUR: 5, Kind.SETTLE: 3}
 FORK_DEPTH = 3
+BATCH_RECIPIENTS = 9
+"""Without lookup tables, six fit at most."""
+LATECOMERS = 3  # participants in no table; the last never does anything
+POLL_MS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ class Cluster:
         self.world: World = self.stage.build_world(PARTICIPANTS)
         self.fees, self.points = self.world.tokens[:2]
         self.owed = self.stage.create_token("OWED", self.points.decimals)
-        self.pool, self.clerk = (self.stage.key(name) for name in ("pool", "bookkeeper"))
+        self.pool, self.clerk, self.keeper = (self.stage.key(name) for name in ("pool", "bookkeeper", "table keeper"))
         self.beneficiaries = [self.stage.key(f"beneficiary {number}").pubkey() for number in range(2)]
         self.forks = 0
         self.gift: Gift | None = None
@@ -93,8 +101,8 @@ class Cluster:
         self._incurred = 0
         self._prepare()
         self.start_slot = self._debut()
-        self.windows_start = -(-self.chain.head.time // epoch_s) * epoch_s
-        self.windows_end = self.windows_start + epochs * epoch_s
+        self.tables: tuple[Address, ...] = ()
+        self.windows_start = self.windows_end = 0
 
     @classmethod
     @asynccontextmanager
@@ -108,7 +116,31 @@ class Cluster:
             genesis_time=genesis_time,
         )
         async with Node.serve(settings) as node:
-            yield cls(node, seed, epoch_s, epochs)
+            cluster = cls(node, seed, epoch_s, epochs)
+            cluster.tables = await cluster._make_tables()
+            cluster.windows_start = -(-cluster.chain.head.time // epoch_s) * epoch_s
+            cluster.windows_end = cluster.windows_start + epochs * epoch_s
+            yield cluster
+
+    async def _make_tables(self) -> tuple[Address, ...]:
+        """As `bridge lookup-tables extend` does, for those who were there early."""
+        self.stage.fund(self.keeper.pubkey(), PERSON_LAMPORTS)
+        vault = _address(self.world.vault.pubkey())
+        mint = _address(self.fees.mint)
+        early = [_address(person.pubkey()) for person in self.world.participants[:-LATECOMERS]]
+        rpc = SolanaRpc([self.node.rpc_url])
+        work = Keeper(rpc, (), vault, [mint], FeeCeilings(0), poll_interval_ms=POLL_MS).extend(
+            KeystoreSigner(self.keeper), {mint: early}, lambda _: None
+        )
+        making = asyncio.create_task(work)
+        try:
+            while not making.done():
+                self.chain.advance()
+                await asyncio.sleep(POLL_MS / 1000)
+            return await making
+        finally:
+            making.cancel()
+            await rpc.close()
 
     def _prepare(self) -> None:
         """What is there before the bridge looks: accounts, and what the vault lets the operator spend."""
@@ -263,6 +295,17 @@ class Cluster:
         """The next transaction that is sent through the node gets lost on its way; the answer says nothing of it."""
         self.node.faults.drop_next = 1
 
+    @property
+    def looked_up(self) -> list[int]:
+        """For each payout that went through a table: how many token accounts it changed, beside the vault's."""
+        operator = self.world.operator.pubkey()
+        return [
+            len(record.meta["postTokenBalances"]) - 1
+            for block in self.chain.blocks
+            for record in block.records
+            if record.wire.payer == operator and record.err is None and len(record.loaded.keys) > record.loaded.static
+        ]
+
     # ── What follows from it ─────────────────────────────────────────────────────────────────────────────────────
     def history(self) -> list[TrafficBlock]:
         """The acts by the blocks that they ended up in, in order."""
@@ -354,21 +397,25 @@ class Cluster:
     def facts(self) -> dict[str, Any]:
         return {
             "rpc_url": self.node.rpc_url,
+            "control_url": self.node.control_url,
             "genesis_hash": str(self.chain.genesis_hash),
             "start_block": self.start_slot,
             "vault": str(self.world.vault.pubkey()),
             "operator": str(self.world.operator.pubkey()),
             "tokens": {token.symbol: str(token.mint) for token in (self.fees, self.points, self.owed)},
+            "lookup_tables": [format_address(table) for table in self.tables],
             "participants": [str(person.pubkey()) for person in self.world.participants],
             "beneficiaries": [str(key) for key in self.beneficiaries],
         }
 
     def write_files(self, directory: Path) -> str:
-        """The operator's keystore and the rules; what bridge.toml must say of the chain and its rules."""
-        password = secrets.token_urlsafe(24)
-        keystore = make_keystore(self.world.operator.secret(), password, scrypt_n=SCRYPT_N)
-        write_file(directory / f"{CHAIN}-operator.json", json.dumps(keystore), mode=0o600)
-        write_file(directory / f"{CHAIN}-operator.password", password + "\n", mode=0o600)
+        """Keystores of the operator and of who keeps the tables, and the rules; what bridge.toml must say of the chain
+        and its rules."""
+        for name, key in {"operator": self.world.operator, "keeper": self.keeper}.items():
+            password = secrets.token_urlsafe(24)
+            keystore = make_keystore(key.secret(), password, scrypt_n=SCRYPT_N)
+            write_file(directory / f"{CHAIN}-{name}.json", json.dumps(keystore), mode=0o600)
+            write_file(directory / f"{CHAIN}-{name}.password", password + "\n", mode=0o600)
         (directory / "rules").mkdir(exist_ok=True)
         numbers = Numbers(self.epoch_s, (_Unit(self.fees), _Unit(self.points)))
         for rule in self.rules:
@@ -383,6 +430,7 @@ class Cluster:
             f'[chains.{CHAIN}.tokens.{token.symbol}]\naddress = "{token.mint}"\ndecimals = {token.decimals}\n'
             for token in (self.fees, self.points)
         )
+        tables = ", ".join(f'"{format_address(table)}"' for table in self.tables)
         rules = "\n".join(f'[[rules]]\nfile = "rules/{rule.name}.yaml"\nchain = "{CHAIN}"\n' for rule in self.rules)
         return f"""
 [chains.{CHAIN}]
@@ -392,6 +440,7 @@ rpc = ["{self.node.rpc_url}"]
 websocket = "{self.node.ws_url}"
 start_block = {self.start_slot}
 poll_interval_ms = 200
+lookup_tables = [{tables}]
 
 [chains.{CHAIN}.contracts]
 vault = "{self.world.vault.pubkey()}"
@@ -404,7 +453,7 @@ keystore = "{CHAIN}-operator.json"
 password_file = "{CHAIN}-operator.password"
 
 [chains.{CHAIN}.spending]
-batch_recipients = 5
+batch_recipients = {BATCH_RECIPIENTS}
 
 {rules}"""
 

@@ -21,8 +21,9 @@ from bridge.domain.states import BreakState
 from bridge.domain.units import UINT256_MAX, BlockStamp
 from bridge.ports import Database, Transaction
 
-CODES = "vault:0x…, distributor:0x…, claims:0x…, operator:gas:0x…, surplus:unallocated, surplus:carried, payable:0x…, "
-CODES += "owed_on_chain:0x…, claimable:0x…, suspense:in, suspense:out, expense:NAME or external:NAME, in lower case"
+CODES = "vault:0x…, distributor:0x…, claims:0x…, operator:0x…, operator:gas:0x…, surplus:unallocated, surplus:carried, "
+CODES += "payable:0x…, owed_on_chain:0x…, claimable:0x…, suspense:in, suspense:out, expense:NAME or external:NAME, in "
+CODES += "lower case"
 
 
 async def ask_adjustment(

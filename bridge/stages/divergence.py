@@ -70,17 +70,14 @@ class Divergence:
 
 
 def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) -> Mirror:
-    """The one account that is compared with a chain and goes by `account`: a code, its first word, or an address.
+    """The one account that is compared with a chain and goes by `account`: a code, its first word or all but its
+    address, or an address.
 
     Raises ConfigError where none does, or several do; then it names them.
     """
     asked = account.lower()
     mirrors = [mirror for each in watched for mirror in each.mirrors]
-    named = [
-        mirror
-        for mirror in mirrors
-        if asked in (mirror.code.lower(), mirror.code.split(":")[0], format_address(mirror.address).lower())
-    ]
+    named = [mirror for mirror in mirrors if asked in _names(mirror)]
     found = [mirror for mirror in named if symbol is None or mirror.asset.symbol.lower() == symbol.lower()]
     if len(found) == 1:
         return found[0]
@@ -88,6 +85,11 @@ def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) ->
     problem = "several accounts are called so" if found else "no account that the chain is compared with is called so"
     where = f"--find-divergence {account}" + (f" --asset {symbol}" if symbol else "")
     raise ConfigError(problem, where=where, mend=f"name one of {choices}")
+
+
+def _names(mirror: Mirror) -> tuple[str, ...]:
+    code = mirror.code.lower()
+    return code, code.partition(":")[0], code.rpartition(":")[0], format_address(mirror.address).lower()
 
 
 @dataclass(frozen=True, slots=True)

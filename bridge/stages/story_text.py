@@ -191,7 +191,7 @@ def _tell_steps(story: Story) -> list[str]:
                     "not sent" if attempt.sent_at is None else _utc(attempt.sent_at),
                     f"max fee {attempt.max_fee}",
                     _landed(attempt.block_number, attempt.succeeded, attempt.final),
-                    "" if attempt.fee_paid is None else f"paid {attempt.fee_paid} for {attempt.gas_used:,} gas",
+                    _cost(attempt),
                 ]
                 for attempt in slot.attempts
             ]
@@ -215,6 +215,18 @@ def _attempt_name(slot: Slot, attempt: SignedAttempt) -> str:
     if attempt.ordinal == 0:
         return "sent"
     return "signed again" if slot.nonce is None else "bumped"
+
+
+def _cost(attempt: SignedAttempt) -> str:
+    """All that it took, and what that is made up of, where gas is not all of it. Deposits are no fee."""
+    if attempt.fee_paid is None:
+        return ""
+    fees = (("L1 fee", attempt.l1_fee), ("operator fee", attempt.operator_fee))
+    beside = [f"{name} {amount}" for name, amount in fees if amount.atoms]
+    told = f"paid {attempt.fee_paid} for {attempt.gas_used:,} gas"
+    if beside:
+        told += f" ({', '.join([f'gas {attempt.gas_fee}', *beside])})"
+    return told + (f", and {attempt.deposits} in deposits" if attempt.deposits.atoms else "")
 
 
 def _landed(block_number: int | None, succeeded: bool | None, final: bool) -> str:

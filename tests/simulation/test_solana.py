@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from solders.keypair import Keypair
@@ -17,7 +18,7 @@ from bridge.chains.solana.signer import KeystoreSigner
 from bridge.compose.chain import open_chain
 from bridge.compose.keystores import encrypt_keypair
 from bridge.domain.errors import ConfigError
-from bridge.domain.units import base58, format_tx
+from bridge.domain.units import base58, format_address, format_tx
 from bridge.runtime.config import load_config
 from bridge.simulation.alone import simulate_alone
 from bridge.simulation.cluster import CHAIN, FINALIZED_DEPTH, Cluster
@@ -49,10 +50,15 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
             "verify": ("verify", summary.decision_id.hex(), "--config", config),
             "report": ("verify", outcome.report_directory, "--rpc", url),
             "reconcile": ("reconcile", "--config", config),
+            "tables": ("lookup-tables", "list", CHAIN, "--config", config),
         }.items():
             told = await run_beside(*arguments)
             assert told.returncode == 0, (name, told.stdout, told.stderr)
             said[name] = told.stdout
+        said["refused"] = await keep_tables(outcome, "operator", "extend", CHAIN, returncode=2)
+        said["extend"] = await keep_tables(outcome, "keeper", "extend", CHAIN)
+        [table] = outcome.sandbox["solana"]["lookup_tables"]
+        said["retire"] = await keep_tables(outcome, "keeper", "retire", CHAIN, table, returncode=1)
 
     def watch(progress: Progress) -> None:
         pass
@@ -76,12 +82,45 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     assert outcome.verification.balances >= 4
     assert {each.rule for each in outcome.run.distributions} == {"solana_fees", "solana_buffer"}
     assert "was frozen" in " ".join(outcome.happened)
+    assert "with up to 9 recipients where 6 fit without" in " ".join(outcome.happened)
+    assert "USDX: 11 of 13 recent recipients covered" in said["tables"]
+    assert "PTSX: 0 of 2 recent recipients covered" in said["tables"]
+    assert said["tables"].splitlines()[0].endswith("  24 entries, room for 232, deposit 0.00662592 SOL: in use")
+    assert ": 8 entries more" in said["extend"]
+    assert "all recent recipients are in the configured tables" in said["extend"]
+    assert "is in lookup_tables: take it out" in said["retire"]
+    assert "is the operator, whose coins the books account for" in said["refused"]
     assert "equal" in said["verify"].splitlines()
     assert said["report"].splitlines()[-1] == "whole, and as on the chain"
     document = json.loads((outcome.report_directory / "report.json").read_text())
     [chain] = document["chains"]
     assert (chain["kind"], document["verdict"]) == ("solana", "balanced")
     assert {row["difference"] for row in document["roll_forward"]} == {"0"}
+
+
+async def keep_tables(outcome: Outcome, key: str, *arguments: str, returncode: int = 0) -> str:
+    """What the command said, while slots pass."""
+    folder, control = outcome.directory, outcome.sandbox["solana"]["control_url"]
+    environment = {"PW": (folder / f"{CHAIN}-{key}.password").read_text().strip()}
+    command: list[str | Path] = [
+        *arguments,
+        "--keystore",
+        folder / f"{CHAIN}-{key}.json",
+        "--config",
+        folder / "bridge.toml",
+    ]
+
+    def work() -> subprocess.CompletedProcess[str]:
+        return bridge("lookup-tables", *command, "--password-env", "PW", environment=environment)
+
+    running = asyncio.create_task(asyncio.to_thread(work))
+    async with aiohttp.ClientSession() as http:
+        while not running.done():
+            await http.post(control, json={"do": "advance"})
+            await asyncio.sleep(0.02)
+    told = await running
+    assert told.returncode == returncode, (told.stdout, told.stderr)
+    return told.stdout + told.stderr
 
 
 async def run_beside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -168,6 +207,16 @@ async def test_open_solana__no_delegate_then_another__opened_then_refused(cluste
         async with AsyncExitStack() as stack:
             await open_chain(config, CHAIN, stack, sending=True)
     assert "spl-token approve" in str(caught.value)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_open_solana__table_that_is_none__named_with_its_mend(cluster: tuple[Cluster, Path]):
+    [table] = cluster[0].tables
+    error = await mistake(cluster, format_address(table), str(cluster[0].fees.mint))
+    assert error.problem == f"{cluster[0].fees.mint} is no lookup table of this cluster, or not in a final block yet"
+    assert "lookup_tables" in str(error)
+    assert error.mend is not None
+    assert "bridge lookup-tables list" in error.mend
 
 
 def with_pool_as_vault(running: Cluster, path: Path) -> Path:
