@@ -280,8 +280,9 @@ class Payer(Protocol):
         HoldError where such a tree cannot be made.
         """
 
-    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
-        """Simulate the action from the sending account on top of block `at`."""
+    async def preflight(self, action: Action, at: BlockStamp, beside: Sequence[Action] = ()) -> Ready | Refusal:
+        """Simulate the action from the sending account on top of block `at`. What `beside` will take (actions that own
+        a slot) is not there for it, where the chain itself does not yet show that it is gone."""
 
     async def sign(
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
@@ -298,7 +299,8 @@ class Payer(Protocol):
 
     async def may_replace(self, flight: InFlight, finalized: BlockStamp) -> Refusal | None:
         """Why no other attempt may be signed beside the latest one yet: where no nonce keeps two of them from landing,
-        the first must have expired. None where it may; a refusal for good where none ever may."""
+        the first must have expired. None where it may; a refusal for good where none ever may, which can be known
+        before there is any attempt."""
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         """Send to every endpoint. Never raises for what an endpoint answers or fails to answer."""
@@ -323,7 +325,8 @@ class Payer(Protocol):
         """Whether the chain has executed what `action` executes."""
 
     async def proposed(self, action: Action, at: BlockStamp) -> bytes | None:
-        """The content hash that the chain has bound to the distribution's id, or None before the proposal."""
+        """The content hash that the chain has bound to the distribution's id, or None before the proposal; CANCELLED
+        where that was given up on chain."""
 
     async def proposed_otherwise(self, proposal: Action, at: BlockStamp) -> bool:
         """Whether what `proposal` would pay by one leg is already bound to the other leg's contract."""

@@ -98,7 +98,8 @@ def _print_summary(summary: Summary, orders: Sequence[Ordered], told: dict[int, 
         f"{summary.total:,} atoms to {summary.recipients:,} recipients{how}"
     )
     for step in summary.steps:
-        nonce = "" if step.nonce is None else f", nonce {step.nonce}, attempts {step.attempts}"
+        nonce = "" if step.nonce is None else f", nonce {step.nonce}"
+        nonce += f", attempts {step.attempts}" if step.attempts or nonce else ""
         since = f"{step.updated_at:%Y-%m-%d %H:%M:%S}"
         print(f"  step {step.action_id} ({_name(step, summary.leg)}): {step.state}{nonce}, since {since}")
         if step.reason is not None:
@@ -110,18 +111,19 @@ def _print_summary(summary: Summary, orders: Sequence[Ordered], told: dict[int, 
                 print(f"    {_order_line(order)}")
 
 
-def _attempts(step: Told) -> list[tuple[int, SignedAttempt]]:
+def _attempts(step: Told) -> list[tuple[int | None, SignedAttempt]]:
     return [(slot.nonce, attempt) for slot in step.slots for attempt in slot.attempts]
 
 
-def _attempt_line(nonce: int, attempt: SignedAttempt) -> str:
+def _attempt_line(nonce: int | None, attempt: SignedAttempt) -> str:
     where = "saved, not taken by any node yet" if attempt.sent_at is None else "sent"
     if attempt.block_number is not None:
         how = "succeeded" if attempt.succeeded else "reverted"
         where = f"{'final' if attempt.final else 'included'} in block {attempt.block_number:,}, {how}"
     unit = " wei per gas" if attempt.max_fee.asset.symbol == "wei" else ", the price of a unit of work"
     fees = f"at most {attempt.max_fee.atoms}{unit}, tip {attempt.priority_fee.atoms}"
-    return f"nonce {nonce}, {attempt.purpose} {format_tx(attempt.tx_id)}: {fees}; {where}"
+    slot = "" if nonce is None else f"nonce {nonce}, "
+    return f"{slot}{attempt.purpose} {format_tx(attempt.tx_id)}: {fees}; {where}"
 
 
 def _order_line(order: Ordered) -> str:
@@ -167,7 +169,7 @@ def _summary_json(summary: Summary, open_orders: Sequence[Ordered]) -> dict[str,
     }
 
 
-def _attempt_json(attempt: SignedAttempt, nonce: int) -> dict[str, Any]:
+def _attempt_json(attempt: SignedAttempt, nonce: int | None) -> dict[str, Any]:
     return {
         "nonce": nonce,
         "ordinal": attempt.ordinal,
@@ -194,8 +196,8 @@ def _print_json(content: object) -> None:
 COMMANDS = {
     InterventionKind.HOLD: "Stop what is not signed yet, until it is released.",
     InterventionKind.RELEASE: "Have a held step tried again, once the finalized chain says that it was not executed.",
-    InterventionKind.BUMP: "Have one more attempt signed now, with higher fees, on the same nonce.",
-    InterventionKind.CANCEL: "Spend a sent step's nonce on nothing (the payment may still win), or give up a held one.",
+    InterventionKind.BUMP: "Have one more attempt signed, with higher fees: now, or when the last one has expired.",
+    InterventionKind.CANCEL: "Send nothing in a sent step's place (the payment may still win), or give up a held one.",
 }
 
 

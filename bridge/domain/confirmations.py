@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from bridge.domain.payouts import Attempt, Inclusion, InFlight, Purpose
 from bridge.domain.states import ActionState, SlotState
@@ -35,6 +36,14 @@ class Confirmation:
     block_hash: bytes | None
 
 
+class Spent(StrEnum):
+    """By what somebody else did, nothing of ours can land for a slot any more; and what a person is told of it."""
+
+    NONCE = "nonce {nonce} was spent by a transaction that is not ours; asking what was executed"
+    # Where accounts have no nonces.
+    STEP = "a transaction that is not ours executed or cancelled it; asking which of the two"
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What is known of one slot at one moment; every block in it was looked up in our own canonical chain.
@@ -43,14 +52,13 @@ class Observation:
     what is included already: the one that endpoints agree on, once its block is final.
     `included_is_canonical`: whether the block of the recorded inclusion still is; None where none is recorded.
     `finalized_number`: our own finalized block.
-    `spent_by_unknown`: at the finalized block the nonce is spent, and every endpoint answered for every attempt that it
-    knows no receipt.
+    `spent`: what the finalized block says so, while every endpoint answered for every attempt that it knows no receipt.
     """
 
     receipts: Mapping[int, Inclusion]
     included_is_canonical: bool | None
     finalized_number: int
-    spent_by_unknown: bool = False
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +76,8 @@ def next_transition(flight: InFlight, seen: Observation) -> Transition | None:
     """The arrow that `seen` allows, or None.
 
     Cases, by state:
-      reserved          nothing was signed: nothing can be seen, but that it was executed by an unknown hash, which on
-                        a chain without nonces nothing that we sign could come after → quarantined, slot foreign
+      reserved          nothing was signed: nothing can be seen, but that an unknown hash executed or cancelled it,
+                        after which, without nonces, nothing that we sign can land → quarantined, slot foreign
       signed, broadcast a receipt in a canonical block        → included
                         nonce spent by an unknown hash, final → quarantined, slot foreign
       included          its block is orphaned                 → broadcast (the same bytes are sent again)
@@ -89,13 +97,10 @@ def _leave_broadcast(flight: InFlight, seen: Observation) -> Transition | None:
         inclusion = seen.receipts.get(attempt.attempt_id)
         if inclusion is not None:
             return Transition(ActionState.INCLUDED, attempt, inclusion)
-    if seen.spent_by_unknown:
-        return Transition(
-            ActionState.QUARANTINED,
-            slot=SlotState.FOREIGN,
-            reason=f"nonce {flight.slot.nonce} was spent by a transaction that is not ours; asking what was executed",
-        )
-    return None
+    if seen.spent is None:
+        return None
+    reason = seen.spent.value.format(nonce=flight.slot.nonce)
+    return Transition(ActionState.QUARANTINED, slot=SlotState.FOREIGN, reason=reason)
 
 
 def _leave_included(flight: InFlight, seen: Observation) -> Transition | None:

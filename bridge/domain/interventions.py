@@ -2,7 +2,7 @@
 
     planned ──hold──► held ──release──► planned     nothing of it is signed, or its nonce is spent for good
                        └────cancel────► void        given up, with finalized proof that it was not executed
-    reserved, signed, broadcast ──cancel──► one more attempt that spends the nonce on nothing; void when *it* is final
+    reserved, signed, broadcast ──cancel──► one more attempt, which does nothing in its place; void when *it* is final
     signed, broadcast ──bump──► one more attempt, now
 
 An order is a committed row. `hold` takes effect in the transaction that writes it; the others stay open until the stage
@@ -55,7 +55,7 @@ _NONE: frozenset[InterventionKind] = frozenset()
 
 POSSIBLE: Mapping[ActionState, tuple[frozenset[InterventionKind], str]] = {
     ActionState.PLANNED: (frozenset({_HOLD}), "nothing is signed yet: `hold` stops it, then `cancel` gives it up"),
-    ActionState.RESERVED: (frozenset({_CANCEL}), "a nonce is its own: `cancel` spends that on nothing"),
+    ActionState.RESERVED: (frozenset({_CANCEL}), "it is signed at any time: `cancel` has nothing sent in its place"),
     ActionState.SIGNED: (frozenset({_BUMP, _CANCEL}), "it may land at any time: `bump` or `cancel` replaces it"),
     ActionState.BROADCAST: (frozenset({_BUMP, _CANCEL}), "it may land at any time: `bump` or `cancel` replaces it"),
     ActionState.INCLUDED: (_NONE, "its transaction is in a block: wait until it is final"),

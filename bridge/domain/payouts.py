@@ -99,6 +99,10 @@ class ActionKind(StrEnum):
     EXECUTE = "execute"  # pays one batch
 
 
+CANCELLED = bytes(32)
+"""The content that a chain binds to a distribution's id whose proposal was cancelled there: nothing hashes to it."""
+
+
 class Leg(StrEnum):
     """How recipients come by their money."""
 

@@ -60,7 +60,7 @@ ACTION_ARROWS: Mapping[ActionState, frozenset[ActionState]] = {
     }),
     _A.RESERVED: frozenset({
         _A.SIGNED,  # attempt saved
-        _A.QUARANTINED,  # on a chain without nonces: executed by an unknown transaction, so ours would never land
+        _A.QUARANTINED,  # on a chain without nonces: an unknown transaction executed or cancelled it, so ours cannot
     }),
     _A.SIGNED: frozenset({
         _A.BROADCAST,  # a node took the bytes

@@ -98,7 +98,7 @@ class SignedAttempt:
 @dataclass(frozen=True, slots=True)
 class Slot:
     account: bytes
-    nonce: int
+    nonce: int | None  # None where accounts of the chain have none
     state: str
     attempts: tuple[SignedAttempt, ...]
 

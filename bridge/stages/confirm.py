@@ -5,7 +5,7 @@
     included ─its block is finalized here, two endpoints say the same─► final | held (reverted) | void (the cancel, and
                                                                         nobody else executed it)
     signed, broadcast ─nonce spent at a finalized block, by a hash nobody here knows─► quarantined
-    reserved ─without nonces: executed at a finalized block, so that nothing can be signed─► quarantined
+    reserved ─without nonces: executed or cancelled at a finalized block, so that nothing can be signed─► quarantined
     quarantined ─what the finalized chain says was executed─► final | planned | void (a person had cancelled it)
     held by a revert ─the same question, some times─► final | planned   (its pre-flight then says what it waits for)
     held, and released or given up by a person ─the same question─► final | planned | void
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bridge.domain.confirmations import Observation, Transition, next_transition
+from bridge.domain.confirmations import Observation, Spent, Transition, next_transition
 from bridge.domain.interventions import Intervention, InterventionKind, objection
 from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight, Leg, Purpose
 from bridge.domain.states import ActionState, SlotState
@@ -97,17 +97,15 @@ class Confirm:
         [attempt] = [attempt for attempt in flight.attempts if attempt.inclusion is not None]
         assert attempt.inclusion is not None
         if attempt.inclusion.block.number > finalized.number:
-            return await self._commit(flight, {}, finalized, spent_by_unknown=False)
+            return await self._commit(flight, {}, finalized)
         elsewhere = False
         if attempt.signed.purpose is Purpose.CANCEL:
             # Its nonce paid nothing. Another may have: a second database's, or ours from before this one was restored.
             elsewhere = await ask_chain(self._payer, flight.action, finalized) is Verdict.DONE
         agreed = await self._payer.settled(attempt.signed.tx_id)
         if agreed is None or agreed.block != attempt.inclusion.block:
-            return await self._commit(flight, {}, finalized, spent_by_unknown=False, denied=True)
-        return await self._commit(
-            flight, {attempt.attempt_id: (agreed,)}, finalized, spent_by_unknown=False, elsewhere=elsewhere
-        )
+            return await self._commit(flight, {}, finalized, denied=True)
+        return await self._commit(flight, {attempt.attempt_id: (agreed,)}, finalized, elsewhere=elsewhere)
 
     async def _look_up(self, flight: InFlight, finalized: BlockStamp) -> bool:
         """Every hash that the slot ever had, for the first attempt may land after the third was sent."""
@@ -116,20 +114,20 @@ class Confirm:
             for attempt in flight.attempts
             if (found := await self._inclusions(attempt.signed.tx_id, finalized))
         }
-        spent = not receipts and await self._spent_by_unknown(flight, finalized)
-        if not receipts and not spent:
+        spent = None if receipts else await self._spent_by_unknown(flight, finalized)
+        if not receipts and spent is None:
             return False
-        return await self._commit(flight, receipts, finalized, spent_by_unknown=spent)
+        return await self._commit(flight, receipts, finalized, spent=spent)
 
     async def _look_around(self, flight: InFlight, finalized: BlockStamp) -> bool:
         """Nothing of it is signed, and something keeps it from that. Where accounts count nothing it may be that
-        somebody else has executed it: then no signature of ours is to be waited for. (A nonce would let ours be signed,
-        and fail.)"""
+        somebody else has executed or cancelled it: then no signature of ours is to be waited for. (A nonce would let
+        ours be signed, and fail.)"""
         if await self._chain.sequence(flight.slot.account, finalized) is not None:
             return False
-        if await ask_chain(self._payer, flight.action, finalized) is Verdict.OPEN:
+        if not await self._done_elsewhere(flight, finalized):
             return False
-        return await self._commit(flight, {}, finalized, spent_by_unknown=True)
+        return await self._commit(flight, {}, finalized, spent=Spent.STEP)
 
     async def _inclusions(self, tx_id: bytes, finalized: BlockStamp) -> tuple[Inclusion, ...]:
         """What any endpoint says, until two could know better: of a final block only what they say alike, for it is not
@@ -142,20 +140,24 @@ class Confirm:
             return (agreed,)
         return tuple(inclusion for inclusion in found if inclusion.block.number > finalized.number)
 
-    async def _spent_by_unknown(self, flight: InFlight, finalized: BlockStamp) -> bool:
+    async def _spent_by_unknown(self, flight: InFlight, finalized: BlockStamp) -> Spent | None:
         sequence = await self._chain.sequence(flight.slot.account, finalized)
         if sequence is None:
-            # No nonce tells. That the step is executed, and by none of ours, says the same; or that nothing can be
-            # signed for it any more, for another one cancelled it.
-            spent = await ask_chain(self._payer, flight.action, finalized) is not Verdict.OPEN
-            if not spent:
-                refusal = await self._payer.may_replace(flight, finalized)
-                spent = refusal is not None and not refusal.temporary
+            spent = Spent.STEP if await self._done_elsewhere(flight, finalized) else None
         else:
-            spent = sequence > flight.slot.nonce
-        if not spent:
-            return False
-        return await self._payer.disowned([attempt.signed.tx_id for attempt in flight.attempts], finalized)
+            spent = Spent.NONCE if sequence > flight.slot.nonce else None
+        if spent is None:
+            return None
+        disowned = await self._payer.disowned([attempt.signed.tx_id for attempt in flight.attempts], finalized)
+        return spent if disowned else None
+
+    async def _done_elsewhere(self, flight: InFlight, finalized: BlockStamp) -> bool:
+        """What a nonce would tell: that the step is executed (and by none of ours), or that nothing can be signed for
+        it any more, for another one cancelled it."""
+        if await ask_chain(self._payer, flight.action, finalized) is not Verdict.OPEN:
+            return True
+        refusal = await self._payer.may_replace(flight, finalized)
+        return refusal is not None and not refusal.temporary
 
     async def _commit(
         self,
@@ -163,7 +165,7 @@ class Confirm:
         receipts: dict[int, tuple[Inclusion, ...]],
         at: BlockStamp,
         *,
-        spent_by_unknown: bool,
+        spent: Spent | None = None,
         denied: bool = False,
         elsewhere: bool = False,
     ) -> bool:
@@ -186,7 +188,7 @@ class Confirm:
                 },
                 canonical[recorded[0]] and not denied if recorded else None,
                 at.number,
-                spent_by_unknown,
+                spent,
             )
             transition = next_transition(flight, seen)
             if transition is None:
@@ -261,7 +263,7 @@ class Confirm:
         executed, with its event      → final
         executed, without             waits: an endpoint's word alone pays nobody
         not executed, given up        → void
-        other content, or other leg   waits for a person: it can never be paid
+        can never be (other content)  held waits for a person; quarantined → planned, whose pre-flight holds it
         not executed                  → planned
         """
         payouts = transaction.payouts
@@ -276,7 +278,7 @@ class Confirm:
             if late is None:
                 await _void_batches(transaction, action)
             return late
-        if verdict.never:
+        if verdict.never and action.state is ActionState.HELD:
             await payouts.wait(action, verdict)
             return verdict
         reason = None if order is None else order.told("released")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from bridge.domain.events import Log
-from bridge.domain.payouts import Action, ActionKind, Leg
+from bridge.domain.payouts import CANCELLED, Action, ActionKind, Leg
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import Payer, Transaction
 
@@ -24,6 +24,7 @@ class Verdict(StrEnum):
     OPEN = "not executed"
     DONE = "executed"
     OTHER_CONTENT = "the chain binds other content to this distribution's id: nothing can be paid under it"
+    CANCELLED = "the proposal was cancelled on chain: nothing can be paid under this distribution's id"
     OTHER_LEG = (
         "the chain has a proposal for this window by the other leg (push or claim), and pays it there: give this one "
         "up, and set claims.above to what it was before the database was lost"
@@ -32,7 +33,7 @@ class Verdict(StrEnum):
     @property
     def never(self) -> bool:
         """Whether the step can never be executed."""
-        return self in (Verdict.OTHER_CONTENT, Verdict.OTHER_LEG)
+        return self in (Verdict.OTHER_CONTENT, Verdict.CANCELLED, Verdict.OTHER_LEG)
 
 
 async def ask_chain(payer: Payer, action: Action, at: BlockStamp) -> Verdict:
@@ -44,7 +45,9 @@ async def ask_chain(payer: Payer, action: Action, at: BlockStamp) -> Verdict:
         # Ids are each contract's own, so neither would refuse what the other has: a database that was lost, and a
         # limit that was changed since, must not pay a window twice.
         return Verdict.OTHER_LEG if await payer.proposed_otherwise(action, at) else Verdict.OPEN
-    return Verdict.DONE if bound == action.content_hash else Verdict.OTHER_CONTENT
+    if bound == action.content_hash:
+        return Verdict.DONE
+    return Verdict.CANCELLED if bound == CANCELLED else Verdict.OTHER_CONTENT
 
 
 async def settle_transaction(transaction: Transaction, payer: Payer, action: Action, number: int, tx_id: bytes) -> bool:

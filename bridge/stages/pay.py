@@ -77,6 +77,7 @@ class _View:
     head: Block
     finalized: BlockStamp
     in_flight: list[InFlight]
+    on_their_way: list[Action]  # those in flight, and each that gets a slot in this step
     planned: list[Action]
     orders: list[Intervention]  # open ones, to bump or to cancel
 
@@ -169,10 +170,12 @@ class Pay:
             head, finalized = await transaction.events.head(name), await transaction.events.finalized(name)
             if head is None or finalized is None:
                 return None
+            in_flight = await transaction.payouts.in_flight(name)
             return _View(
                 head,
                 BlockStamp(name, finalized.number, finalized.hash),
-                await transaction.payouts.in_flight(name),
+                in_flight,
+                [flight.action for flight in in_flight],
                 await transaction.payouts.planned(name, PLANNED_MAX),
                 [
                     order
@@ -261,7 +264,7 @@ class Pay:
             # The key was changed with a slot open. Bytes that are signed are still sent; nothing new can be.
             await self._wait(
                 flight.action,
-                f"nonce {flight.slot.nonce} belongs to {format_address(flight.slot.account)}: start with its key",
+                f"its slot belongs to {format_address(flight.slot.account)}: start with its key",
             )
             return False
         previous = flight.latest if flight.attempts else None
@@ -305,18 +308,16 @@ class Pay:
     # ── start ──
     async def _start(self, view: _View) -> bool:
         """Give slots to planned actions as far as there is room; each is asked once a head."""
-        room = self._in_flight_max - len(view.in_flight)
         asked = 0
         moved = False
         for action in view.planned:
-            if room <= 0 or asked >= PREFLIGHTS_MAX:
+            if len(view.on_their_way) >= self._in_flight_max or asked >= PREFLIGHTS_MAX:
                 break
             if action.action_id in self._asked:
                 continue
             asked += 1
             self._asked.add(action.action_id)
-            if await self._start_one(action, view):
-                moved, room = True, room - 1
+            moved |= await self._start_one(action, view)
         return moved or asked >= PREFLIGHTS_MAX
 
     async def _start_one(self, action: Action, view: _View) -> bool:
@@ -330,7 +331,8 @@ class Pay:
                     return await transaction.payouts.move(action, ActionState.FINAL)
                 await transaction.payouts.wait(action, WORD_WITHOUT_EVENT)
                 return False
-        ready = await self._payer.preflight(action, BlockStamp(self._chain.name, view.head.number, view.head.hash))
+        at = BlockStamp(self._chain.name, view.head.number, view.head.hash)
+        ready = await self._payer.preflight(action, at, view.on_their_way)
         if isinstance(ready, Refusal):
             return await self._refuse(action, ready)
         reach(CrashPoint.PREFLIGHT_PASSED)
@@ -353,6 +355,7 @@ class Pay:
         if refusal is not None:
             return await self._refuse(action, refusal)
         if reserved:
+            view.on_their_way.append(action)
             self._accounted = sequence or 0
         reach(CrashPoint.SLOT_RESERVED)
         return reserved

@@ -5,7 +5,8 @@
        └─ these logs ─┘                    then exactly one journal for each covered log, then the cursor: one commit
 
 A batch is settled by its own journal as soon as both its intent and its log (BatchExecuted, RootActivated) are there,
-in whichever order they come: with a database that was lost and is rebuilt from the chain, the log comes first.
+in whichever order they come: with a database that was lost and is rebuilt from the chain, the log comes first. So may
+that of a batch which is only known once another one is seen to have left a recipient out: then the intent comes again.
 """
 
 from __future__ import annotations

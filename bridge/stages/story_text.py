@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.domain.payouts import Leg
+from bridge.domain.payouts import Leg, Purpose
 from bridge.domain.reports import count_of
-from bridge.domain.stories import JournalFact, Share, SignedAttempt, Story
+from bridge.domain.stories import JournalFact, Share, SignedAttempt, Slot, Story
 from bridge.domain.units import format_address, format_hash, format_tx, hash_of
 
 ROWS_MAX = 12
@@ -182,10 +182,11 @@ def _tell_steps(story: Story) -> list[str]:
         what = "propose" if step.ordinal == 0 else execute
         lines += ["", f"{what}: {step.state}{f', {step.reason}' if step.reason else ''}"]
         for slot in step.slots:
-            lines.append(f"  nonce {slot.nonce} of {format_address(slot.account)}, {slot.state}")
+            what = "signed by" if slot.nonce is None else f"nonce {slot.nonce} of"
+            lines.append(f"  {what} {format_address(slot.account)}, {slot.state}")
             rows = [
                 [
-                    "cancel" if attempt.purpose == "cancel" else "sent" if attempt.ordinal == 0 else "bumped",
+                    _attempt_name(slot, attempt),
                     format_tx(attempt.tx_id),
                     "not sent" if attempt.sent_at is None else _utc(attempt.sent_at),
                     f"max fee {attempt.max_fee}",
@@ -206,6 +207,14 @@ def _tell_steps(story: Story) -> list[str]:
         ]
         lines += _indent(columns(moves))
     return lines
+
+
+def _attempt_name(slot: Slot, attempt: SignedAttempt) -> str:
+    if attempt.purpose == Purpose.CANCEL:
+        return "cancel"
+    if attempt.ordinal == 0:
+        return "sent"
+    return "signed again" if slot.nonce is None else "bumped"
 
 
 def _cost(attempt: SignedAttempt) -> str:

@@ -20,11 +20,13 @@ LOW_GAS_BALANCE = """
 # Only the lowest nonce of an account: those behind it wait for it. An attempt's age counts from its slot's first one.
 NOT_INCLUDED = """
     SELECT DISTINCT ON (s.chain, s.account) s.chain,
-           'nonce ' || s.nonce || ' of ' || address_text(s.account) AS subject, signed.at AS since,
+           CASE c.kind WHEN 'solana' THEN 'step ' || a.action_id ELSE 'nonce ' || s.nonce END
+               || ' of ' || address_text(s.account) AS subject, signed.at AS since,
            'step ' || a.action_id || ', ' || signed.attempts || ' attempts, signed ' || h.head_number - signed.head
                || ' blocks ago; allowed are ' || allowed.blocks AS detail
       FROM slots s
       JOIN actions a USING (action_id)
+      JOIN chains c ON c.chain = s.chain
       JOIN heads h ON h.chain = s.chain
       JOIN unnest($1::TEXT[], $2::BIGINT[]) AS allowed (chain, blocks) ON allowed.chain = s.chain
       JOIN LATERAL (

@@ -257,6 +257,13 @@ LEAVE_OUT = """
     UPDATE payouts SET batch_index = $4 WHERE distribution_id = $1 AND recipient = $2 AND batch_index = $3
     RETURNING recipient
 """
+BOOK_AGAIN = """
+    -- In a database that is rebuilt the ledger may have passed the block that says the new batch was executed: it looks
+    -- at all logs of the distribution once more
+    INSERT INTO unbooked (chain, block_number, source, ref)
+    SELECT d.chain, e.block_number, 'distribution', d.distribution_id
+      FROM distributions d JOIN decisions e USING (decision_id) WHERE d.distribution_id = $1
+"""
 SETTLE_BATCH = """
     UPDATE payouts SET outcome = CASE WHEN recipient = ANY($3) THEN 'credited' ELSE 'paid' END
      WHERE distribution_id = $1 AND batch_index = $2
@@ -304,11 +311,12 @@ SUMMARIES = """
 """
 STEPS = """
     SELECT a.action_id, a.distribution_id, a.ordinal, a.kind, a.state, a.reason, a.updated_at,
-           s.nonce, t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
+           CASE WHEN k.kind <> 'solana' THEN s.nonce END AS nonce,  -- there it is a number of ours
+           t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
            COALESCE(n.attempts, 0) AS attempts,
            (SELECT c.confirmed_at FROM confirmations c
              WHERE c.action_id = a.action_id AND c.to_state = 'final') AS final_at
-      FROM actions a
+      FROM actions a JOIN chains k ON k.chain = a.chain
       -- the newest slot tells the story; older ones were spent by others
       LEFT JOIN LATERAL (
           SELECT * FROM slots WHERE action_id = a.action_id ORDER BY slot_id DESC LIMIT 1
@@ -634,6 +642,7 @@ class Payouts:
             ):
                 await self._connection.execute(INSERT_ACTION, action.distribution_id, call.ordinal, *values)
         if left_out:
+            await self._connection.execute(BOOK_AGAIN, action.distribution_id)
             await self._connection.execute(NOTIFY)
 
     async def recent_recipients(self, chain: str, distributions: int) -> list[tuple[AssetId, Address]]:

@@ -218,7 +218,9 @@ def _slots(rows: list[asyncpg.Record]) -> tuple[Slot, ...]:
         signed = list(group)
         # A slot is reserved before its first attempt is signed.
         attempts = tuple(_attempt(row) for row in signed if row["tx_id"] is not None)
-        slots.append(Slot(signed[0]["account"], signed[0]["nonce"], signed[0]["state"], attempts))
+        head = signed[0]
+        nonce = None if head["chain_kind"] == "solana" else head["nonce"]  # there it is a number of ours
+        slots.append(Slot(head["account"], nonce, head["state"], attempts))
     return tuple(slots)
 
 

@@ -12,7 +12,6 @@ from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
 from bridge.chains.solana.markers import (
-    CANCELLED,
     INDEX_MAX,
     MARKER_OWNER,
     Deed,
@@ -38,7 +37,7 @@ from bridge.chains.solana.payloads import (
 )
 from bridge.chains.solana.programs import MEMO, NATIVE, SYSTEM, TOKEN, TOKEN_2022
 from bridge.domain.errors import HoldError
-from bridge.domain.payouts import Order, Payout, pack_batches
+from bridge.domain.payouts import CANCELLED, Order, Payout, pack_batches
 from bridge.domain.units import Address, AssetId, format_address
 
 ids = st.binary(min_size=32, max_size=32)

@@ -17,12 +17,13 @@ from solders.system_program import TransferParams, transfer
 from bridge.chains.solana.accounts import SOL as SOL_COIN
 from bridge.chains.solana.accounts import Extension
 from bridge.chains.solana.fees import FeeCeilings
-from bridge.chains.solana.markers import CANCELLED, Deed, marker_of
+from bridge.chains.solana.markers import Deed, marker_of
 from bridge.chains.solana.messages import Budget, Draft, unsigned
 from bridge.chains.solana.programs import MEMO, TOKEN_2022
 from bridge.chains.solana.signer import KeystoreSigner
 from bridge.domain.errors import RetryableError
 from bridge.domain.payouts import (
+    CANCELLED,
     Action,
     Attempt,
     Distribution,
@@ -322,6 +323,39 @@ async def test_marker__funded_by_a_stranger_beforehand__changes_nothing(one: Svm
     assert await fresh.proposed(propose, await one.head()) == distribution.content_hash
     inclusion, settlement = await Sender.of(one, batch, fresh).land()
     assert (inclusion.succeeded, settlement.executed) == (True, True)
+
+
+@pytest.mark.parametrize("native", [False, True])
+async def test_preflight__beside_another_batch__what_that_takes_is_counted_until_it_is_gone(native: bool):
+    async with svm_scene(SOL_COIN if native else None) as scene:
+        if not native:
+            hold_all(scene)
+        first, second = await proposed(scene, room=2)
+        operator, vault = address_of("operator"), address_of("vault")
+
+        def leave(atoms: int) -> None:
+            """So much the operator can move from now on."""
+            if native:
+                scene.endow(vault, atoms + RENT_EMPTY)
+            else:
+                scene.hold(vault, 10**15, delegate=(operator, atoms))
+            scene.node.chain.advance_blocks(2)
+
+        total = sum(payout.amount for payout in scene.payouts)
+        leave(total - 1)
+        at = await scene.head()
+        assert isinstance(await scene.payer.preflight(second, at), Ready), "it is enough for this one alone"
+        refusal = await scene.payer.preflight(second, at, [first])
+        assert isinstance(refusal, Refusal)
+        assert refusal.temporary
+        assert "of that for batches that are on their way" in refusal.reason
+        leave(total)
+        assert isinstance(await scene.payer.preflight(second, at, [first]), Ready)
+        sender = Sender.of(scene, first)
+        await sender.sign()
+        await sender.send()
+        scene.node.chain.advance_blocks(2)
+        assert isinstance(await scene.payer.preflight(second, at, [first]), Ready), "what is gone is not counted again"
 
 
 async def test_operator__another_key_than_before__knows_what_the_former_one_did(one: SvmScene):

@@ -113,11 +113,11 @@ class Payer(Network):
     def base_fee(self, fee: int) -> None:
         """Set by FakePayer for a network of its own; here the network has it."""
 
-    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+    async def preflight(self, action: Action, at: BlockStamp, beside: Sequence[Action] = ()) -> Ready | Refusal:
         await ask(self._process, "preflight")
         if self._process.trouble.strikes(Fault.FAILED_PREFLIGHT):
             return Refusal("the vault is paused", temporary=True)
-        return await super().preflight(action, at)
+        return await super().preflight(action, at, beside)
 
     async def sign(
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY

@@ -26,6 +26,7 @@ from tests.chaos.trouble import Fault
 
 CRASHES = (Fault.CRASH, Fault.CRASH_POINT)
 PROBLEMS_SHOWN = 5
+SIGNED_AGAIN = {"evm": "fee bumps", "solana": "attempts expired and signed again"}
 
 
 def main() -> int:
@@ -118,7 +119,7 @@ def _report(outcomes: list[Outcome], chain: str, seconds: float) -> int:
         f"{len(outcomes)} seeds in {seconds:.0f} s: {sum(one.blocks for one in figures)} blocks, "
         f"{sum(one.batches for one in figures)} batches paid, "
         f"{sum(counts[kind] for kind in CRASHES)} crashes, {counts[Fault.REORG]} reorgs, "
-        f"{sum(one.replacements for one in figures)} {'fee bumps' if chain == 'evm' else 'attempts signed again'}, "
+        f"{sum(one.replacements for one in figures)} {SIGNED_AGAIN[chain]}, "
         f"{sum(one.trees for one in figures)} trees activated, "
         f"{sum(outcome.instances > 1 for outcome in outcomes)} seeds with two instances"
     )

@@ -41,7 +41,8 @@ LEASE_MS, POLL_MS = 6_000, 3_000
 """Longer than on a chain whose every block is a round: here the rounds are longer."""
 DEEP = 31
 CEILING = 1_000_000
-SHORT_ALLOWANCE = 1
+SHORT_ALLOWANCES = (1, 3 * 10**8, 10**9, 3 * 10**9)
+"""Atoms: for nobody, or for some of the batches that are on their way and not for all."""
 REPLACED = "SELECT count(*) - count(DISTINCT slot_id) FROM attempts"
 PERIOD = (2, 12)
 """Rounds that a lag, a gap or a freeze lasts."""
@@ -165,7 +166,7 @@ class SolanaWorld(World):
             cluster.frozen.add(person)
             self._later(lambda: cluster.frozen.discard(person))
         if strikes(Fault.ALLOWANCE):
-            cluster.allowance = SHORT_ALLOWANCE
+            cluster.allowance = chance.choice(SHORT_ALLOWANCES)
             self._later(lambda: setattr(cluster, "allowance", ALLOWANCE))
         if strikes(Fault.RESTART) and self._running:
             self._restart(chance.choice(sorted(self._running)))

@@ -111,9 +111,9 @@ def test_look_up_of_old_hashes__switched_off__our_own_attempt_is_a_stranger(
     async def look_up_the_newest(self: Confirm, flight: InFlight, finalized: BlockStamp) -> bool:
         newest = flight.latest
         found = await self._payer.inclusions(newest.signed.tx_id)
-        spent = not found and await self._spent_by_unknown(replace(flight, attempts=(newest,)), finalized)
+        spent = None if found else await self._spent_by_unknown(replace(flight, attempts=(newest,)), finalized)
         receipts = {newest.attempt_id: found} if found else {}
-        return bool(found or spent) and await self._commit(flight, receipts, finalized, spent_by_unknown=spent)
+        return bool(found or spent) and await self._commit(flight, receipts, finalized, spent=spent)
 
     with monkeypatch.context() as patch:
         patch.setattr(Confirm, "_look_up", look_up_the_newest)

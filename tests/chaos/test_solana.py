@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.chaos import trouble
 from tests.chaos.run import Track
+from tests.chaos.trouble import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,6 +26,15 @@ def test_chaos__seed_twice__clean_and_the_same_run(solana: Track):
     assert first.problems == [], f"scripts/chaos --chain solana --seeds 1 --from {OTHER}"
     assert first.trace == second.trace
     assert first == second
+
+
+def test_chaos__databases_lost_with_recipients_left_out__clean(solana: Track, monkeypatch: pytest.MonkeyPatch):
+    """The ledger came to the payment of who was left out before the rows did, and took it for a theft."""
+    kinds = {Fault.ACCOUNT_FROZEN: 0.6, Fault.RESTORE: 0.3}
+    monkeypatch.setattr(trouble, "RATES", {**trouble.RATES, **kinds})
+    outcome = solana.run(0, kinds=frozenset(kinds), instances=1)
+    assert outcome.problems == []
+    assert all(outcome.counts[kind] for kind in kinds)
 
 
 @pytest.mark.parametrize("seed", FOUND)

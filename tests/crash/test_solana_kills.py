@@ -22,7 +22,14 @@ from tests.crash.vault import Vault, vault
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEATH_WITHIN_S = 60
-ALWAYS = (CrashPoint.ATTEMPT_SAVED_NOT_SENT, CrashPoint.SENT_NOT_RECORDED)
+EVERY = 10**9  # of the transactions that are sent
+ALWAYS = (
+    CrashPoint.SLOT_RESERVED,
+    CrashPoint.ATTEMPT_SAVED_NOT_SENT,
+    CrashPoint.SENT_NOT_RECORDED,
+    CrashPoint.BUMP_SAVED_NOT_SENT,
+    CrashPoint.FINALITY_SEEN_NOT_SAVED,
+)
 POINTS = [point for point in CrashPoint if point is not CrashPoint.PROOFS_WRITTEN_NOT_RECORDED]
 """Nothing is claimed from a vault that has no contract."""
 
@@ -33,7 +40,7 @@ def tried() -> Sequence[CrashPoint]:
 
 async def die_at(scene: Vault, point: CrashPoint) -> None:
     """A daemon that kills itself there; signed again is only what has expired."""
-    scene.cluster.congested = point is CrashPoint.BUMP_SAVED_NOT_SENT
+    scene.node.faults.drop_next = EVERY if point is CrashPoint.BUMP_SAVED_NOT_SENT else 0
     daemon = await scene.start(point.name, {VARIABLE: point.name})
     try:
         code = await asyncio.wait_for(daemon.wait(), DEATH_WITHIN_S)
@@ -41,7 +48,7 @@ async def die_at(scene: Vault, point: CrashPoint) -> None:
         pytest.fail(f"the daemon did not come to {point.name} within {DEATH_WITHIN_S} s")
     finally:
         await daemon.kill()
-        scene.cluster.congested = False
+        scene.node.faults.drop_next = 0
     log = scene.config.parent / f"{point.name}.log"
     assert code == -signal.SIGKILL, f"the daemon was to die at {point.name}: {log.read_text()[-2000:]}"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bridge.domain.confirmations import Observation, next_transition
+from bridge.domain.confirmations import Observation, Spent, next_transition
 from bridge.domain.payouts import (
     Action,
     ActionKind,
@@ -116,7 +116,7 @@ class PayoutMachine(RuleBasedStateMachine):
             {} if blind else dict(self.mined),
             recorded[0] in self.mined.values() if recorded else None,
             self.finalized,
-            spent and not blind,
+            Spent.NONCE if spent and not blind else None,
         )
         transition = next_transition(flight, seen)
         if transition is None:

@@ -14,6 +14,7 @@ import pytest
 from bridge.chains.solana.payer import SolanaPayer
 from bridge.chains.solana.reader import SolanaReader
 from bridge.chains.solana.tokens import Names, Token
+from bridge.domain.confirmations import Spent
 from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind, Attempt, Payout, Purpose, Refusal, Signed, Slot
@@ -23,6 +24,7 @@ from bridge.simulation.svm.chain import Commitment, Fate
 from bridge.simulation.svm.faults import Fault, Kind
 from bridge.simulation.svm.transactions import parse
 from bridge.stages.confirm import Confirm
+from bridge.stages.guard import Verdict
 from bridge.stages.ingest import Ingest
 from bridge.stages.pay import Pay
 from bridge.store.database import Database
@@ -135,11 +137,11 @@ class SolanaWorld:
             await transaction.connection.execute("UPDATE senders SET next_nonce = first_nonce")
         self.start()
 
-    async def release(self, ordinal: int) -> None:
+    async def order(self, kind: InterventionKind, ordinal: int) -> None:
         async with self.database.begin() as transaction:
             [step] = [step for step in (await self.summary()).steps if step.ordinal == ordinal]
             action = await transaction.payouts.action(step.action_id)
-            assert await transaction.interventions.order(action, InterventionKind.RELEASE, "thawed", "test") is None
+            assert await transaction.interventions.order(action, kind, "thawed", "test") is None
 
     async def summary(self) -> Summary:
         async with self.database.snapshot() as transaction:
@@ -165,6 +167,12 @@ async def world(database: Database) -> AsyncIterator[SolanaWorld]:
 
 def people(count: int) -> tuple[Payout, ...]:
     return payouts_of(*(f"person {number}" for number in range(count)))
+
+
+def allow(world: SolanaWorld, atoms: int) -> None:
+    """So much may the operator move of what the vault has."""
+    vault = address_of("vault")
+    world.scene.hold(vault, world.scene.balance(vault), delegate=(address_of("operator"), atoms))
 
 
 def amounts(payouts: Sequence[Payout]) -> list[int]:
@@ -199,7 +207,7 @@ async def test_pay__recipient_left_out__waits_in_a_batch_of_its_own_until_a_pers
     expected = [0 if payout == payouts[5] else payout.amount for payout in payouts]
     assert world.balances(payouts) == expected
     world.scene.hold(payouts[5].recipient)
-    await world.release(held.ordinal)
+    await world.order(InterventionKind.RELEASE, held.ordinal)
     await world.settle()
     assert await world.states() == ["final", "final", "final", "final"]
     assert world.balances(payouts) == amounts(payouts)
@@ -249,6 +257,85 @@ async def test_pay__another_database_cancels_it__held_with_the_transaction_that_
     assert step.state == "held"
     assert step.reason == f"cancelled on chain in {format_tx(signed.tx_id)}"
     assert world.balances(payouts) == [0, 0]
+
+
+@pytest.mark.parametrize("kind", list(ActionKind))
+async def test_pay__another_database_cancels_it_before_our_signature__held_and_not_waited_for(
+    world: SolanaWorld, monkeypatch: pytest.MonkeyPatch, kind: ActionKind
+):
+    """A slot is reserved, and the marker is taken: nothing can be signed for it any more."""
+    payouts, sign, cancels = people(2), SolanaPayer.sign, list[Signed]()
+    for payout in payouts:
+        world.scene.hold(payout.recipient)
+
+    async def too_late(
+        self: SolanaPayer, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
+    ) -> Signed | Refusal:
+        if action.kind is not kind or cancels:
+            return await sign(self, action, slot, previous, purpose)
+        signed = await sign(self, action, slot, previous, Purpose.CANCEL)
+        assert isinstance(signed, Signed)
+        cancels.append(signed)
+        world.scene.node.chain.submit(parse(signed.raw))
+        return Refusal("not yet", temporary=True)
+
+    monkeypatch.setattr(SolanaPayer, "sign", too_late)
+    await world.decide(payouts)
+    await world.settle()
+    step = (await world.summary()).steps[0 if kind is ActionKind.PROPOSE else 1]
+    assert (step.kind, step.state) == (kind, "held")
+    told = Verdict.CANCELLED if kind is ActionKind.PROPOSE else f"cancelled on chain in {format_tx(cancels[0].tx_id)}"
+    assert step.reason == told
+    reasons = await world.rows("SELECT reason FROM confirmations WHERE to_state = 'quarantined'")
+    assert reasons == [(Spent.STEP,)], "which names no nonce, for there is none"
+    await world.order(InterventionKind.RELEASE, step.ordinal)
+    await world.settle(2)
+    assert (await world.summary()).steps[step.ordinal].state == "held", "nothing can be paid under its id"
+    await world.order(InterventionKind.CANCEL, step.ordinal)
+    await world.settle(2)
+    assert await world.states() == (["void", "void"] if kind is ActionKind.PROPOSE else ["final", "void"])
+    assert world.balances(payouts) == [0, 0]
+
+
+async def test_pay__allowance_for_one_batch_of_two__the_other_waits_and_nothing_fails(world: SolanaWorld):
+    """Both would pass a pre-flight that counts what is on the chain, and nothing that is on its way there."""
+    payouts = people(8)
+    for payout in payouts:
+        world.scene.hold(payout.recipient)
+    allow(world, sum(amounts(payouts)) - 1)
+    await world.decide(payouts)
+    await world.settle(2)
+    assert await world.states() == ["final", "broadcast", "planned"]
+    reason = (await world.summary()).steps[2].reason
+    assert reason is not None
+    assert f"({sum(amounts(payouts[:4]))} of that for batches that are on their way)" in reason
+    await world.settle(3)
+    assert await world.states() == ["final", "final", "planned"]
+    allow(world, 10**15)
+    await world.settle(3)
+    assert await world.states() == ["final", "final", "final"]
+    assert world.balances(payouts) == amounts(payouts)
+    assert await world.rows("SELECT count(*), count(*) FILTER (WHERE succeeded) FROM attempts") == [(3, 3)]
+
+
+async def test_pay__allowance_shrinks_under_two_batches_that_are_sent__one_fails_and_is_paid_later(world: SolanaWorld):
+    payouts = people(8)
+    for payout in payouts:
+        world.scene.hold(payout.recipient)
+    await world.decide(payouts)
+    await world.settle(2)
+    assert await world.states() == ["final", "broadcast", "broadcast"]
+    allow(world, sum(amounts(payouts)) - 1)
+    await world.settle(3)
+    assert sorted(await world.states()) == ["final", "final", "planned"]
+    [waits] = [step for step in (await world.summary()).steps if step.state == "planned"]
+    assert waits.reason is not None
+    assert "approve more" in waits.reason
+    allow(world, 10**15)
+    await world.settle(3)
+    assert await world.states() == ["final", "final", "final"]
+    assert world.balances(payouts) == amounts(payouts)
+    assert await world.rows("SELECT count(*), count(*) FILTER (WHERE succeeded) FROM attempts WHERE final") == [(4, 3)]
 
 
 async def test_pay__allowance_is_taken_back_before_the_next_signature__waits_with_the_reason_until_it_is_given(

@@ -154,7 +154,7 @@ class EvmPayer:
         return plan_tree(order, leaves, chain_id=self._chain_id, contract=self.claims, uri=self._claims_uri)
 
     # ── simulate ──
-    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+    async def preflight(self, action: Action, at: BlockStamp, beside: Sequence[Action] = ()) -> Ready | Refusal:
         market = await read_market(self._rpc, at)
         price = market.price_now(self._ceilings)
         if price > self._ceilings.max_fee:
@@ -175,11 +175,11 @@ class EvmPayer:
             )
         fees = market.offer(self._ceilings, None)
         assert fees is not None, "a first attempt always has fees"
-        beside = await self._data_fees.estimate(action.payload, gas_limit, at)
+        data_fee = await self._data_fees.estimate(action.payload, gas_limit, at)
         balance = await self._rpc.agreed("eth_getBalance", [_hex(self.account), _at(at)], quantity)
-        need = gas_limit * fees.max_fee + beside
+        need = gas_limit * fees.max_fee + data_fee
         if balance < need:
-            part = f", {beside} of it for what the chain takes beside gas" if beside else ""
+            part = f", {data_fee} of it for what the chain takes beside gas" if data_fee else ""
             return Refusal(
                 f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}{part}", temporary=True
             )

@@ -235,7 +235,7 @@ class FakePayer:
     def _what(self, order: Order) -> list[object]:
         return [self._chain.name, order.rule, order.window_start, order.window_end, order.asset]
 
-    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+    async def preflight(self, action: Action, at: BlockStamp, beside: Sequence[Action] = ()) -> Ready | Refusal:
         if self.faults.refusal is not None:
             return self.faults.refusal
         before = self._through(at)

@@ -35,6 +35,7 @@ from solders.pubkey import Pubkey
 from solders.system_program import AllocateWithSeedParams, allocate_with_seed
 
 from bridge.chains.solana.programs import MEMO, SYSTEM
+from bridge.domain.payouts import CANCELLED
 from bridge.domain.units import Address
 
 MARKER_BYTES = 1
@@ -48,9 +49,6 @@ INDEX_MAX = 2**31 - 2
 
 ROOM_MAX = 999
 """Recipients of one batch, and of those the ones that are left out: more than any transaction holds."""
-
-CANCELLED = bytes(32)
-"""The content hash that a proposal which was given up binds: nothing hashes to it."""
 
 _MEMO = re.compile(
     r"bridge:1:(?P<id>[0-9a-f]{64}):"

@@ -170,13 +170,13 @@ class SolanaPayer:
         raise HoldError(f"{self._chain} has no contract to claim from: remove claims.above")
 
     # ── simulate ──
-    async def preflight(self, action: Action, at: BlockStamp) -> Ready | Refusal:
+    async def preflight(self, action: Action, at: BlockStamp, beside: Sequence[Action] = ()) -> Ready | Refusal:
         await self._height(at)  # the block that the caller means is the one that endpoints have
         if action.kind is ActionKind.EXECUTE:
             refusal = await self._gate(action, at)
             if refusal is not None:
                 return refusal
-        prepared = await self._prepare(action, Purpose.PAY, at.number)
+        prepared = await self._prepare(action, Purpose.PAY, at.number, beside)
         return prepared if isinstance(prepared, Refusal) else Ready(prepared.compute_units)
 
     async def _gate(self, action: Action, at: BlockStamp) -> Refusal | None:
@@ -194,7 +194,9 @@ class SolanaPayer:
             return Refusal("the proposal on chain binds other content", temporary=False)
         return None
 
-    async def _prepare(self, action: Action, purpose: Purpose, at: int) -> Prepared | Refusal:
+    async def _prepare(
+        self, action: Action, purpose: Purpose, at: int, beside: Sequence[Action] = ()
+    ) -> Prepared | Refusal:
         plan = _plan_of(action)
         if purpose is Purpose.CANCEL or isinstance(plan, Proposal):
             return await self._screening.plain(_deed_of(plan, purpose), at)
@@ -202,7 +204,9 @@ class SolanaPayer:
         for account in self._purse.signers(coin):
             if account not in self._signers:
                 return Refusal("only the vault's own key can pay SOL: configure vault_key", temporary=True)
-        return await self._screening.batch(plan, coin, at)
+        others = [_plan_of(one) for one in beside]
+        rivals = [one for one in others if isinstance(one, PayBatch) and one.mint == plan.mint]
+        return await self._screening.batch(plan, coin, at, rivals)
 
     async def executed(self, action: Action, at: BlockStamp) -> bool:
         await self._height(at)
@@ -276,7 +280,7 @@ class SolanaPayer:
         height: int | None = None,
         finalized: BlockStamp | None = None,
     ) -> Refusal | None:
-        """Why one of `attempts` may still land, or has.
+        """Why one of `attempts` may still land, or has; or why none that is signed could.
 
         height ≤ valid_through          it may land yet
         an endpoint knows a status      it has landed, or will tell how it failed
@@ -286,10 +290,10 @@ class SolanaPayer:
         if finalized is None:
             finalized = await self._finalized()
         height = await self._height(finalized) if height is None else height
-        last = max(attempt.signed.valid_through or 0 for attempt in attempts)
+        last = max((attempt.signed.valid_through or 0 for attempt in attempts), default=0)
         if height <= last:
             return Refusal(f"the last attempt can land until block height {last}; final is {height}", temporary=True)
-        if not await self._unknown([attempt.signed.tx_id for attempt in attempts]):
+        if attempts and not await self._unknown([attempt.signed.tx_id for attempt in attempts]):
             return Refusal("an attempt has expired, but not every endpoint says that it never landed", temporary=True)
         index = action.batch_index if action.kind is ActionKind.EXECUTE else None
         try:

@@ -121,13 +121,14 @@ class Screening:
             return Refusal(f"would fail: {_words(rehearsal.failure)}", temporary=True)
         return Prepared(drafted, limit_for(rehearsal.units, COMPUTE_UNITS_MAX))
 
-    async def batch(self, batch: PayBatch, coin: Coin, at: int) -> Prepared | Refusal:
-        """The transaction that pays as many of `batch` as can be paid, on top of slot `at`.
+    async def batch(self, batch: PayBatch, coin: Coin, at: int, rivals: Sequence[PayBatch] = ()) -> Prepared | Refusal:
+        """The transaction that pays as many of `batch` as can be paid, on top of slot `at`. What `rivals` of the same
+        coin pay, which may land before it, is not there for it.
 
         Raises ChainUnavailable, ChainDisagrees.
         """
         config = {"commitment": "confirmed", "minContextSlot": at}
-        look = await self._look(batch, coin, at, config)
+        look = await self._look(batch, coin, at, config, rivals)
         refusal = self._whole(batch, coin, look)
         if refusal is not None:
             return refusal
@@ -135,14 +136,20 @@ class Screening:
         return await self._fit(_Trial(batch, coin, look, transfers, faults), config)
 
     # ── what stops all ──
-    async def _look(self, batch: PayBatch, coin: Coin, at: int, config: Mapping[str, Any]) -> _Look:
-        marker = marker_of(self._purse.operator, batch.distribution_id, batch.index)
-        first = [self._purse.operator, marker, coin.account_of(self._purse.vault), coin.mint]
+    async def _look(
+        self, batch: PayBatch, coin: Coin, at: int, config: Mapping[str, Any], rivals: Sequence[PayBatch]
+    ) -> _Look:
+        """All of one state: what a rival has taken by then is gone from the vault, and its marker is there."""
+        markers = [marker_of(self._purse.operator, one.distribution_id, one.index) for one in (batch, *rivals)]
+        first = [self._purse.operator, coin.account_of(self._purse.vault), coin.mint, *markers]
         holders = [coin.account_of(payout.recipient) for payout in batch.payouts]
         what = {**config, **_NO_DATA} if coin.is_native else config
         rents, found = await asyncio.gather(self.rents(coin, at), read_accounts(self._rpc, [*first, *holders], what))
-        operator, marker_account, source, mint, *holdings = found
-        return _Look(rents, operator, marker_account, source, read_mint(coin.mint, mint), holdings)
+        operator, source, mint, marker, *others = found
+        taken, holdings = others[: len(rivals)], others[len(rivals) :]
+        open_rivals = [one for one, account in zip(rivals, taken, strict=True) if _taken(account) is None]
+        promised = sum(payout.amount for one in open_rivals for payout in one.payouts)
+        return _Look(rents, operator, marker, source, read_mint(coin.mint, mint), holdings, promised)
 
     def _whole(self, batch: PayBatch, coin: Coin, look: _Look) -> Refusal | None:
         obstacle = look.mint.obstacle
@@ -154,7 +161,7 @@ class Screening:
 
     def _source(self, batch: PayBatch, coin: Coin, look: _Look) -> Refusal | None:
         """Why the vault cannot give, or the operator cannot move, what the batch needs; all of it may change."""
-        total = sum(payout.amount for payout in batch.payouts)
+        total = sum(payout.amount for payout in batch.payouts) + look.promised
         if coin.is_native:
             held, need = 0 if look.source is None else look.source.lamports, total + look.rents.empty
             vault = format_address(self._purse.vault)
@@ -162,6 +169,8 @@ class Screening:
         else:
             holding = None if look.source is None else read_holding(look.source)
             problem = self._holding_problem(holding, total, format_address(coin.account_of(self._purse.vault)))
+        if problem is not None and look.promised:
+            problem += f" ({look.promised} of that for batches that are on their way)"
         return None if problem is None else Refusal(problem, temporary=True)
 
     def _holding_problem(self, holding: Holding | None, total: int, account: str) -> str | None:
@@ -309,6 +318,7 @@ class _Look:
     source: Account | None  # where the vault holds what is paid
     mint: Mint
     holdings: Sequence[Account | None]  # where each recipient would
+    promised: int  # atoms of what the vault holds that others will take
 
 
 @dataclass(slots=True)
