@@ -34,7 +34,7 @@ from bridge.domain.units import AssetId, format_tx
 from bridge.http.claims import ClaimRoutes
 from bridge.http.metrics import MetricRoutes
 from bridge.http.server import serve_http
-from bridge.ports import ChainReader, Executions, History, Lease, LogFilter, Market, Payer
+from bridge.ports import ChainReader, ClaimedAmounts, Executions, History, Lease, LogFilter, Market, Payer
 from bridge.prices.http import HttpMarket
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config
@@ -86,6 +86,7 @@ class ChainServices:
     filters: tuple[LogFilter, ...]
     files: ClaimFolder | None  # None where everything is pushed
     executions: Executions | None  # None where events alone say what was executed
+    claimed: ClaimedAmounts | None  # None where nothing is claimed
     prices: PriceSources | None  # None where nothing is decided: commands that only read need no keys of markets
 
 
@@ -149,6 +150,7 @@ async def _open_chain(
         filters=(*binding.log_filters(rules), *post.log_filters(reader, opened.watched)),
         files=opened.files,
         executions=opened.executions,
+        claimed=opened.claimed,
         prices=None if markets is None else PriceSources(opened.feeds, markets, SystemClock()),
     )
 
@@ -224,7 +226,11 @@ def _stages(services: Services, chain: ChainServices, wake: Wake) -> list[Corout
                 ceilings=_ceilings(section),
                 batch_recipients=section.spending.batch_recipients,
                 claims_above={} if section.claims is None else _by_asset(section, section.claims.above),
-                gas_floor=GasFloor(chain.watched.native.id, section.low_balance),
+                gas_floor=GasFloor(
+                    chain.watched.native.id,
+                    section.low_balance,
+                    asked_for=section.operator.low_balance is not None,
+                ),
             ),
         ),
         run("confirm", lambda lease: Confirm(database=database, chain=reader, payer=payer, lease=lease)),
@@ -252,7 +258,7 @@ def reconciler(services: Services, lease: Lease | None = None) -> Reconcile:
     return Reconcile(
         database=services.database,
         books=[
-            Books(each.reader, each.watched, each.section.start_block, each.history, each.executions)
+            Books(each.reader, each.watched, each.section.start_block, each.history, each.executions, each.claimed)
             for each in services.chains
         ],
         lease=lease,

@@ -42,6 +42,8 @@ from bridge.domain.ledger import (
     IntendedBatch,
     Intent,
     Journal,
+    KeptBalance,
+    Sums,
     Transfer,
     Unbooked,
 )
@@ -191,6 +193,17 @@ class Executions(Protocol):
         RetryableError where that cannot be told."""
 
 
+class ClaimedAmounts(Protocol):
+    """What the contract that sets are claimed from keeps of each account. Implementation: chains.evm.claimed."""
+
+    async def claimed(self, wanted: Sequence[tuple[Address, Address]], at: BlockStamp) -> list[int]:
+        """Of each (token, account) what it has claimed in all by the end of final block `at`, in atoms; 0 where there
+        was no contract yet.
+
+        Raises ChainUnavailable, ChainDisagrees, and StateUnavailable where no node has that block's state.
+        """
+
+
 class PriceFeeds(Protocol):
     """The price feeds of one chain, pinned to a block. Implementation: chains.evm.aggregator."""
 
@@ -252,9 +265,10 @@ class Payer(Protocol):
         """Our own contracts and the asset's: what is paid to them is lost or comes back as a surplus."""
 
     async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
-        """The order in batches that one transaction each can pay, of `recipients_max` at most. Of nothing that may
-        change, on the chain neither: whoever lost the database must pack alike. Raises ValueError as pack_batches does,
-        RetryableError where the chain must be asked what the asset is and does not answer."""
+        """The order in batches that one transaction each can pay, of `recipients_max` at most. Whoever lost the
+        database must pack alike: of nothing that may change, on the chain neither, but for what a proposal that is on
+        chain already says. Raises ValueError as pack_batches does, RetryableError where the chain must be asked and
+        does not answer."""
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         """The distribution's identity and its steps in order. Pure: the same order gives the same bytes."""
@@ -524,6 +538,9 @@ class PayoutStore(Protocol):
 
     async def open_sender(self, chain: str, account: Address, finalized_sequence: int) -> Sender:
         """The account's row, made at its first use."""
+
+    async def beside_gas(self, chain: str, account: Address) -> int:
+        """The most, in atoms, that any of the account's latest transactions took beside its gas, deposits apart."""
 
     async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
         """What the account holds for gas, and what it should at least."""
@@ -816,7 +833,20 @@ class AuditStore(Protocol):
         """Stored finalized headers to ask a node for again: `last`, those in doubt, and some others by chance."""
 
     async def torn_journals(self, chain: str, limit: int) -> list[str]: ...
-    async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]: ...
+    async def chains(self) -> list[str]:
+        """Those that have accounts."""
+
+    async def kept(self, chain: str, after: int, limit: int) -> list[KeptBalance]:
+        """What is kept of accounts, in the order of their ids, those after account `after`."""
+
+    async def page_end(self, chain: str, after: tuple[int, int, int], transfers: int) -> tuple[int, int, int] | None:
+        """Where the next `transfers` after `after` (block, journal, place in it) end; None where not so many follow."""
+
+    async def added_up(
+        self, chain: str, after: tuple[int, int, int], end: tuple[int, int, int] | None, accounts: tuple[int, int]
+    ) -> list[tuple[int, Sums]]:
+        """The sums of the transfers after `after` up to `end`, or of all, by account: of ids first … last."""
+
     async def unmatched(
         self, chain: str, account: tuple[str, AssetId], after: int, through: int, limit: int
     ) -> list[tuple[int, str, Log | None]]:
@@ -859,6 +889,15 @@ class AuditStore(Protocol):
 
     async def credited_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
         """Those of them that were moved after block `since`, `limit` at most, and those that are a break."""
+
+    async def claimants_after(self, chain: str, code: str, limit: int | None) -> list[str]:
+        """Accounts that were ever given something to claim, by code, after `code`."""
+
+    async def claimants_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
+        """Those of them that claimed after block `since`, `limit` at most, and those that are a break."""
+
+    async def claimed(self, at: BlockStamp, codes: Sequence[str]) -> dict[tuple[str, AssetId], int]:
+        """What accounts have claimed by the books, in atoms."""
 
     async def stored(self, chain: str, after: tuple[str, int], limit: int) -> list[Stored]:
         """Decisions by rule and start of the window, those after `after`; with all that belongs to them."""

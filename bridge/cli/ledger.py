@@ -13,11 +13,14 @@ from bridge.cli.person import user
 from bridge.compose.database import open_database
 from bridge.domain.corrections import Correction
 from bridge.domain.errors import ConfigError
+from bridge.domain.ledger import FalseBalance
 from bridge.domain.reports import count_of
 from bridge.domain.seals import Tip
+from bridge.ports import Transaction
 from bridge.runtime.config import load_config
 from bridge.stages import correct
-from bridge.stages.seal import verify
+from bridge.stages.balances import false_balances
+from bridge.stages.seal import verify_in
 from bridge.store.corrections import Asked
 
 ledger = typer.Typer(
@@ -27,6 +30,7 @@ ledger = typer.Typer(
 )
 app.add_typer(ledger)
 
+BALANCES_SHOWN = 20
 _HEAD = re.compile(r"[0-9a-f]{64}")
 
 CorrectionId = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="The correction's number.")]
@@ -109,20 +113,43 @@ def verify_seals(
         str | None, typer.Option("--noted", metavar="COUNT:HEAD", help="What this command, or the log, said before.")
     ] = None,
 ) -> None:
-    """Read all sealed journals again; exits 1 where one was changed, moved, added or taken away."""
+    """Read all sealed journals again, and add up all transfers; exits 1 where a journal was changed, moved, added or
+    taken away, or a balance is not the sum of its transfers."""
     run(_verify(config, noted))
 
 
 async def _verify(path: Path, noted: str | None) -> int:
     before = None if noted is None else _tip(noted)
-    async with open_database(load_config(path), connections_max=1) as database:
-        found = await verify(database, before)
+    async with (
+        open_database(load_config(path), connections_max=1) as database,
+        database.snapshot() as transaction,
+    ):
+        found = await verify_in(transaction, before)
+        shown, more = await _false_balances(transaction)
     print(f"{count_of(found.tip.count, 'journal')} as sealed, {found.waiting:,} not sealed yet")
     if found.fault is not None:
         print(f"NOT intact: {found.fault}")
+    for each in shown:
+        print(f"NOT intact: {each}")
+    if more:
+        print(f"NOT intact: {count_of(more, 'more balance')}")
+    if found.fault is not None or shown:
         return EXIT_NO
     print(f"intact: {found.tip}")
     return 0
+
+
+async def _false_balances(transaction: Transaction) -> tuple[list[FalseBalance], int]:
+    """The first BALANCES_SHOWN of all chains, and how many there are beside them."""
+    shown: list[FalseBalance] = []
+    more = 0
+    for chain in await transaction.audits.chains():
+        async for each in false_balances(transaction, chain):
+            if len(shown) < BALANCES_SHOWN:
+                shown.append(each)
+            else:
+                more += 1
+    return shown, more
 
 
 def _tip(noted: str) -> Tip:

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "explain": "explain",
     "keystore": "keystore",
     "ledger": "ledger",
+    "lookup-tables": "lookup_tables",
     "migrate": "migrations",
     "payouts": "payouts",
     "payouts approve": "gate",

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 from bridge.chains.evm.aggregator import Aggregators
 from bridge.chains.evm.claim_folder import ClaimFolder
+from bridge.chains.evm.claimed import ClaimedAmounts
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.follow import Finality
 from bridge.chains.evm.history import EvmHistory
@@ -57,6 +58,7 @@ async def open_evm(config: Config, name: str, section: EvmSection, stack: AsyncE
         payer=None if signer is None else _payer(name, section, rpc, signer),
         feeds=Aggregators(reader),
         files=_files(config, name, section),
+        claimed=None if section.claims_contract is None else ClaimedAmounts(rpc, section.claims_contract),
     )
 
 

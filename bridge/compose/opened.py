@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.domain.ledger import Watched
-from bridge.ports import ChainReader, Executions, History, Payer, PriceFeeds
+from bridge.ports import ChainReader, ClaimedAmounts, Executions, History, Payer, PriceFeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +20,4 @@ class Opened:
     feeds: PriceFeeds
     files: ClaimFolder | None  # None where everything is pushed
     executions: Executions | None = None  # None where events alone say what was executed
+    claimed: ClaimedAmounts | None = None  # None where nothing is claimed

@@ -12,6 +12,7 @@ from bridge.chains.solana.payer import SolanaPayer
 from bridge.chains.solana.reader import SolanaReader
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.signer import KeystoreSigner
+from bridge.chains.solana.tables import check_tables
 from bridge.chains.solana.tokens import VAULT, Names, Token
 from bridge.chains.solana.vault import check_vault
 from bridge.compose.opened import Opened
@@ -55,6 +56,7 @@ async def open_solana(
     if sending:
         for symbol in await check_vault(rpc, names, name):
             _log.warning("the operator may move nothing", action="chain.powerless", chain=name, token=symbol)
+        await check_tables(rpc, section.lookup_tables, f"{config.path}: [chains.{name}] lookup_tables")
         payer = await _payer(config, name, section, rpc)
     return Opened(
         reader=reader,
@@ -126,6 +128,7 @@ async def _payer(config: Config, name: str, section: SolanaSection, rpc: SolanaR
         vault_signer=vault_signer,
         former_operators=section.former_operators,
         ours=list(section.contracts.values()),
+        lookup_tables=section.lookup_tables,
     )
 
 

@@ -23,7 +23,7 @@ JournalKey = tuple[str, str]
 """(source, ref) of a journal."""
 
 _FIXED = (UNALLOCATED, CARRIED, OPENING, SUSPENSE_IN, SUSPENSE_OUT)
-_OF_ADDRESS = re.compile(r"(?:vault|distributor|claims|operator:gas|payable|owed_on_chain|claimable):(\w+)")
+_OF_ADDRESS = re.compile(r"(?:vault|distributor|claims|operator|operator:gas|payable|owed_on_chain|claimable):(\w+)")
 _NAMED = re.compile(r"(expense|external):[a-z0-9][a-z0-9_.:-]*")
 
 

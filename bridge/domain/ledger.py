@@ -8,16 +8,21 @@
 A journal is a set of transfers; each moves one amount of one asset from its credit account to its debit account, so the
 sum over all accounts is zero by construction. Accounts are codes:
 
-    vault:0x…  distributor:0x…  claims:0x…  operator:gas:0x…     debits − credits = what the account holds on chain
+    vault:0x…  distributor:0x…  claims:0x…           debits − credits = what the account holds on chain
+    operator:gas:0x…  operator:0x…                   the same of the sending account: the native coin, and tokens
     surplus:opening  surplus:unallocated  surplus:carried  payable:0x…  owed_on_chain:0x…  claimable:0x…    whose it is
     expense:gas  expense:l1_fee  expense:operator_fee  expense:deposits    what transactions cost
     expense:…                                        what a person calls it
     external:…                                       the rest of the world, where a person names it
+    external:operator                                what tokens moved between our contracts and the sending account
     suspense:in  suspense:out                        moved on chain and not (yet) explained; zero when all is explained
 
 How an outflow is explained: the token's Transfer log books what left against suspense:out, whoever caused it. Only a
 batch that we intended, and that the Distributor says it executed, books payable:0x… against suspense:out. So a theft
 has nothing that takes it out of suspense. Inflows likewise: only FeePaid takes a Transfer out of suspense:in.
+
+Tokens are no business of the sending account, so nothing ever explains what it gets or gives: that lies in suspense
+until two people say what it was. For our contracts it is a stranger like any other, who may be paid or pay a fee.
 
 A set that is claimed: when its tree is activated the money goes from vault to claims, both ours, and payable:0x… turns
 into claimable:0x… for each account. What it then claims leaves as above, and Claimed books it against claimable:0x….
@@ -26,15 +31,18 @@ into claimable:0x… for each account. What it then claims leaves as above, and 
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from bridge.domain.events import Event, Log
 from bridge.domain.payouts import Leg
 from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address, format_tx
 
 UNALLOCATED, CARRIED, OPENING = "surplus:unallocated", "surplus:carried", "surplus:opening"
+BY_OPERATOR = "external:operator"
 SUSPENSE_IN, SUSPENSE_OUT = "suspense:in", "suspense:out"
 GAS, L1_FEE, OPERATOR_FEE, DEPOSITS = "expense:gas", "expense:l1_fee", "expense:operator_fee", "expense:deposits"
 FEES = (GAS, L1_FEE, OPERATOR_FEE, DEPOSITS)
@@ -158,24 +166,34 @@ class Watched:
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        """Every token in each contract of ours, and the native coin there and in the operator's account.
+        """Every token in each contract of ours and in the operator's account, and the native coin there.
 
         No contract of ours takes native coin, and no log would say so: but what destroys itself, or makes a block, can
         leave it there. The native coin of an operator that is the vault too stands in one account only.
         """
         held = [
             Mirror(f"{name}:{format_address(address)}", address, asset)
-            for name, address in self.contracts.items()
+            for name, address in self.holders.items()
             for asset in self.assets
             if (address, asset.id) != (self.operator, self.native.id)
         ]
         return (*held, Mirror(gas_code(self.operator), self.operator, self.native))
 
+    @property
+    def holders(self) -> dict[str, Address]:
+        """Those of ours that may hold tokens, by name: the contracts, and the operator, where it is none of them."""
+        contracts = self.contracts
+        return contracts if self.operator in contracts.values() else contracts | {"operator": self.operator}
+
     def code_of(self, address: Address) -> str | None:
-        """The account of the books for a holder of tokens, or None for one that is not ours."""
+        """The account of the books for a contract that holds tokens, or None for what is no contract of ours."""
         return next(
             (f"{name}:{format_address(ours)}" for name, ours in self.contracts.items() if ours == address), None
         )
+
+    def is_sender(self, address: Address, asset: AssetId | None) -> bool:
+        """Whether it is the operator's account for tokens. What it holds of the native coin is told by fees alone."""
+        return address == self.operator and asset != self.native.id and address not in self.contracts.values()
 
     def token(self, address: object) -> AssetId | None:
         """The asset of a token contract, or None for one that is not watched."""
@@ -194,6 +212,10 @@ class Coverage:
 
 def gas_code(operator: Address) -> str:
     return f"operator:gas:{format_address(operator)}"
+
+
+def sender_code(operator: Address) -> str:
+    return f"operator:{format_address(operator)}"
 
 
 def payable_code(recipient: Address) -> str:
@@ -245,11 +267,11 @@ def book_event(event: Event, watched: Watched) -> Journal:
         ref=log_ref(log),
         at=log.block,
         valid_at=log.timestamp,
-        transfers=tuple(transfer for transfer in [_movement(event, watched)] if transfer is not None),
+        transfers=tuple(transfer for transfer in _movements(event, watched) if transfer is not None),
     )
 
 
-def _movement(event: Event, watched: Watched) -> Transfer | None:
+def _movements(event: Event, watched: Watched) -> tuple[Transfer | None, ...]:
     # token.Transfer         between ours and the world, or between two of ours
     # vault.FeePaid          explains the Transfer into the vault in the same transaction
     # distributor.Withdrawn  explains the Transfer out of the distributor in the same transaction
@@ -259,18 +281,42 @@ def _movement(event: Event, watched: Watched) -> Transfer | None:
     fields = event.fields
     match event.source:
         case "token.Transfer":
-            debit, credit, asset = _code(fields["to"], watched), _code(fields["from"], watched), event.log.address
-            return _move(debit or SUSPENSE_OUT, credit or SUSPENSE_IN, watched.token(asset), fields["value"])
+            asset = watched.token(event.log.address)
+            source, target = _address(fields["from"]), _address(fields["to"])
+            debit, credit = watched.code_of(target), watched.code_of(source)
+            moved = _move(debit or SUSPENSE_OUT, credit or SUSPENSE_IN, asset, fields["value"])
+            return moved, _of_sender(source, target, asset, fields["value"], watched)
         case "vault.FeePaid":
-            return _move(SUSPENSE_IN, UNALLOCATED, watched.token(fields["token"]), fields["amount"])
+            return (_move(SUSPENSE_IN, UNALLOCATED, watched.token(fields["token"]), fields["amount"]),)
         case "distributor.Withdrawn":
             owed = owed_code(_address(fields["account"]))
-            return _move(owed, SUSPENSE_OUT, watched.token(fields["token"]), fields["amount"])
+            return (_move(owed, SUSPENSE_OUT, watched.token(fields["token"]), fields["amount"]),)
         case "claims.Claimed":
             claimable = claimable_code(_address(fields["account"]))
-            return _move(claimable, SUSPENSE_OUT, watched.token(fields["token"]), fields["amount"])
+            return (_move(claimable, SUSPENSE_OUT, watched.token(fields["token"]), fields["amount"]),)
         case _:
-            return None
+            return ()
+
+
+def _of_sender(
+    source: Address, target: Address, asset: AssetId | None, amount: object, watched: Watched
+) -> Transfer | None:
+    """What a transfer does to the operator's own account; beside what it does to a contract of ours.
+
+        stranger ─► operator     from suspense:in           operator ─► stranger     to suspense:out
+        contract ─► operator     from external:operator     operator ─► contract     to external:operator
+
+    What a contract gave or got is explained, or not, at the contract: it must not be asked for twice.
+    """
+    if source == target:
+        return None
+    if watched.is_sender(target, asset):
+        origin = SUSPENSE_IN if watched.code_of(source) is None else BY_OPERATOR
+        return _move(sender_code(target), origin, asset, amount)
+    if watched.is_sender(source, asset):
+        use = SUSPENSE_OUT if watched.code_of(target) is None else BY_OPERATOR
+        return _move(use, sender_code(source), asset, amount)
+    return None
 
 
 def _move(debit: str, credit: str, asset: AssetId | None, amount: object) -> Transfer | None:
@@ -279,10 +325,6 @@ def _move(debit: str, credit: str, asset: AssetId | None, amount: object) -> Tra
     if asset is None or amount == 0 or debit == credit or (debit, credit) == (SUSPENSE_OUT, SUSPENSE_IN):
         return None
     return Transfer(debit, credit, asset, amount)
-
-
-def _code(address: object, watched: Watched) -> str | None:
-    return watched.code_of(_address(address))
 
 
 def _address(value: object) -> Address:
@@ -494,6 +536,55 @@ class Balance:
     def posted(self) -> int:
         """Debits minus credits: what a mirrored account holds; negative for whose it is."""
         return self.debits_posted - self.credits_posted
+
+
+class Sums(NamedTuple):
+    """Of one account. Atoms."""
+
+    debits_posted: int
+    credits_posted: int
+    debits_pending: int
+    credits_pending: int
+
+
+def add_sums(one: Sums, other: Sums) -> Sums:
+    return Sums(*map(operator.add, one, other))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBalance:
+    """What is kept of an account beside its transfers; None where nothing is."""
+
+    account_id: int
+    code: str
+    asset: AssetId
+    sums: Sums | None
+
+
+@dataclass(frozen=True, slots=True)
+class FalseBalance:
+    """An account whose balance is not what its transfers add up to."""
+
+    code: str
+    asset: AssetId
+    figures: Mapping[str, tuple[int | None, int]]  # those that differ, by name: as kept, as added up
+
+    def __str__(self) -> str:
+        told = [
+            f"{name.replace('_', ' ')} are kept as {'nothing' if kept is None else kept}, transfers add up to {added}"
+            for name, (kept, added) in self.figures.items()
+        ]
+        return f"balance of {self.code} in {self.asset}: {'; '.join(told)}"
+
+
+def compare_sums(kept: Sums | None, added: Sums) -> dict[str, tuple[int | None, int]]:
+    """Figures that differ, by name. An account without a balance has none that would be right, not even zero."""
+    if kept == added:
+        return {}
+    if kept is None:
+        return {name: (None, figure) for name, figure in added._asdict().items()}
+    pairs = zip(Sums._fields, kept, added, strict=True)
+    return {name: (before, after) for name, before, after in pairs if before != after}
 
 
 @dataclass(frozen=True, slots=True)

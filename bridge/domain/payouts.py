@@ -373,10 +373,15 @@ def bump_is_due(in_flight: Sequence[InFlight], head_number: int, bump_after_bloc
 
 @dataclass(frozen=True, slots=True)
 class GasFloor:
-    """What the sending account should hold of the coin that pays for gas; below it a person is warned."""
+    """What the sending account should hold of the coin that pays for gas; below it a person is warned.
+
+    `least` is what a person asked for, or what gas can cost at most: then what chains take beside gas is added, as much
+    as the latest transactions say.
+    """
 
     asset: AssetId
     least: int  # atoms
+    asked_for: bool = False
 
 
 # ── Nonces ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -81,8 +81,18 @@ class SignedAttempt:
     block_hash: bytes | None
     succeeded: bool | None
     gas_used: int | None
-    fee_paid: Amount | None
+    fee_paid: Amount | None  # all that was taken; None before it is in a block
+    l1_fee: Amount  # of fee_paid: for its data on the chain below
+    operator_fee: Amount  # of fee_paid: to the operator of the chain
+    deposits: Amount  # beside fee_paid: left in accounts that it made
     final: bool
+
+    @property
+    def gas_fee(self) -> Amount | None:
+        """What is left of fee_paid for its gas."""
+        if self.fee_paid is None:
+            return None
+        return Amount(self.fee_paid.atoms - self.l1_fee.atoms - self.operator_fee.atoms, self.fee_paid.asset)
 
 
 @dataclass(frozen=True, slots=True)

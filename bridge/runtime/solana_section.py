@@ -52,6 +52,8 @@ class SolanaSection(Section):
     operator: OperatorSection
     # Accounts that had the operator's part before: what they paid is paid, whatever the database remembers.
     former_operators: list[Base58Address] = []
+    # Accounts that list recipients, so that a transaction has room for more: made by `bridge lookup-tables`.
+    lookup_tables: Annotated[list[Base58Address], Field(max_length=1024)] = []
     vault_key: KeySection | None = None  # where the vault must sign itself: to pay out the native coin
     fee_memo: str = "fee"  # of a payment into the vault that is no donation
     spending: SolanaSpendingSection = SolanaSpendingSection()
@@ -65,6 +67,8 @@ class SolanaSection(Section):
             raise ValueError(mistake)
         if any(token.address == NATIVE for token in self.tokens.values()) and self.vault_key is None:
             raise ValueError("tokens has the native coin, which only the vault's own key can pay out: add vault_key")
+        if len(set(self.lookup_tables)) < len(self.lookup_tables):
+            raise ValueError("lookup_tables names one twice")
         check_urls(self.rpc)
         return self
 

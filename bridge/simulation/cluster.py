@@ -12,6 +12,7 @@ was rolled back gives its transactions to a later one.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,10 @@ from solders.transaction import VersionedTransaction
 from spl.token import instructions as token_instructions
 from spl.token import models
 
+from bridge.chains.solana.fees import FeeCeilings
+from bridge.chains.solana.keeper import Keeper
+from bridge.chains.solana.rpc import SolanaRpc
+from bridge.chains.solana.signer import KeystoreSigner
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.simulation.audit import Paid
 from bridge.simulation.scenario import Decided, acts, by_time, fees_in, fixed
@@ -38,6 +43,7 @@ from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import Settings
 from bridge.simulation.svm.stage import (
     MEMO_PROGRAM,
+    PERSON_LAMPORTS,
     SOL,
     VAULT_LAMPORTS,
     Stage,
@@ -59,6 +65,10 @@ SHARES = (7_000, 3_000)
 HOW_OFTEN = {Kind.FEE: 1, Kind.INCUR: -1, Kind.SETTLE: 1}
 KINDS = {Kind.FEE: 40, Kind.DEPOSIT: 20, Kind.WITHDRAW: 11, Kind.NOISE: 15, Kind.INCUR: 5, Kind.SETTLE: 3}
 FORK_DEPTH = 3
+BATCH_RECIPIENTS = 9
+"""Without lookup tables, six fit at most."""
+LATECOMERS = 3  # participants in no table; the last never does anything
+POLL_MS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +95,15 @@ class Cluster:
         treasury = self.stage.build_treasury(self.world)
         self.owed, self.pool, self.clerk = treasury.owed, treasury.pool, treasury.clerk
         self.beneficiaries = treasury.beneficiaries
+        self.keeper = self.stage.key("table keeper")
         self.forks = 0
         self.gift: Gift | None = None
         self._acts: dict[str, Act] = {}  # by signature; those that were sent
         self._deposited: defaultdict[Address, int] = defaultdict(int)
         self._incurred = 0
         self.start_slot = self._debut()
-        self.windows_start = -(-self.chain.head.time // epoch_s) * epoch_s
-        self.windows_end = self.windows_start + epochs * epoch_s
+        self.tables: tuple[Address, ...] = ()
+        self.windows_start = self.windows_end = 0
 
     @classmethod
     @asynccontextmanager
@@ -106,7 +117,31 @@ class Cluster:
             genesis_time=genesis_time,
         )
         async with Node.serve(settings) as node:
-            yield cls(node, seed, epoch_s, epochs)
+            cluster = cls(node, seed, epoch_s, epochs)
+            cluster.tables = await cluster._make_tables()
+            cluster.windows_start = -(-cluster.chain.head.time // epoch_s) * epoch_s
+            cluster.windows_end = cluster.windows_start + epochs * epoch_s
+            yield cluster
+
+    async def _make_tables(self) -> tuple[Address, ...]:
+        """As `bridge lookup-tables extend` does, for those who were there early."""
+        self.stage.fund(self.keeper.pubkey(), PERSON_LAMPORTS)
+        vault = _address(self.world.vault.pubkey())
+        mint = _address(self.fees.mint)
+        early = [_address(person.pubkey()) for person in self.world.participants[:-LATECOMERS]]
+        rpc = SolanaRpc([self.node.rpc_url])
+        work = Keeper(rpc, (), vault, [mint], FeeCeilings(0), poll_interval_ms=POLL_MS).extend(
+            KeystoreSigner(self.keeper), {mint: early}, lambda _: None
+        )
+        making = asyncio.create_task(work)
+        try:
+            while not making.done():
+                self.chain.advance()
+                await asyncio.sleep(POLL_MS / 1000)
+            return await making
+        finally:
+            making.cancel()
+            await rpc.close()
 
     # ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @property
@@ -239,6 +274,17 @@ class Cluster:
         """The next transaction that is sent through the node gets lost on its way; the answer says nothing of it."""
         self.node.faults.drop_next = 1
 
+    @property
+    def looked_up(self) -> list[int]:
+        """For each payout that went through a table: how many token accounts it changed, beside the vault's."""
+        operator = self.world.operator.pubkey()
+        return [
+            len(record.meta["postTokenBalances"]) - 1
+            for block in self.chain.blocks
+            for record in block.records
+            if record.wire.payer == operator and record.err is None and len(record.loaded.keys) > record.loaded.static
+        ]
+
     # ── What follows from it ─────────────────────────────────────────────────────────────────────────────────────
     def history(self) -> list[TrafficBlock]:
         """The acts by the blocks that they ended up in, in order."""
@@ -345,6 +391,7 @@ class Cluster:
     def facts(self) -> dict[str, Any]:
         return {
             "rpc_url": self.node.rpc_url,
+            "control_url": self.node.control_url,
             "genesis_hash": str(self.chain.genesis_hash),
             "start_block": self.start_slot,
             "contracts": {
@@ -354,6 +401,7 @@ class Cluster:
             },
             "operator": str(self.world.operator.pubkey()),
             "tokens": {token.symbol: str(token.mint) for token in (self.fees, self.coin, self.owed)},
+            "lookup_tables": [format_address(table) for table in self.tables],
             "participants": [str(person.pubkey()) for person in self.world.participants],
             "beneficiaries": [str(key) for key in self.beneficiaries],
         }
@@ -374,6 +422,9 @@ class Cluster:
             tokens=(self.fees, self.coin),
             beneficiaries=self.beneficiaries,
             epoch_s=self.epoch_s,
+            batch_recipients=BATCH_RECIPIENTS,
+            lookup_tables=[format_address(table) for table in self.tables],
+            keeper=self.keeper,
         )
 
 

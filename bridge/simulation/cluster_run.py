@@ -138,6 +138,8 @@ class ClusterRun:
             wrong += audit_rule(rule, history, run.decided.get((CHAIN, rule.name), []), self.cluster.ends())
         if self._thawed_in is None:
             wrong.append("nobody was left out, though an account was frozen")
+        if not self.cluster.looked_up:
+            wrong.append("no payout went through a lookup table, though there is one")
         poor, left = format_address(self.cluster.poor), self.waiting(run.distributions)
         told = [each for each in run.status.waiting if poor in (each.reason or "")]
         if not left or len(told) != len(left):
@@ -153,6 +155,11 @@ class ClusterRun:
             told.append(
                 f"{times} of {FORK_DEPTH} blocks took a transaction of the daemon away before it was final: it landed "
                 "once (Scope)"
+            )
+        if self.cluster.looked_up:
+            told.append(
+                f"{count_of(len(self.cluster.looked_up), 'payout')} went through a lookup table, with up to "
+                f"{max(self.cluster.looked_up)} recipients where 6 fit without (Distributions)"
             )
         if self._released:
             who = format_address(self.cluster.suspect)[:10]

@@ -22,11 +22,10 @@ from bridge.domain.units import UINT256_MAX, BlockStamp, from_base58
 from bridge.ports import Database, Transaction
 
 CODES = (
-    "vault:ADDRESS, distributor:ADDRESS, claims:ADDRESS, operator:gas:ADDRESS, surplus:unallocated, surplus:carried, "
+    "vault:ADDRESS, distributor:ADDRESS, claims:ADDRESS, operator:ADDRESS, operator:gas:ADDRESS, surplus:unallocated, "
+    "surplus:carried, payable:ADDRESS, owed_on_chain:ADDRESS, claimable:ADDRESS, suspense:in, suspense:out, "
+    "expense:NAME or external:NAME; names in lower case, addresses as their chain writes them"
 )
-CODES += "payable:ADDRESS, owed_on_chain:ADDRESS, claimable:ADDRESS, suspense:in, suspense:out, expense:NAME or "
-CODES += "external:NAME; names in lower case, addresses as their chain writes them"
-
 
 _ID_BYTES = (32, 64)
 """Of hashes and of signatures."""

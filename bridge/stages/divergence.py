@@ -70,7 +70,8 @@ class Divergence:
 
 
 def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) -> Mirror:
-    """The one account that is compared with a chain and goes by `account`: a code, its first word, or an address.
+    """The one account that is compared with a chain and goes by `account`: a code, its first word or all but its
+    address, or an address.
 
     Raises ConfigError where none does, or several do; then it names them.
     """
@@ -87,8 +88,8 @@ def find_mirror(watched: Sequence[Watched], account: str, symbol: str | None) ->
     raise ConfigError(problem, where=where, mend=f"name one of {choices}")
 
 
-def _names(mirror: Mirror) -> tuple[str, str, str]:
-    return mirror.code, mirror.code.split(":")[0], format_address(mirror.address)
+def _names(mirror: Mirror) -> tuple[str, ...]:
+    return mirror.code, mirror.code.partition(":")[0], mirror.code.rpartition(":")[0], format_address(mirror.address)
 
 
 @dataclass(frozen=True, slots=True)

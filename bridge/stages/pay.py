@@ -201,8 +201,10 @@ class Pay:
             balance = await self._chain.balance(self._payer.account, floor.asset, at)
         except (ChainUnavailable, ChainDisagrees):
             return  # the head was just replaced, or nobody answers: the next step asks again
+        account = self._payer.account
         async with self._database.begin(self._lease) as transaction:
-            await transaction.payouts.note_gas(self._chain.name, self._payer.account, balance, floor.least)
+            beside = 0 if floor.asked_for else await transaction.payouts.beside_gas(self._chain.name, account)
+            await transaction.payouts.note_gas(self._chain.name, account, balance, floor.least + beside)
         self._gas_noted = head.hash
 
     # ── what a person ordered ──

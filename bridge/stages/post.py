@@ -71,7 +71,7 @@ class EventReader:
             contracts=tuple(contracts.values()),
             tokens=tuple(token.address for token in watched.tokens if token.address is not None),
             transfer=transfer.topic0,
-            holders=tuple(holder.rjust(32, b"\0") for holder in contracts.values()),
+            holders=tuple(holder.rjust(32, b"\0") for holder in watched.holders.values()),
         )
         self._names = {address: name for name, address in contracts.items()}
         emitters = {"vault": watched.vault, "distributor": watched.distributor, "claims": watched.claims}

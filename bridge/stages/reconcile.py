@@ -4,7 +4,7 @@ Everything is compared at one finalized block of each chain: the last one that t
 one snapshot; the chain is asked for the same block by its hash.
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
-    balance       our contracts in every token and the native coin, the operator in the native coin: books = chain
+    balance       our contracts and the operator in every token and the native coin: books = chain
     nonce         transactions the operator sent = slots that were spent, where accounts count what they send
     independent   nodes agree with each other; a slice of old blocks in each sweep: their logs as two nodes tell them
                   now = those that are stored
@@ -14,8 +14,8 @@ one snapshot; the chain is asked for the same block by its hash.
     suspense      suspense:in and suspense:out are empty
     payout        executed batches = intended batches; what is pending = what is in flight; nothing waits for too long;
                   batches that are over = what the chain keeps of them, where it does (some of them in each run);
-                  nobody has claimed more than it was given; the distributor owes each account what the books say:
-                  accounts that moved at once, every other one when the sweep comes to it
+                  nobody has claimed more than it was given; the distributor owes each account what the books say, and
+                  each has claimed what they say: accounts that moved at once, others when the sweep comes to them
 
 There is no tolerance of amounts. What cannot be judged yet is skipped, with its cause.
 
@@ -68,7 +68,8 @@ from bridge.domain.ledger import (
 )
 from bridge.domain.matches import Moved, match
 from bridge.domain.units import Address, AssetId, BlockStamp, format_hash, format_tx, hash_of, parse_address
-from bridge.ports import ChainReader, Database, Executions, History, Lease, Transaction
+from bridge.ports import ChainReader, ClaimedAmounts, Database, Executions, History, Lease, Transaction
+from bridge.stages.balances import false_balances
 from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
@@ -94,7 +95,8 @@ OUTCOMES_MAX = 20
 """Batches that are over, asked for again in one run where the chain keeps what it executed; each takes some calls."""
 MARKERS = "batches that are over"
 OWED, CREDITED_ACCOUNTS = "owed(address,address)", "credited accounts"
-BLOCKS, ACCOUNTS = "blocks", "accounts"
+CLAIMED_ACCOUNTS = "claimed accounts"
+BLOCKS, ACCOUNTS, CLAIMANTS = "blocks", "accounts", "claimants"
 """What is swept."""
 NEAR_BLOCKS = 100
 """So near, blocks in doubt are read together."""
@@ -117,6 +119,7 @@ class Books:
     start_block: int
     history: History | None = None  # where the sweep asks for old logs once more; None: it does not
     executions: Executions | None = None  # what the chain keeps of executed batches, beside its events
+    claimed: ClaimedAmounts | None = None  # what the chain keeps of each account's claims; None: nothing is claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class _View:
     headers: tuple[Block, ...]  # to be asked for again; the last one is `at`, where it is stored
     outcomes: tuple[tuple[bytes, int, bool], ...] = ()  # batches that are over: id, index, executed
     credited: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)  # what we say single accounts are owed
+    claimed: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)  # what they have claimed, as booked
+    opening: BlockStamp | None = None  # which the books begin after; noted where `claimed` is not empty
     swept: Mapping[str, str] = field(default_factory=dict)  # how far each sweep will have come
     again: Sequence[Span] = ()  # old blocks whose logs the nodes are asked for once more
 
@@ -266,6 +271,8 @@ class Reconcile:
         # Apart from what is new, for a sample of headers is taken of that.
         spans = [*merge_spans([*old, *doubted], NEAR_BLOCKS), (since, at.number)]
         credited, last_account = await self._credited(tx, at, None if full else since, sweep)
+        claimed, last_claimant = await self._claimed(tx, books, at, None if full else since, sweep)
+        ends = {ACCOUNTS: last_account, CLAIMANTS: last_claimant}
         balances = await self._balances(tx, books, at)
         unbooked = await tx.bookings.unbooked_count(at.chain, at.number)
         batches = Batches()
@@ -296,7 +303,9 @@ class Reconcile:
             if books.executions is None
             else tuple(await tx.audits.outcomes(at.chain, at.number, OUTCOMES_MAX)),
             credited=credited,
-            swept=swept if last_account is None else {**swept, ACCOUNTS: last_account},
+            claimed=claimed,
+            opening=await self._opening(tx, at.chain) if claimed else None,
+            swept={**swept, **{what: end for what, end in ends.items() if end is not None}},
             again=merge_spans([*old, *doubted], 0) if sweep and books.history is not None else (),
         )
 
@@ -315,17 +324,49 @@ class Reconcile:
     ) -> tuple[dict[tuple[str, AssetId], int], str | None]:
         """What the books say that the distributor owes single accounts, in atoms: all of them, or those that were moved
         after block `since`, those that are a break, and a slice of all; with the last of the slice, '' at the end."""
-        codes = set(await tx.audits.credited_in_doubt(at.chain, at.number if since is None else since, TOUCHED_MAX))
-        last: str | None = None
-        if since is None:
-            codes |= set(await tx.audits.credited_after(at.chain, "", None))
-        elif sweep:
-            place, limit = await tx.jobs.place(ACCOUNTS, at.chain), self._accounts_swept
-            page = await tx.audits.credited_after(at.chain, place, limit)
-            codes |= set(page)
-            last = page[-1] if len(page) == limit else ""
+        doubted = await tx.audits.credited_in_doubt(at.chain, at.number if since is None else since, TOUCHED_MAX)
+        everything = since is None
+        codes, last = await self._chosen(
+            tx, ACCOUNTS, tx.audits.credited_after, at.chain, everything=everything, sweep=sweep
+        )
+        codes |= set(doubted)
         owed = await tx.ledger.balances(at.chain, at.number, sorted(codes)) if codes else []
         return {(each.code, each.asset): -each.posted for each in owed}, last
+
+    async def _claimed(
+        self, tx: Transaction, books: Books, at: BlockStamp, since: int | None, sweep: bool
+    ) -> tuple[dict[tuple[str, AssetId], int], str | None]:
+        """What the books say that single accounts have claimed, chosen likewise."""
+        if books.claimed is None:
+            return {}, None
+        doubted = await tx.audits.claimants_in_doubt(at.chain, at.number if since is None else since, TOUCHED_MAX)
+        everything = since is None
+        codes, last = await self._chosen(
+            tx, CLAIMANTS, tx.audits.claimants_after, at.chain, everything=everything, sweep=sweep
+        )
+        codes |= set(doubted)
+        return await tx.audits.claimed(at, sorted(codes)) if codes else {}, last
+
+    async def _chosen(
+        self,
+        tx: Transaction,
+        what: str,
+        after: Callable[[str, str, int | None], Awaitable[list[str]]],
+        chain: str,
+        *,
+        everything: bool,
+        sweep: bool,
+    ) -> tuple[set[str], str | None]:
+        """Codes that `after` lists: all, or the next ones of the sweep; with the last of these, '' at the end."""
+        if everything:
+            return set(await after(chain, "", None)), None
+        if not sweep:
+            return set(), None
+        page = await after(chain, await tx.jobs.place(what, chain), self._accounts_swept)
+        return set(page), page[-1] if len(page) == self._accounts_swept else ""
+
+    async def _opening(self, tx: Transaction, chain: str) -> BlockStamp | None:
+        return next((journal.at for journal in await tx.ledger.journals("opening", [chain])), None)
 
     async def _doubted(self, tx: Transaction, at: BlockStamp, opening: int, since: int) -> list[Span]:
         """The blocks that breaks are about, among those that were looked at already."""
@@ -429,13 +470,10 @@ class Reconcile:
             Difference(BreakKind.AMOUNT_MISMATCH, f"journal {journal}", {"journal": journal})
             for journal in await tx.audits.torn_journals(at.chain, DIFFERENCES_MAX)
         ]
-        false = [
-            Difference(BreakKind.AMOUNT_MISMATCH, f"balance of {code}", {"account": code}, asset)
-            for code, asset in await tx.audits.false_balances(at.chain, DIFFERENCES_MAX)
-        ]
+        false = await _false(tx, at.chain)
         return [
             Check(Level.COMPLETENESS, "journals and keys", at, differences=tuple(torn)),
-            Check(Level.COMPLETENESS, "balances and transfers", at, differences=tuple(false)),
+            Check(Level.COMPLETENESS, "balances and transfers", at, differences=false),
             await check_records(tx, at),
             await check_facts(tx, at, books.watched.native.id, batches),
             await check_corrections(tx, at),
@@ -523,6 +561,7 @@ class Reconcile:
         nonce = Check(Level.NONCE, code, view.at, skipped=DISAGREE) if told is None else told.check
         checks = [heard[0], *([] if nonce is None else [nonce])]
         checks += await self._heard(CREDITED_ACCOUNTS, doubts, lambda: self._ask_credited(books, view)) or []
+        checks += await self._heard(CLAIMED_ACCOUNTS, doubts, lambda: self._ask_claimed(books, view)) or []
         if books.executions is not None:
             kept = await self._heard(MARKERS, doubts, partial(self._outcomes, books.executions, view))
             checks.append(kept or Check(Level.PAYOUT, MARKERS, view.at, skipped=DISAGREE))
@@ -533,10 +572,10 @@ class Reconcile:
                 doubts,
                 partial(books.chain.balance, mirror.address, mirror.asset.id, view.at),
             )
-            checks.append(self._judge(view, books.watched.operator, mirror, held, nonce))
+            checks.append(self._judge(view, gas_code(books.watched.operator), mirror, held, nonce))
         return [*checks, _nodes(view, doubts)]
 
-    def _judge(self, view: _View, operator: Address, mirror: Mirror, held: int | None, nonce: Check | None) -> Check:
+    def _judge(self, view: _View, gas: str, mirror: Mirror, held: int | None, nonce: Check | None) -> Check:
         booked = _posted(view.balances, mirror.code, mirror.asset.id)
         if nonce is not None:
             unsettled = nonce.skipped is not None and view.spent is not None
@@ -545,7 +584,7 @@ class Reconcile:
         late = view.unbooked or unsettled
         if held is None:
             skipped = DISAGREE
-        elif mirror.address == operator and late and held != booked:
+        elif mirror.code == gas and late and held != booked:
             skipped = "gas of included transactions is not booked yet"
         else:
             return judge_balance(view.at, mirror.code, mirror.asset.id, booked, held)
@@ -651,6 +690,49 @@ class Reconcile:
             )
         ]
 
+    async def _ask_claimed(self, books: Books, view: _View) -> list[Check]:
+        """What the contract says that single accounts have claimed, of those that were chosen."""
+        tokens = {token.id: token.address for token in books.watched.tokens}
+        asked = [
+            (key, (token, parse_address(key[0].rpartition(":")[2])))
+            for key in sorted(view.claimed)
+            if (token := tokens.get(key[1])) is not None  # of a token that is not configured any more, nobody asks
+        ]
+        if books.claimed is None or not asked:
+            return []
+        told = await books.claimed.claimed([wanted for _, wanted in asked], view.at)
+        odd = [(key, wanted, now) for (key, wanted), now in zip(asked, told, strict=True) if now != view.claimed[key]]
+        before = await self._claimed_before(books.claimed, view, [wanted for _, wanted, _ in odd])
+        differences = []
+        for (key, _, now), then in zip(odd, before, strict=True):
+            code, asset = key
+            beyond = now - then - view.claimed[key]
+            if beyond:
+                evidence = {"books": str(view.claimed[key]), "chain": str(now), "before_the_books": str(then)}
+                differences.append(Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, beyond))
+        return [
+            Check(
+                Level.PAYOUT,
+                CLAIMED_ACCOUNTS,
+                view.at,
+                expected=len(asked),
+                actual=len(asked) - len(differences),
+                differences=_bounded(differences),
+            )
+        ]
+
+    async def _claimed_before(
+        self, claimed: ClaimedAmounts, view: _View, wanted: Sequence[tuple[Address, Address]]
+    ) -> list[int]:
+        """What they had claimed before the books began, which only a contract that is older than those knows: asked
+        where it may matter, for it takes a node with that block's state. Where there is none, nothing is assumed."""
+        if wanted and view.opening is not None:
+            try:
+                return await claimed.claimed(wanted, view.opening)
+            except StateUnavailable:
+                pass
+        return [0] * len(wanted)
+
     async def _headers(self, books: Books, view: _View) -> tuple[Check, bool]:
         """Stored headers as a node tells them now; and whether it has the block that all is compared at."""
 
@@ -725,6 +807,19 @@ class _Sequence:
 
 def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:
     return Check(Level.COMPLETENESS, "nodes", view.at, differences=_bounded(doubts))
+
+
+async def _false(tx: Transaction, chain: str) -> tuple[Difference, ...]:
+    """Balances that are not the sum of their transfers, some of them where there are very many."""
+    found: list[Difference] = []
+    async with aclosing(false_balances(tx, chain)) as wrong:
+        async for each in wrong:
+            figures = {name: [f"kept as {kept}", f"added up {up}"] for name, (kept, up) in each.figures.items()}
+            evidence: Evidence = {"account": each.code, **figures}
+            found.append(Difference(BreakKind.AMOUNT_MISMATCH, f"balance of {each.code}", evidence, each.asset))
+            if len(found) == DIFFERENCES_MAX:
+                break
+    return tuple(found)
 
 
 def _difference(expected: Journal, booked: Journal | None, log: Log) -> Difference | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
-from bridge.domain.stories import JournalFact, Share, Story
+from bridge.domain.stories import JournalFact, Share, SignedAttempt, Story
 from bridge.domain.units import format_address, format_hash, format_tx, hash_of
 
 ROWS_MAX = 12
@@ -190,7 +190,7 @@ def _tell_steps(story: Story) -> list[str]:
                     "not sent" if attempt.sent_at is None else _utc(attempt.sent_at),
                     f"max fee {attempt.max_fee}",
                     _landed(attempt.block_number, attempt.succeeded, attempt.final),
-                    "" if attempt.fee_paid is None else f"paid {attempt.fee_paid} for {attempt.gas_used:,} gas",
+                    _cost(attempt),
                 ]
                 for attempt in slot.attempts
             ]
@@ -206,6 +206,18 @@ def _tell_steps(story: Story) -> list[str]:
         ]
         lines += _indent(columns(moves))
     return lines
+
+
+def _cost(attempt: SignedAttempt) -> str:
+    """All that it took, and what that is made up of, where gas is not all of it. Deposits are no fee."""
+    if attempt.fee_paid is None:
+        return ""
+    fees = (("L1 fee", attempt.l1_fee), ("operator fee", attempt.operator_fee))
+    beside = [f"{name} {amount}" for name, amount in fees if amount.atoms]
+    told = f"paid {attempt.fee_paid} for {attempt.gas_used:,} gas"
+    if beside:
+        told += f" ({', '.join([f'gas {attempt.gas_fee}', *beside])})"
+    return told + (f", and {attempt.deposits} in deposits" if attempt.deposits.atoms else "")
 
 
 def _landed(block_number: int | None, succeeded: bool | None, final: bool) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bridge.domain.breaks import AccountMove, Range, Spent, Waiting
 from bridge.domain.events import Block, Log
-from bridge.domain.ledger import Due, IntendedBatch
+from bridge.domain.ledger import Due, IntendedBatch, KeptBalance, Sums
 from bridge.domain.payouts import Leg
 from bridge.domain.records import Stored
 from bridge.domain.units import Address, AssetId, BlockStamp
@@ -24,6 +24,8 @@ from bridge.store.ledger import BALANCES_AT
 from bridge.store.log_rows import to_log
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from bridge.store.connection import Connection
 
 LAST_LOOKED = """
@@ -118,28 +120,35 @@ TORN_JOURNALS = """
      ORDER BY 1 LIMIT $2
 """
 
-FALSE_BALANCES = """
-    -- FULL. Accounts whose balance is not the sum of their transfers.
-    WITH sides AS (
-        SELECT debit_account AS account_id, phase, amount AS debit, 0 AS credit FROM transfers WHERE chain = $1
+CHAINS = "SELECT DISTINCT chain FROM assets ORDER BY 1"
+KEPT = """
+    SELECT a.account_id, a.code, a.asset, b.account_id IS NOT NULL AS kept,
+           b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending
+      FROM accounts a JOIN assets s USING (asset) LEFT JOIN balances b USING (account_id)
+     WHERE s.chain = $1 AND a.account_id > $2 ORDER BY a.account_id LIMIT $3
+"""
+PAGE_END = """
+    SELECT block_number, journal_id, seq FROM transfers
+     WHERE chain = $1 AND (block_number, journal_id, seq) > ($2, $3, $4)
+     ORDER BY block_number, journal_id, seq OFFSET $5 - 1 LIMIT 1
+"""
+ADDED_UP = """
+    WITH page AS (
+        SELECT debit_account, credit_account, phase, amount FROM transfers
+         WHERE chain = $1 AND (block_number, journal_id, seq) > ($2, $3, $4)
+           AND ($5 OR (block_number, journal_id, seq) <= ($6, $7, $8))
+    ), sides AS (
+        SELECT debit_account AS account_id, phase, amount AS debit, 0 AS credit FROM page
+         WHERE debit_account BETWEEN $9 AND $10
         UNION ALL
-        SELECT credit_account, phase, 0, amount FROM transfers WHERE chain = $1
-    ), sums AS (
-        SELECT account_id,
-               sum(CASE WHEN phase IN ('posted', 'post') THEN debit ELSE 0 END) AS debits_posted,
-               sum(CASE WHEN phase IN ('posted', 'post') THEN credit ELSE 0 END) AS credits_posted,
-               sum(CASE phase WHEN 'pending' THEN debit WHEN 'posted' THEN 0 ELSE -debit END) AS debits_pending,
-               sum(CASE phase WHEN 'pending' THEN credit WHEN 'posted' THEN 0 ELSE -credit END) AS credits_pending
-          FROM sides GROUP BY account_id
+        SELECT credit_account, phase, 0, amount FROM page WHERE credit_account BETWEEN $9 AND $10
     )
-    SELECT a.code, a.asset FROM accounts a
-      JOIN assets s ON s.asset = a.asset AND s.chain = $1
-      LEFT JOIN balances b USING (account_id)
-      LEFT JOIN sums USING (account_id)
-     WHERE (COALESCE(b.debits_posted, -1), b.credits_posted, b.debits_pending, b.credits_pending) IS DISTINCT FROM
-           (COALESCE(sums.debits_posted, 0), COALESCE(sums.credits_posted, 0), COALESCE(sums.debits_pending, 0),
-            COALESCE(sums.credits_pending, 0))
-     ORDER BY 1, 2 LIMIT $2
+    SELECT account_id,
+           sum(CASE WHEN phase IN ('posted', 'post') THEN debit ELSE 0 END) AS debits_posted,
+           sum(CASE WHEN phase IN ('posted', 'post') THEN credit ELSE 0 END) AS credits_posted,
+           sum(CASE phase WHEN 'pending' THEN debit WHEN 'posted' THEN 0 ELSE -debit END) AS debits_pending,
+           sum(CASE phase WHEN 'pending' THEN credit WHEN 'posted' THEN 0 ELSE -credit END) AS credits_pending
+      FROM sides GROUP BY account_id
 """
 
 UNMATCHED = """
@@ -241,6 +250,37 @@ CREDITED_IN_DOUBT = """
          WHERE t.chain = $1 AND t.block_number > $2 AND a.code LIKE 'owed\\_on\\_chain:%' LIMIT $3) AS touched
 """
 
+CLAIMANTS_AFTER = """
+    SELECT DISTINCT a.code FROM accounts a JOIN assets s USING (asset)
+     WHERE s.chain = $1 AND a.code LIKE 'claimable:%' AND a.code > $2 ORDER BY a.code LIMIT $3
+"""
+CLAIMANTS_IN_DOUBT = """
+    -- What a tree gives releases what was pending; what is booked at once is a claim.
+    SELECT subject FROM breaks
+     WHERE chain = $1 AND state <> 'resolved' AND check_subject = 'claimed accounts'
+    UNION
+    SELECT code FROM (
+        SELECT DISTINCT a.code FROM transfers t JOIN accounts a ON a.account_id = t.debit_account
+         WHERE t.chain = $1 AND t.block_number > $2 AND t.phase = 'posted' AND a.code LIKE 'claimable:%'
+         LIMIT $3) AS touched
+"""
+CLAIMED = f"""
+    -- All debits, but for reversals: one that undoes a claim credits the account, one that undoes a tree debits it.
+    WITH undone AS (
+        SELECT account_id, sum(t.amount) AS amount
+          FROM journal_keys k
+          JOIN transfers t USING (chain, block_number, journal_id)
+          CROSS JOIN LATERAL (VALUES (t.debit_account), (t.credit_account)) AS side (account_id)
+         WHERE k.source = 'reversal' AND k.chain = $1 AND k.block_number <= $2
+         GROUP BY account_id
+    )
+    SELECT b.code, b.asset, b.debits_posted - COALESCE(u.amount, 0) AS amount
+      FROM ({BALANCES_AT}) AS b
+      JOIN accounts a USING (code, asset)
+      LEFT JOIN undone u USING (account_id)
+     WHERE b.code LIKE 'claimable:%'
+"""  # noqa: S608  # of the constant above
+
 SETTLED_IN = """
     SELECT distribution_id, batch_index, block_number
       FROM unnest($1::BYTEA[], $2::BIGINT[]) AS wanted (distribution_id, batch_index)
@@ -340,6 +380,13 @@ FALSE_OUTCOMES = """
      ORDER BY 1 LIMIT $2
 """
 
+Place = tuple[int, int, int]
+"""Of a transfer: block, journal, place in it."""
+
+
+def _sums(row: asyncpg.Record) -> Sums:
+    return Sums(*(int(row[name]) for name in Sums._fields))
+
 
 class Audits:
     def __init__(self, connection: Connection) -> None:
@@ -389,8 +436,28 @@ class Audits:
     async def torn_journals(self, chain: str, limit: int) -> list[str]:
         return [row[0] for row in await self._connection.fetch(TORN_JOURNALS, chain, limit)]
 
-    async def false_balances(self, chain: str, limit: int) -> list[tuple[str, AssetId]]:
-        return [(row[0], row[1]) for row in await self._connection.fetch(FALSE_BALANCES, chain, limit)]
+    async def chains(self) -> list[str]:
+        """Those that have accounts."""
+        return [row[0] for row in await self._connection.fetch(CHAINS)]
+
+    async def kept(self, chain: str, after: int, limit: int) -> list[KeptBalance]:
+        """What is kept of accounts, in the order of their ids, those after account `after`."""
+        return [
+            KeptBalance(row["account_id"], row["code"], row["asset"], _sums(row) if row["kept"] else None)
+            for row in await self._connection.fetch(KEPT, chain, after, limit)
+        ]
+
+    async def page_end(self, chain: str, after: Place, transfers: int) -> Place | None:
+        """Where the next `transfers` after `after` end; None where there are not more of them than that."""
+        row = await self._connection.fetchrow(PAGE_END, chain, *after, transfers)
+        return None if row is None else (row["block_number"], row["journal_id"], row["seq"])
+
+    async def added_up(
+        self, chain: str, after: Place, end: Place | None, accounts: tuple[int, int]
+    ) -> list[tuple[int, Sums]]:
+        """The sums of the transfers after `after` up to `end`, or of all, by account: of ids first … last."""
+        rows = await self._connection.fetch(ADDED_UP, chain, *after, end is None, *(end or after), *accounts)
+        return [(row["account_id"], _sums(row)) for row in rows]
 
     async def unmatched(
         self, chain: str, account: tuple[str, AssetId], after: int, through: int, limit: int
@@ -422,6 +489,19 @@ class Audits:
     async def credited_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
         """Those of them that were moved after block `since`, `limit` at most, and those that are a break."""
         return [row[0] for row in await self._connection.fetch(CREDITED_IN_DOUBT, chain, since, limit)]
+
+    async def claimants_after(self, chain: str, code: str, limit: int | None) -> list[str]:
+        """Accounts that were ever given something to claim, by code, after `code`."""
+        return [row[0] for row in await self._connection.fetch(CLAIMANTS_AFTER, chain, code, limit)]
+
+    async def claimants_in_doubt(self, chain: str, since: int, limit: int) -> list[str]:
+        """Those of them that claimed after block `since`, `limit` at most, and those that are a break."""
+        return [row[0] for row in await self._connection.fetch(CLAIMANTS_IN_DOUBT, chain, since, limit)]
+
+    async def claimed(self, at: BlockStamp, codes: Sequence[str]) -> dict[tuple[str, AssetId], int]:
+        """What accounts have claimed by the books, in atoms."""
+        rows = await self._connection.fetch(CLAIMED, at.chain, at.number, codes)
+        return {(row["code"], row["asset"]): int(row["amount"]) for row in rows}
 
     async def settled_in(self, batches: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
         """The block in which each of `batches` was executed, as booked; those that are not booked are left out."""

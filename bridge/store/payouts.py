@@ -77,6 +77,14 @@ BATCHES = """
      WHERE distribution_id = $1 AND ($2::INTEGER IS NULL OR batch_index = $2)
      ORDER BY batch_index, recipient
 """
+RECENT_RECIPIENTS = """
+    -- Of the last $2 distributions that are pushed: each recipient once for each asset
+    SELECT DISTINCT recent.asset, p.recipient
+      FROM (SELECT d.distribution_id, d.asset FROM distributions d JOIN decisions e USING (decision_id)
+             WHERE d.chain = $1 AND d.leg = 'push' ORDER BY e.decision_number DESC LIMIT $2) AS recent
+      JOIN payouts p USING (distribution_id)
+     ORDER BY recent.asset, p.recipient
+"""
 
 _ACTION = """
     a.action_id, a.distribution_id, a.chain, a.ordinal, a.kind, a.state, a.reason, a.target, a.payload,
@@ -153,6 +161,11 @@ SENDER = """
            (SELECT count(*) FROM slots s
              WHERE s.chain = x.chain AND s.account = x.account AND s.state <> 'live') AS over
       FROM senders x WHERE x.chain = $1 AND x.account = $2
+"""
+BESIDE_GAS = """
+    SELECT COALESCE(max(l1_fee + operator_fee), 0)
+      FROM (SELECT t.l1_fee, t.operator_fee FROM slots s JOIN attempts t USING (slot_id)
+             WHERE (s.chain, s.account) = ($1, $2) AND t.final ORDER BY s.nonce DESC LIMIT 100) AS latest
 """
 NOTE_GAS = """
     UPDATE senders
@@ -464,6 +477,9 @@ class Payouts:
         assert row is not None
         return Sender(account, row["first_nonce"], row["next_nonce"], row["over"])
 
+    async def beside_gas(self, chain: str, account: Address) -> int:
+        return int(await self._connection.fetchval(BESIDE_GAS, chain, account))
+
     async def note_gas(self, chain: str, account: Address, balance: int, wanted: int) -> None:
         await self._connection.execute(NOTE_GAS, chain, account, balance, wanted)
 
@@ -619,6 +635,11 @@ class Payouts:
                 await self._connection.execute(INSERT_ACTION, action.distribution_id, call.ordinal, *values)
         if left_out:
             await self._connection.execute(NOTIFY)
+
+    async def recent_recipients(self, chain: str, distributions: int) -> list[tuple[AssetId, Address]]:
+        """Whom the last so many distributions of a chain pay, ascending, each once for each asset."""
+        rows = await self._connection.fetch(RECENT_RECIPIENTS, chain, distributions)
+        return [(AssetId(row["asset"]), Address(row["recipient"])) for row in rows]
 
     async def settle_batch(self, distribution_id: bytes, batch_index: int, credited: frozenset[Address]) -> None:
         await self._connection.execute(SETTLE_BATCH, distribution_id, batch_index, list(credited))

@@ -82,7 +82,8 @@ ATTEMPTS = """
     SELECT s.chain, c.kind AS chain_kind, s.action_id, s.slot_id, s.account, s.nonce, s.state,
            t.tx_id, t.ordinal, t.purpose, t.gas_limit, t.max_fee, t.priority_fee,
            extract(epoch FROM t.signed_at)::BIGINT AS signed_at, extract(epoch FROM t.sent_at)::BIGINT AS sent_at,
-           t.block_number, t.block_hash, t.succeeded, t.gas_used, t.fee_paid, t.final
+           t.block_number, t.block_hash, t.succeeded, t.gas_used, t.fee_paid, t.l1_fee, t.operator_fee, t.deposits,
+           t.final
       FROM slots s JOIN actions a USING (action_id) JOIN chains c ON c.chain = s.chain
       LEFT JOIN attempts t USING (slot_id)
      WHERE a.distribution_id = $1
@@ -226,7 +227,7 @@ def _attempt(row: asyncpg.Record) -> SignedAttempt:
     unit = "wei" if row["chain_kind"] == "evm" else "atoms"
     native = Asset(AssetId(f"{row['chain']}/native"), row["chain"], None, unit, 0)
     values = {name: row[name] for name in SignedAttempt.__dataclass_fields__}
-    for name in ("max_fee", "priority_fee", "fee_paid"):
+    for name in ("max_fee", "priority_fee", "fee_paid", "l1_fee", "operator_fee", "deposits"):
         values[name] = None if row[name] is None else Amount(row[name], native)
     return SignedAttempt(**values)
 

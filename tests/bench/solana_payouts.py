@@ -1,11 +1,13 @@
 """What a payout on Solana costs and how fast it goes out, on a local chain, beside programs without a guard.
 
 ours          proposal, pre-flight, simulation, signature, send, look-up when final: batches as they are packed
+              through tables: what they name stands in lookup tables, as `bridge lookup-tables extend` makes them
 full batches  as many transfers as fit a transaction, signed and sent; no marker, no memo, nothing is looked at
 one by one    solana-py: a transaction for each recipient, sent as a wallet would (with the node's own pre-flight)
 
 fee      lamports that are gone. Compute units cost extra where there is a crowd; the local chain takes none for them.
 deposit  lamports that stay in accounts: a marker for each batch and, where they are made, recipients' accounts
+tables   cost a deposit once, which `bridge lookup-tables retire` gives back: it is told apart
 The node is a process of its own and takes most of the time: it is Python, and answers each call alone.
 """
 
@@ -33,8 +35,10 @@ from spl.token import models
 
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.fees import FeeCeilings
+from bridge.chains.solana.keeper import Keeper
 from bridge.chains.solana.messages import TRANSACTION_BYTES_MAX
 from bridge.chains.solana.payer import SolanaPayer
+from bridge.chains.solana.programs import NATIVE
 from bridge.chains.solana.reader import reference_of
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
 from bridge.chains.solana.signer import KeystoreSigner
@@ -144,7 +148,34 @@ class Bench:
         block = await self._rpc.call("getBlock", [slot, {"transactionDetails": "none", "rewards": False, **FINALIZED}])
         return BlockStamp(CHAIN, slot, values.address(block["blockhash"]))
 
-    async def ours(self, name: str, recipients: list[Address], kind: str, *, create_accounts: bool = False) -> Result:
+    async def keep_tables(self, recipients: list[Address], kind: str) -> tuple[Address, ...]:
+        """Tables with these recipients, of a key of their own; prints what they cost."""
+        mint = NATIVE if kind == "SOL" else Address(bytes(self.mint.pubkey()))
+        key = derive_key(0, f"keeper for {kind}")
+        await self._client.request_airdrop(key.pubkey(), 100 * SOL)
+        await self.advance(2)
+        vault = Address(bytes(self.vault.pubkey()))
+        keeper = Keeper(self._rpc, (), vault, [mint], FeeCeilings(0), poll_interval_ms=20)
+        making = asyncio.create_task(keeper.extend(KeystoreSigner(key), {mint: recipients}, lambda _: None))
+        while not making.done():
+            await self.advance()
+            await asyncio.sleep(0.02)
+        listed = await keeper.tables(Address(bytes(key.pubkey())))
+        deposit, held = sum(one.deposit for one in listed), (await self._client.get_balance(key.pubkey())).value
+        count, fees = len(recipients), 100 * SOL - held - deposit
+        print(f"  {len(listed)} lookup tables: {deposit / count:,.0f} lamports of deposit a recipient, to be had back; "
+              f"{fees / count:,.0f} of fees")  # fmt: skip
+        return await making
+
+    async def ours(
+        self,
+        name: str,
+        recipients: list[Address],
+        kind: str,
+        *,
+        create_accounts: bool = False,
+        tables: tuple[Address, ...] = (),
+    ) -> Result:
         genesis = values.address(await self._rpc.call("getGenesisHash"))
         reference = reference_of(genesis)
         native = kind == "SOL"
@@ -159,6 +190,7 @@ class Bench:
             ceilings=FeeCeilings(1_000_000),
             vault_signer=KeystoreSigner(self.vault) if native else None,
             create_accounts=create_accounts,
+            lookup_tables=tables,
         )
         payouts = tuple(Payout(recipient, AMOUNT) for recipient in recipients)
         order = Order(bytes(32), CHAIN, name, asset, 0, 1, AMOUNT * len(payouts), payouts)
@@ -257,6 +289,10 @@ async def measure(bench: Bench, count: int) -> None:
     on_curve = [recipient for recipient in fresh if Pubkey(recipient).is_on_curve()]
     (await bench.ours("ours, tokens to new accounts", on_curve, "SPL", create_accounts=True)).print()
     (await bench.ours("ours, SOL", known, "SOL")).print()
+    for kind in ("SPL", "SOL"):
+        tables = await bench.keep_tables(known, kind)
+        name = f"ours, {'tokens' if kind == 'SPL' else kind}, through tables"
+        (await bench.ours(name, known, kind, create_accounts=True, tables=tables)).print()
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from eth_hash.auto import keccak
 
+from bridge.chains.evm.claimed import CALLS_AT_ONCE, ClaimedAmounts
 from bridge.chains.evm.claims import Claim, ClaimSet
 from bridge.chains.evm.contracts import Artifact, Contract
-from bridge.domain.errors import RefusedError
-from bridge.domain.units import UINT256_MAX, Address, format_address
+from bridge.chains.evm.rpc import EvmRpc
+from bridge.domain.errors import RefusedError, StateUnavailable
+from bridge.domain.units import UINT256_MAX, Address, BlockStamp, format_address
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
 
@@ -64,6 +66,10 @@ class Chain:
         call = {"to": format_address(self.token.address), "data": _hex(data)}
         return int(await self.anvil.call("eth_call", call, "latest"), 16)
 
+    async def stamp(self, block: str) -> BlockStamp:
+        header = await self.anvil.call("eth_getBlockByNumber", block, False)
+        return BlockStamp("anvil", int(header["number"], 16), bytes.fromhex(header["hash"][2:]))
+
     async def send(self, contract: Contract, function: str, *arguments: object) -> dict[str, Any]:
         return await self._mine(self.wallet.sign(contract.address, contract.call(function, *arguments), gas=1_000_000))
 
@@ -111,6 +117,23 @@ async def test_claims_contract__every_leaf_of_two_trees__is_paid_exactly(chain: 
     for account in changed:
         await chain.claim(second.claim(account))
     assert {account: await chain.balance(account) for account in more} == more
+    await _claimed_is_told(chain, more)
+
+
+async def _claimed_is_told(chain: Chain, given: dict[Address, int]) -> None:
+    """Of all at once, in several requests; of a block before there was a contract; and of none that there is."""
+    rpc = EvmRpc([chain.anvil.rpc_url, chain.anvil.rpc_url])
+    claimed = ClaimedAmounts(rpc, chain.claims.address)
+    strangers = [account for account, _ in draw(2 * CALLS_AT_ONCE)]
+    wanted = [(chain.token.address, account) for account in (*strangers, *given)]
+    try:
+        told = await claimed.claimed(wanted, await chain.stamp("latest"))
+        assert told == [0] * len(strangers) + [*given.values()]
+        assert await claimed.claimed(wanted[-3:], await chain.stamp("0x0")) == [0, 0, 0]
+        with pytest.raises(StateUnavailable, match="no endpoint has the state of"):
+            await claimed.claimed(wanted[-3:], BlockStamp("anvil", 7, b"\x66" * 32))
+    finally:
+        await rpc.close()
 
 
 async def test_claims_contract__anything_but_the_leaf__is_refused(chain: Chain):

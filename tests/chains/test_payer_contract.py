@@ -18,6 +18,7 @@ from eth_hash.auto import keccak
 
 from bridge.chains.evm.claims import ClaimSet
 from bridge.chains.evm.culprits import NEVER
+from bridge.chains.evm.data_fees import FIELDS_BYTES
 from bridge.chains.evm.fees import FeeCeilings
 from bridge.chains.evm.payer import EvmPayer
 from bridge.chains.evm.rpc import Answer, Endpoint, EvmRpc
@@ -897,6 +898,28 @@ async def test_evm__no_gas_money__waits_and_names_the_account(anvil: AnvilScene)
     assert isinstance(refusal, Refusal)
     assert refusal.temporary
     assert "low gas balance" in refusal.reason
+
+
+async def test_evm__rollup__what_it_takes_beside_gas_is_needed_too(anvil: AnvilScene):
+    """The chain's own contract asks a price for each byte that it is called with."""
+    byte = 10**13
+    code = "0x36" + "65" + byte.to_bytes(6).hex() + "025f5260205ff3"  # CALLDATASIZE × price, as one word
+    _, (propose, *_) = plan(anvil)
+    account = format_address(anvil.payer.account)
+    await anvil.anvil.call("anvil_setCode", "0x420000000000000000000000000000000000000f", code)
+    await anvil.anvil.call("anvil_setBalance", account, "0x1")
+    await anvil.mine()
+    refusal = await anvil.payer.preflight(propose, await anvil.head())
+    assert isinstance(refusal, Refusal)
+    asked = 4 + 2 * 32 + -(-(len(propose.payload) + FIELDS_BYTES) // 32) * 32  # a function's name, and bytes
+    beside = asked * byte * 5 // 4 + 36 * byte  # and of the operator fee, a function's name and a number
+    need = int(refusal.reason.partition("needs ")[2].partition(",")[0])
+    assert refusal.temporary
+    assert f"needs {need}, {beside} of it for what the chain takes beside gas" in refusal.reason
+    for balance, ready in ((need - beside // 2, False), (need, True)):  # gas is a bit cheaper with each empty block
+        await anvil.anvil.call("anvil_setBalance", account, hex(balance))
+        await anvil.mine()
+        assert isinstance(await anvil.payer.preflight(propose, await anvil.head()), Ready) == ready
 
 
 async def test_evm__gas_is_dearer_than_the_ceiling__waits(anvil: AnvilScene):

@@ -46,7 +46,7 @@ addresses = ids.map(Address)
 indexes = st.integers(0, INDEX_MAX)
 left_outs = st.lists(addresses, unique=True, max_size=14).map(lambda found: tuple(sorted(found)))
 deeds = st.one_of(
-    st.builds(Deed, ids, st.none(), ids.filter(any)),
+    st.builds(Deed, ids, st.none(), ids.filter(any), room=st.none() | st.integers(1, 999)),
     st.builds(Deed, ids, indexes, left_out=left_outs),
     st.builds(Deed, ids, indexes).map(lambda deed: deed.cancelled),
     st.builds(Deed, ids, st.none(), ids).map(lambda deed: deed.cancelled),
@@ -78,7 +78,29 @@ def test_memo__one_character_more_less_or_other__is_no_deed_or_another_one(deed:
 
 @pytest.mark.parametrize(
     "tail",
-    ["01", "-1", "+1", "1 ", "2147483647", "99999999999", "0:x=", "0:x=1,1", "0:c:c", "p:", "p:" + "0" * 64, "0:x=I"],
+    [
+        "0:x#0",
+        "0:x#01",
+        "0:x#1000",
+        "0:x#1:c",
+        f"p:{'1' * 64}:k=0",
+        f"p:{'1' * 64}:k=01",
+        f"p:{'1' * 64}:k=1000",
+        "p:c:k=1",
+        "0:k=1",
+        "01",
+        "-1",
+        "+1",
+        "1 ",
+        "2147483647",
+        "99999999999",
+        "0:x=",
+        "0:x=1,1",
+        "0:c:c",
+        "p:",
+        "p:" + "0" * 64,
+        "0:x=I",
+    ],
 )
 def test_memo__number_or_list_in_another_spelling__is_no_deed(tail: str):
     assert read_memo(f"bridge:1:{'ab' * 32}:{tail}") is None

@@ -3,21 +3,19 @@
 Each kind is named with the one answer that is expected; the contracts' own tests say the same of the contracts.
 """
 
-import json
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from bridge.chains.evm.contracts import Artifact, Contract
+from bridge.chains.evm.contracts import Contract
 from bridge.domain.payouts import Action, Distribution, Order, Payout, Refusal, pack_batches
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.simulation.deploy import CREATION_GAS_LIMIT
 from tests.chains.test_payer_contract import ALICE, BOB, CAROL, CHAIN, AnvilScene, Sender, action_of, start_anvil
+from tests.chains.tokens import compile_tokens, token_artifact
 
-ROOT = Path(__file__).resolve().parents[2]
 FUNDS, AMOUNT = 10**12, 1_000
 
 pytestmark = pytest.mark.slow  # each has a chain of its own
@@ -61,12 +59,7 @@ KINDS = {
 @pytest.fixture(scope="session")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the compiled test tokens are."""
-    out = tmp_path_factory.mktemp("tokens")
-    (forge,) = ROOT.glob("node_modules/@foundry-rs/forge-*/bin/forge")
-    command = [str(forge), "build", "test/tokens", "--out", str(out / "out"), "--cache-path", str(out / "cache")]
-    finished = subprocess.run(command, cwd=ROOT / "contracts", capture_output=True, text=True, check=False, timeout=120)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return out / "out"
+    return compile_tokens(tmp_path_factory.mktemp("tokens"))
 
 
 @pytest.fixture
@@ -85,8 +78,7 @@ class Trial:
 
     @classmethod
     async def begin(cls, scene: AnvilScene, tokens: Path, kind: Kind) -> "Trial":
-        built = json.loads((tokens / f"{kind.contract}.sol" / f"{kind.contract}.json").read_text())
-        artifact = Artifact(kind.contract, built["abi"], bytes.fromhex(built["bytecode"]["object"][2:]))
+        artifact = token_artifact(tokens, kind.contract)
         wallet = scene.deployer.wallet
         creation = wallet.sign(None, artifact.creation(*kind.constructor), gas=CREATION_GAS_LIMIT)
         stamp, _ = await scene.mine(creation)

@@ -24,6 +24,7 @@ from spl.token import models
 
 from bridge.chains.solana.markers import Deed, marker_of
 from bridge.chains.solana.programs import MEMO, SYSTEM, TOKEN, associated_account
+from bridge.chains.solana.tables import TABLE_PROGRAM
 from bridge.domain.units import Address, AssetId, base58
 from bridge.simulation.svm.chain import Block, Chain, Commitment, Fate
 from bridge.simulation.svm.faults import Faults
@@ -63,7 +64,16 @@ class Deal:
 class Cluster:
     """The living fork and its endpoints."""
 
-    def __init__(self, chance: random.Random, *, seed: int, endpoints: int, people: int, newcomer: bool) -> None:
+    def __init__(
+        self,
+        chance: random.Random,
+        *,
+        seed: int,
+        endpoints: int,
+        people: int,
+        newcomer: bool,
+        tables: tuple[Address, ...] = (),
+    ) -> None:
         self._chance = chance
         settings = Settings(
             seed=seed,
@@ -83,9 +93,12 @@ class Cluster:
         self.allowance = ALLOWANCE  # that the operator ought to have
         self.congested = False  # nothing of ours gets into a block
         self.late_slots = 0  # how long what is sent waits
+        self.tables = tables  # lookup tables; each is to have so many of the people
+        self.listed = 2 * people // 3
         self.opened = False  # whether everybody ought to have an account for the token
         self.dead: list[Block] = []  # blocks of forks, as they died
         self._furnish(newcomer=newcomer)
+        self._fill_tables()
         self.start_slot = self.chain.advance_blocks(settings.finalized_depth + 2)[0].slot
 
     def _furnish(self, *, newcomer: bool) -> None:
@@ -101,6 +114,16 @@ class Cluster:
             self.people.append(NEWCOMER)
             self._put(address_of(NEWCOMER), 100 * SOL)
             self._put(self._purse(NEWCOMER), SOL, holding_bytes(MINT, address_of(NEWCOMER), 10**12), TOKEN)
+
+    def _fill_tables(self) -> None:
+        """Only ever more is in them; a fork may have undone it."""
+        people = [address_of(person) for person in self.people[: self.listed]]
+        entries = b"".join(account_of(person) + person for person in people)
+        data = b"\1\0\0\0" + b"\xff" * 8 + (1).to_bytes(8, "little") + bytes(1) + bytes(35) + entries
+        for table in self.tables:
+            there = self.chain.machine.read(Pubkey(table))
+            if there is None or len(there.data) < len(data):
+                self._put(table, SOL, data, TABLE_PROGRAM)
 
     @staticmethod
     def _purse(person: str) -> Address:
@@ -169,6 +192,7 @@ class Cluster:
 
     def keep_house(self) -> None:
         """Send what makes accounts what they ought to be; a fork may have undone it."""
+        self._fill_tables()
         for person in self.people:
             holding = read_holding(self.chain.machine.read(Pubkey(account_of(address_of(person)))))
             if holding is None and self.opened:

@@ -6,6 +6,7 @@ slots pass as the run's clock does.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from bridge.domain.ledger import Asset, Watched
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId
 from bridge.simulation.svm.chain import Fate
-from tests.chains.svm_scene import key_of
+from tests.chains.svm_scene import address_of, key_of
 from tests.chaos.cluster import ALLOWANCE, CHAIN, DECIMALS, MINT, OPERATOR, POOL, VAULT, Cluster
 from tests.chaos.daemon import Shared, Side
 from tests.chaos.endpoints import Wire
@@ -44,6 +45,10 @@ SHORT_ALLOWANCE = 1
 REPLACED = "SELECT count(*) - count(DISTINCT slot_id) FROM attempts"
 PERIOD = (2, 12)
 """Rounds that a lag, a gap or a freeze lasts."""
+TABLES_CHANCE = 0.25
+"""Of a run in which lookup tables let a batch pay more people than fit without."""
+GROWTH_CHANCE = 0.1
+"""In each round, that a table gets one of the people more."""
 JAM = (4, 20)
 """Rounds without room: what is sent meanwhile expires before the longest is over."""
 
@@ -57,19 +62,28 @@ class SolanaWorld(World):
         self, loop: SeededLoop, connection: asyncpg.Connection[Any], trouble: Trouble, *, seed: int, instances: int
     ) -> None:
         chance = trouble.chance
+        # Chosen apart, so that runs without tables stay what they were.
+        tables = random.Random(f"room {seed}")
+        self._has_tables = tables.random() < TABLES_CHANCE
+        few, many = chance.randint(2, 6), tables.randint(9, 14)
         self.cluster = Cluster(
             chance,
             seed=seed,
             endpoints=chance.choice([1, 2, 3, 3]),
-            people=chance.randint(2, 6),
+            people=many if self._has_tables else few,
             newcomer=chance.random() < 0.3,
+            tables=(address_of("table"),) if self._has_tables else (),
         )
-        self._create_accounts = chance.random() < 0.5
+        self._create_accounts = chance.random() < 0.5 or self._has_tables
         self._replaced = 0  # attempts that other bytes took the place of
         self._until: list[tuple[int, Callable[[], None]]] = []  # rounds in which something ends
         shared = Shared(loop, self._connect, connection, self._notify)
         shared.lease_ms, shared.poll_ms = LEASE_MS, POLL_MS
         shared.batch_recipients = chance.choice([1, 2, 3, 20])
+        if self._has_tables:
+            shared.batch_recipients = 20
+            for person in self.cluster.people:
+                self.cluster.deposit(person, tables.randint(1, 10**9))
         self._begin(shared, trouble, instances=instances)
 
     def _connect(self, process: Process, account: Address) -> Side:
@@ -100,6 +114,7 @@ class SolanaWorld(World):
             ceilings=FeeCeilings(CEILING),
             create_accounts=self._create_accounts,
             ours=[VAULT, POOL],
+            lookup_tables=self.cluster.tables,
         )
 
     def _call_people(self) -> People:
@@ -164,6 +179,8 @@ class SolanaWorld(World):
 
     def _mine(self) -> None:
         cluster, chance = self.cluster, self._chance
+        if self._has_tables and cluster.listed < len(cluster.people) and chance.random() < GROWTH_CHANCE:
+            cluster.listed += 1
         cluster.keep_house()
         if self._busy:
             self._traffic()

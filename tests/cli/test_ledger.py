@@ -18,7 +18,7 @@ from bridge.stages.seal import Seal
 from bridge.store.database import Database
 from tests.cli.program import bridge
 from tests.cli.test_payouts import CONFIG
-from tests.stages.books import CHAIN, USDX, VAULT, block_hash, bookkeeper, fee, run, start
+from tests.stages.books import CHAIN, USDX, VAULT, VAULT_CODE, block_hash, bookkeeper, fee, run, start
 
 pytestmark = pytest.mark.slow  # each starts the program anew
 
@@ -135,3 +135,15 @@ async def test_verify__sealed_then_tampered_with__says_which_journal(place: Plac
     tampered = await place.ledger("verify")
     assert tampered.returncode == 1
     assert "NOT intact: journal " in tampered.stdout
+    vault = f"NOT intact: balance of {VAULT_CODE} in {USDX}: debits posted are kept as 1005, transfers add up to 1004\n"
+    assert vault in tampered.stdout
+    async with place.database.begin() as tx:
+        await tx.connection.execute("SET LOCAL session_replication_role = replica")
+        await tx.connection.execute("UPDATE transfers SET amount = 1000 WHERE amount = 999")
+        await tx.connection.execute(
+            "UPDATE balances b SET credits_posted = 7 FROM accounts a WHERE a.account_id = b.account_id AND code = $1",
+            UNALLOCATED,
+        )
+    changed = await place.ledger("verify")
+    false = f"balance of {UNALLOCATED} in {USDX}: credits posted are kept as 7, transfers add up to 1000"
+    assert (changed.returncode, changed.stdout) == (1, f"3 journals as sealed, 0 not sealed yet\nNOT intact: {false}\n")

@@ -34,6 +34,7 @@ from bridge.domain.ledger import (
     book_void,
     owed_code,
     payable_code,
+    sender_code,
 )
 from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp
 
@@ -84,6 +85,33 @@ def transfer_log(source: Address, target: Address, value: int, token: Address = 
 )
 def test_transfer_log__ours_and_theirs__books_what_moved(source, target, expected):
     assert transfer_log(source, target, 5) == expected
+
+
+PARTIES = [VAULT, DISTRIBUTOR, OPERATOR, ALICE, BOB]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PARTIES), st.sampled_from(PARTIES), st.integers(0, UINT256_MAX))))
+def test_transfer_logs__any__accounts_of_ours_hold_what_the_chain_says_and_suspense_what_strangers_moved(moves):
+    booked: defaultdict[str, int] = defaultdict(int)
+    held: defaultdict[Address, int] = defaultdict(int)
+    for source, target, value in moves:
+        held[source] -= value
+        held[target] += value
+        for debit, credit, amount in transfer_log(source, target, value):
+            booked[debit] += amount
+            booked[credit] -= amount
+    for code, holder in ((VAULT_CODE, VAULT), (DISTRIBUTOR_CODE, DISTRIBUTOR), (sender_code(OPERATOR), OPERATOR)):
+        assert booked[code] == held[holder]
+    ours = {VAULT, DISTRIBUTOR}
+    for code, sign, theirs, own in ((SUSPENSE_IN, -1, 0, 1), (SUSPENSE_OUT, 1, 1, 0)):
+        # What came to us from elsewhere, or went there; to our contracts the operator is elsewhere too.
+        crossed = sum(
+            move[2]
+            for move in moves
+            if (move[own] in ours and move[theirs] not in ours)
+            or (move[own] == OPERATOR and move[theirs] not in {*ours, OPERATOR})
+        )
+        assert booked[code] == sign * crossed
 
 
 def test_transfer_log__zero_or_unwatched_token__one_journal_that_moves_nothing():

@@ -62,9 +62,9 @@ async def test_metrics__small_world__what_status_says(database: Database):
     assert value("bridge_break_detect_seconds", quantile="0.5") == 3_200
     assert value("bridge_break_resolve_seconds", quantile="0.95") == 3_600
     assert value("bridge_post_lag_milliseconds", chain=CHAIN, quantile="0.95") == 0
-    assert value("bridge_mined_to_posted_seconds", quantile="0.5") >= value(
-        "bridge_mined_to_final_seconds", quantile="0.5"
-    )
+    # This world is made just now, in no order: its payout is settled before or after it is booked, in whole seconds.
+    posted, final = (value(f"bridge_mined_to_{what}_seconds", quantile="0.5") for what in ("posted", "final"))
+    assert abs(posted - final) < 60
     assert value("bridge_auto_match_ppm") == 952_380  # twenty journals, one open break
     assert ("bridge_conditions", frozenset({("condition", "low_gas_balance")})) in found
 

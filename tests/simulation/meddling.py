@@ -1,5 +1,6 @@
 """One epoch on the real chain with the daemon at work, and hands to meddle with; what the books say of it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -82,6 +83,22 @@ class World:
         """All that has happened becomes final, and is booked."""
         await self.sandbox.mine(FINALITY_DISTANCE)
         await self.scene.settle()
+
+    async def until(self, query: str) -> None:
+        """Mine until it says more than 0: for what does not settle by itself."""
+        for _ in range(300):
+            async with self.scene.database.snapshot() as tx:
+                if (await tx.connection.fetchval(query) or 0) > 0:
+                    return
+            await self.sandbox.mine()
+            await asyncio.sleep(0.1)
+        raise AssertionError(query)
+
+    async def booked(self) -> None:
+        """All that has happened becomes final and is booked, whatever is still to be paid."""
+        block = self.sandbox.miner.head
+        await self.sandbox.mine(FINALITY_DISTANCE)
+        await self.until(f"SELECT block_number - {block} + 1 FROM cursors WHERE stage = 'post'")
 
     async def rebase(self, atoms: int) -> None:
         """The vault's USDX change by themselves: no transaction, no event."""

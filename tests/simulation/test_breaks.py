@@ -54,14 +54,7 @@ class Meddler:
         return tuple(row)
 
     async def until(self, query: str) -> None:
-        """Mine until it says more than 0."""
-        for _ in range(300):
-            async with self.database.snapshot() as tx:
-                if (await tx.connection.fetchval(query) or 0) > 0:
-                    return
-            await self.world.sandbox.mine()
-            await asyncio.sleep(0.1)
-        raise AssertionError(query)
+        await self.world.until(query)
 
     async def booked(self) -> BlockStamp:
         async with self.database.snapshot() as tx:
@@ -312,13 +305,13 @@ async def _coin(world: World, meddler: Meddler) -> Cure:
     await world.send(world.stage.payers[0].sign(operator, value=31_337))
     block = world.sandbox.miner.head
     await world.book()
-    found = await meddler.divergence("operator")
+    found = await meddler.divergence("operator:gas")
     assert found.first is not None
     assert found.agreed is not None
     assert (found.agreed.at.number, found.first.at.number) == (block - 1, block)
     assert (found.agreed.difference, found.first.difference, found.cut_off.difference) == (0, 31_337, 31_337)
     assert found.probes <= 3 + block.bit_length()
-    run = await asyncio.to_thread(bridge, "reconcile", "--find-divergence", "operator", "--config", meddler.config)
+    run = await asyncio.to_thread(bridge, "reconcile", "--find-divergence", "operator:gas", "--config", meddler.config)
     assert (run.returncode, run.stderr) == (1, "")
     assert f"they part at block {block:,}, 0x{found.first.at.hash.hex()}\n" in run.stdout
     assert ", differs by +31,337\n" in run.stdout

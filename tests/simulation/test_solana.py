@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from solders.keypair import Keypair
@@ -63,10 +64,15 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
             "bare": (*backtest_bare(outcome, rules / "fee_window.yaml"), "--out", bare),
             # The operator is not named, and the record's rule asks what it has paid.
             "unknown": (*backtest_bare(outcome, rules / "reserve_buffer.yaml"), "--out", tmp_path / "unknown"),
+            "tables": ("lookup-tables", "list", CHAIN, "--config", config),
         }.items():
             told = await run_beside(*arguments)
             assert told.returncode == (2 if name == "unknown" else 0), (name, told.stdout, told.stderr)
             said[name] = told.stdout or told.stderr
+        said["refused"] = await keep_tables(outcome, "operator", "extend", CHAIN, returncode=2)
+        said["extend"] = await keep_tables(outcome, "keeper", "extend", CHAIN)
+        [table] = outcome.sandbox["solana"]["lookup_tables"]
+        said["retire"] = await keep_tables(outcome, "keeper", "retire", CHAIN, table, returncode=1)
         database = await Database.open(outcome.sandbox["database_url"], connections_max=1)
         async with database.snapshot() as snapshot:
             rows = await snapshot.connection.fetch("SELECT rule, artifact FROM decisions ORDER BY window_start")
@@ -96,6 +102,14 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     assert outcome.verification.balances >= 3
     assert {each.rule for each in outcome.run.distributions} == {"fee_window", "reserve_buffer"}
     assert "was frozen" in " ".join(outcome.happened)
+    assert "with up to 9 recipients where 6 fit without" in " ".join(outcome.happened)
+    assert "USDX: 11 of 13 recent recipients covered" in said["tables"]
+    assert "SOL: 0 of 2 recent recipients covered" in said["tables"]
+    assert said["tables"].splitlines()[0].endswith("  24 entries, room for 232, deposit 0.00662592 SOL: in use")
+    assert ": 6 entries more" in said["extend"]
+    assert "all recent recipients are in the configured tables" in said["extend"]
+    assert "is in lookup_tables: take it out" in said["retire"]
+    assert "is the operator, whose coins the books account for" in said["refused"]
     program, poor = (parse_address(one) for one in outcome.sandbox["solana"]["beneficiaries"])
     outcomes = {who: {each.outcome for each in outcome.run.payouts if each.recipient == who} for who in (program, poor)}
     assert outcomes == {program: {"paid"}, poor: {None}}
@@ -133,6 +147,31 @@ def backtest_bare(outcome: Outcome, rule: Path) -> tuple[str | Path, ...]:
     named = [f"--contract={name}={address}" for name, address in facts["contracts"].items()]
     named += [f"--token={symbol}={tokens[symbol]}" for symbol in ("USDX", "SOL")]
     return "rules", "backtest", rule, "--rpc", facts["rpc_url"], "--from", str(facts["start_block"]), *named
+
+
+async def keep_tables(outcome: Outcome, key: str, *arguments: str, returncode: int = 0) -> str:
+    """What the command said, while slots pass."""
+    folder, control = outcome.directory, outcome.sandbox["solana"]["control_url"]
+    environment = {"PW": (folder / f"{CHAIN}-{key}.password").read_text().strip()}
+    command: list[str | Path] = [
+        *arguments,
+        "--keystore",
+        folder / f"{CHAIN}-{key}.json",
+        "--config",
+        folder / "bridge.toml",
+    ]
+
+    def work() -> subprocess.CompletedProcess[str]:
+        return bridge("lookup-tables", *command, "--password-env", "PW", environment=environment)
+
+    running = asyncio.create_task(asyncio.to_thread(work))
+    async with aiohttp.ClientSession() as http:
+        while not running.done():
+            await http.post(control, json={"do": "advance"})
+            await asyncio.sleep(0.02)
+    told = await running
+    assert told.returncode == returncode, (told.stdout, told.stderr)
+    return told.stdout + told.stderr
 
 
 async def run_beside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -274,6 +313,17 @@ async def test_open_solana__no_delegate_then_another__opened_then_refused(cluste
         async with AsyncExitStack() as stack:
             await open_chain(config, CHAIN, stack, sending=True)
     assert "spl-token approve" in str(caught.value)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_open_solana__table_that_is_none__named_with_its_mend(cluster: tuple[Cluster, Path]):
+    [table] = cluster[0].tables
+    line = 'lookup_tables = ["{}"]'
+    error = await mistake(cluster, line.format(format_address(table)), line.format(cluster[0].fees.mint))
+    assert error.problem == f"{cluster[0].fees.mint} is no lookup table of this cluster, or not in a final block yet"
+    assert "lookup_tables" in str(error)
+    assert error.mend is not None
+    assert "bridge lookup-tables list" in error.mend
 
 
 def with_pool_as_vault(running: Cluster, path: Path) -> Path:

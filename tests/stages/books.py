@@ -110,7 +110,10 @@ class Chain:
     )  # (token, account), by DISTRIBUTOR
     history: list[tuple[dict[tuple[bytes, AssetId], int], int]] = field(default_factory=list)
     owed_then: list[dict[tuple[bytes, bytes], int]] = field(default_factory=list)
+    claimed_so_far: dict[tuple[bytes, bytes], int] = field(default_factory=lambda: defaultdict(int))  # (token, account)
+    claimed_then: list[dict[tuple[bytes, bytes], int]] = field(default_factory=list)
     calls: int = 0
+    claims_asked: list[bytes] = field(default_factory=list)
 
     # ── What happens on it ─────────────────────────────────────────────────────────────────────────────────────────
     async def mine(self, *events: Emitted, gas: int = 0) -> BlockStamp:
@@ -122,10 +125,13 @@ class Chain:
                 self.move(emitter, values)
             if declaration in (CREDITED, WITHDRAWN):
                 self._owe(values, -1 if declaration == WITHDRAWN else 1)
+            if declaration == CLAIMED:
+                self._claim(values)
         self.held[OPERATOR, ETH] -= gas
         self.nonce += bool(gas)
         self.history.append((dict(self.held), self.nonce))
         self.owed_then.append(dict(self.owed))
+        self.claimed_then.append(dict(self.claimed_so_far))
         if number >= self.start_block:
             await self._ingest(number, events)
         return self.stamp(number)
@@ -145,6 +151,13 @@ class Chain:
         assert isinstance(account, bytes)
         assert isinstance(amount, int)
         self.owed[token, account] += sign * amount
+
+    def _claim(self, values: Mapping[str, Value]) -> None:
+        token, account, amount = values["token"], values["account"], values["amount"]
+        assert isinstance(token, bytes)
+        assert isinstance(account, bytes)
+        assert isinstance(amount, int)
+        self.claimed_so_far[token, account] += amount
 
     def stamp(self, number: int) -> BlockStamp:
         return BlockStamp(CHAIN, number, block_hash(number))
@@ -210,6 +223,12 @@ class Chain:
         self._at(at)
         self.calls += 1
         return (self.owed_then[at.number].get((token, account), 0),)
+
+    async def claimed(self, wanted: Sequence[tuple[Address, Address]], at: BlockStamp) -> list[int]:
+        """Implements ports.ClaimedAmounts."""
+        self._at(at)
+        self.claims_asked += [account for _, account in wanted]
+        return [self.claimed_then[at.number].get(key, 0) for key in wanted]
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
         return self._at(at)[1]

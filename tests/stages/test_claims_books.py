@@ -7,6 +7,7 @@ import pytest
 from bridge.domain.breaks import Outcome, Reconciliation
 from bridge.domain.ledger import CARRIED, claimable_code, payable_code
 from bridge.domain.payouts import Leg
+from bridge.stages.correct import approve, ask_reversal
 from bridge.stages.reconcile import Books, Reconcile
 from bridge.store.database import Database
 from tests.stages.books import (
@@ -18,12 +19,14 @@ from tests.stages.books import (
     ETH,
     OPERATOR,
     THIEF,
+    TOKEN,
     VAULT_CODE,
     WITH_CLAIMS,
     Chain,
     Emitted,
     activation,
     advance,
+    block_hash,
     bookkeeper,
     claim,
     decide,
@@ -46,9 +49,9 @@ async def book(chain: Chain, *blocks: list[Emitted]) -> None:
     await run(await bookkeeper(chain, WITH_CLAIMS))
 
 
-async def reconcile(chain: Chain) -> Reconciliation:
-    books = [Books(chain, WITH_CLAIMS, chain.start_block)]
-    return await Reconcile(database=chain.database, books=books).run()
+async def reconcile(chain: Chain, *, full: bool = True, sweep: bool = False) -> Reconciliation:
+    books = [Books(chain, WITH_CLAIMS, chain.start_block, claimed=chain)]
+    return await Reconcile(database=chain.database, books=books, accounts_swept=1).run(full=full, sweep=sweep)
 
 
 async def holdings(database: Database) -> dict[str, int]:
@@ -107,7 +110,50 @@ async def test_claims__all_explained__balanced_with_the_contract_among_the_accou
     result = await reconcile(chain)
     assert (found(result), result.skipped, result.balanced) == ([], (), True)
     outcomes = {check.subject: check.outcome for check in result.checks}
-    assert outcomes[CLAIMS_CODE] == outcomes["claims"] == outcomes["facts"] == Outcome.AGREED
+    assert {outcomes[each] for each in (CLAIMS_CODE, "claims", "claimed accounts", "facts")} == {Outcome.AGREED}
+
+
+async def test_claimed__contract_says_otherwise__that_account_until_they_agree_again(chain: Chain):
+    await settle(chain)
+    await book(chain, claim(ALICE, 200))
+    assert (await reconcile(chain, full=False)).balanced
+    assert chain.claims_asked == [ALICE]  # the only one whose claims are new
+    chain.claimed_so_far[TOKEN, BOB] += 5
+    await book(chain, [])
+    assert (await reconcile(chain, full=False)).balanced  # nothing of BOB's is new
+    rounds = [await reconcile(chain, full=False, sweep=True) for _ in range(2)]
+    difference = ("unexplained_balance", claimable_code(BOB), 5)
+    assert found(rounds[-1]) == [difference]
+    assert found(await reconcile(chain)) == [difference]
+    chain.claims_asked.clear()
+    assert found(await reconcile(chain, full=False)) == [difference]  # looked at again, for it is a break
+    assert chain.claims_asked == [BOB, BOB]  # now, and when the books began
+    chain.claimed_so_far[TOKEN, BOB] -= 5
+    await book(chain, [])
+    assert (await reconcile(chain, full=False)).balanced
+
+
+async def test_claimed__by_a_contract_older_than_the_books__what_it_had_before_is_no_difference(database: Database):
+    chain = Chain(database, start_block=3)
+    chain.claimed_so_far[TOKEN, ALICE] = 50
+    async with database.begin() as tx:
+        await tx.chains.register(CHAIN, "evm", chain.reference, block_hash(0), 3)
+    while chain.tip < 3:
+        await chain.mine()
+    await book(chain, claim(ALICE, 7))
+    result = await reconcile(chain)
+    assert found(result) == [("unexpected_out", claimable_code(ALICE), 7)]  # for nobody here gave it anything
+    [check] = [check for check in result.checks if check.subject == "claimed accounts"]
+    assert (check.expected, check.actual) == (1, 1)
+
+
+async def test_claimed__two_people_reverse_a_claim__the_chain_still_says_it(chain: Chain):
+    await settle(chain)
+    await book(chain, claim(ALICE, 200))
+    log = f"log:{CHAIN} {block_hash(chain.tip).hex()}:0"
+    number = await ask_reversal(chain.database, log, reason="a test", by="ann")
+    await approve(chain.database, number, by="bob")
+    assert ("unexplained_balance", claimable_code(ALICE), 200) in found(await reconcile(chain))
 
 
 async def test_claims__in_flight__pending_is_what_the_tree_will_give(chain: Chain):

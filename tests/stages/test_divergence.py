@@ -145,10 +145,11 @@ async def test_search__opening_differs__said_without_a_search(database: Database
     assert (found.agreed, found.first.at.number, found.first.difference, found.probes) == (None, 0, 1, 2)
 
 
-@pytest.mark.parametrize("account", ["operator", OPERATOR_CODE, OPERATOR_CODE.upper(), f"0x{OPERATOR.hex()}"])
+@pytest.mark.parametrize("account", ["operator:gas", OPERATOR_CODE, OPERATOR_CODE.upper()])
 def test_find_mirror__by_code_name_or_address__found(account: str):
     assert find_mirror([WATCHED], account, None) == mirror(OPERATOR_CODE, ETH)
-    assert find_mirror([WATCHED], account, "eth") == mirror(OPERATOR_CODE, ETH)
+    for each in (account, "operator", f"0x{OPERATOR.hex()}"):
+        assert find_mirror([WATCHED], each, "eth") == mirror(OPERATOR_CODE, ETH)
 
 
 def test_find_mirror__address_in_base58__found_as_it_is_written():
@@ -165,7 +166,8 @@ def test_find_mirror__address_in_base58__found_as_it_is_written():
     ("account", "symbol", "problem"),
     [
         ("payable:0x01", None, "no account that the chain is compared with is called so"),
-        ("operator", "USDX", "no account that the chain is compared with is called so"),
+        ("operator:gas", "USDX", "no account that the chain is compared with is called so"),
+        ("operator", None, "several accounts are called so"),
         ("", None, "no account"),
     ],
 )

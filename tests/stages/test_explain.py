@@ -206,6 +206,31 @@ async def test_render__paid_distribution__a_chapter_for_each_stage(database: Dat
     assert not any(line != line.rstrip() for line in text.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ((0, 0, 0), ""),
+        ((100, 0, 0), " (gas 300,000,000,000,023 wei, L1 fee 100 wei)"),
+        (
+            (100, 20, 3),
+            " (gas 300,000,000,000,003 wei, L1 fee 100 wei, operator fee 20 wei), and 3 wei in deposits",
+        ),
+    ],
+)
+async def test_render__what_a_transaction_took__each_part_of_it(
+    database: Database, world: World, beside: tuple[int, int, int], told: str
+):
+    async with database.begin() as transaction:
+        await transaction.connection.execute(
+            "UPDATE attempts SET l1_fee = $1, operator_fee = $2, deposits = $3 WHERE tx_id = $4",
+            *(*beside, world.execute_tx),
+        )
+    story = await tell(database, world.paid_distribution.hex())
+    assert f"paid 300,000,000,000,123 wei for 150,000 gas{told}\n" in render(story)
+    attempt = json.loads(render_json(story))["steps"][1]["slots"][0]["attempts"][0]
+    assert [attempt[name] for name in ("l1_fee", "operator_fee", "deposits")] == [str(amount) for amount in beside]
+
+
 async def test_render__many_recipients__bounded_and_said(database: Database, world: World):
     story = await tell(database, world.paid_distribution.hex())
     text = render(replace(story, shares=story.shares * 20))

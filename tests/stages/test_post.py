@@ -7,7 +7,17 @@ import pytest
 
 from bridge.domain.errors import ChainDisagrees, LeaseLost
 from bridge.domain.events import Value
-from bridge.domain.ledger import CARRIED, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, owed_code, payable_code
+from bridge.domain.ledger import (
+    BY_OPERATOR,
+    CARRIED,
+    OPENING,
+    SUSPENSE_IN,
+    SUSPENSE_OUT,
+    UNALLOCATED,
+    owed_code,
+    payable_code,
+    sender_code,
+)
 from bridge.domain.units import Address
 from bridge.stages.post import log_filters
 from bridge.store.database import Database
@@ -50,6 +60,7 @@ from tests.stages.books import (
 )
 
 AMOUNTS = {ALICE: 600, BOB: 399}
+TOKENS_OF_OPERATOR = sender_code(OPERATOR)
 EXPLAINED = {
     (VAULT_CODE, "USDX"): 1,
     (DISTRIBUTOR_CODE, "USDX"): 399,
@@ -206,10 +217,52 @@ async def _to_own_batch(database: Database) -> None:
         await tx.connection.execute("UPDATE payouts SET batch_index = 1000001 WHERE recipient = $1", BOB)
 
 
+SENT = {"stranger": PAYER, "vault": VAULT, "distributor": DISTRIBUTOR, "operator": OPERATOR}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("stranger", "operator", {TOKENS_OF_OPERATOR: 7, SUSPENSE_IN: -7}),
+        ("operator", "stranger", {TOKENS_OF_OPERATOR: -7, SUSPENSE_OUT: 7}),
+        # What a contract of ours gives or gets must be explained there as if a stranger were on the other side.
+        ("vault", "operator", {VAULT_CODE: -7, SUSPENSE_OUT: 7, TOKENS_OF_OPERATOR: 7, BY_OPERATOR: -7}),
+        ("operator", "vault", {VAULT_CODE: 7, SUSPENSE_IN: -7, TOKENS_OF_OPERATOR: -7, BY_OPERATOR: 7}),
+        ("operator", "operator", {}),
+    ],
+)
+async def test_transfer__operators_account__seen_and_left_to_be_explained(
+    database: Database, source: str, target: str, expected: Mapping[str, int]
+):
+    chain = await start(database)
+    post = await bookkeeper(chain)
+    await chain.mine(transfer(SENT[source], SENT[target], 7))
+    await run(post)
+    assert await posted(database) == {(code, "USDX"): amount for code, amount in expected.items()}
+
+
+async def test_payout__to_the_operator__its_batch_explains_it_and_nothing_is_in_suspense(database: Database):
+    """Anybody can make a rule's contract owe it something."""
+    chain = await start(database)
+    post = await bookkeeper(chain)
+    await chain.mine(*fee(1000))
+    await decide(chain, 1, {OPERATOR: 1000})
+    await plan(chain, {OPERATOR: 1000})
+    await chain.mine(*batch({OPERATOR: 1000}, {}))
+    await run(post)
+    assert await posted(database) == {(TOKENS_OF_OPERATOR, "USDX"): 1000, (BY_OPERATOR, "USDX"): -1000}
+
+
+async def test_open__operator_holds_tokens__opened_with_them(database: Database):
+    chain = await start(database, held={(OPERATOR, USDX): 9})
+    await run(await bookkeeper(chain))
+    assert await posted(database) == {(TOKENS_OF_OPERATOR, "USDX"): 9, (OPENING, "USDX"): -9}
+
+
 async def test_payout__vault_pays_itself__one_account_of_ours(database: Database):
     """Where no contract stands between, the vault is what says that a batch was executed."""
     watched = replace(WATCHED, distributor=VAULT)
-    assert [mirror.code for mirror in watched.mirrors] == [VAULT_CODE, VAULT_CODE, OPERATOR_CODE]
+    assert [mirror.code for mirror in watched.mirrors] == [VAULT_CODE, VAULT_CODE, TOKENS_OF_OPERATOR, OPERATOR_CODE]
     chain = await start(database)
     post = await bookkeeper(chain, watched=watched)
     await chain.mine(*fee(1000))

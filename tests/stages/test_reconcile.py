@@ -122,7 +122,7 @@ async def test_run__all_explained__balanced_with_every_level_checked(chain: Chai
     assert result.skipped == ()
     assert result.at == (chain.stamp(3),)
     assert all(counts[Outcome.AGREED] > 0 for counts in result.counts().values())
-    assert sum(check.level is Level.BALANCE for check in result.checks) == len(WATCHED.mirrors) == 5
+    assert sum(check.level is Level.BALANCE for check in result.checks) == len(WATCHED.mirrors) == 6
     async with chain.database.snapshot() as tx:
         row = await tx.connection.fetchrow("SELECT verdict, finished_at IS NOT NULL AS finished FROM reconciliations")
         assert row is not None
@@ -522,7 +522,7 @@ async def test_node_lacks_the_cut_off__balances_skipped_with_cause_never_agreed(
     assert {check.level for check in result.skipped} == {Level.BALANCE, Level.NONCE}
 
 
-@pytest.mark.parametrize(("question", "doubts"), [("balance", 5), ("sequence", 1), ("blocks", 1), ("read_call", 1)])
+@pytest.mark.parametrize(("question", "doubts"), [("balance", 6), ("sequence", 1), ("blocks", 1), ("read_call", 1)])
 async def test_nodes_contradict_each_other__break_of_its_own_and_what_they_said_of_is_skipped(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, question: str, doubts: int
 ):

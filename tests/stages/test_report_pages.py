@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from playwright.async_api import Browser, Page
 
 from bridge.replay.backtest_outcome import Contest
 from bridge.stages.report_html import render_html
+from bridge.stages.report_sections.charts import coverage_chart
 from tests.browser import open_browser
 from tests.replay.test_backtest import bound, run, small_history
 from tests.stages.deciding import FEES
@@ -166,6 +169,38 @@ async def test_report__charts__drawn_with_every_text_whole_and_apart(pages: dict
         assert chart["letter"] >= 10, chart["title"]  # pixels: to be read
         assert chart["marks"], chart["title"]
         assert chart["words"] > 10, chart["title"]
+
+
+# Beside each other on a line: how far apart, in letters of the text.
+GAPS = """
+() => [...document.querySelectorAll('svg.drawing')].flatMap(svg => {
+    const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    return texts.flatMap(([one, a], at) => texts.slice(at + 1)
+        .filter(([, b]) => Math.abs(a.top - b.top) < 1)
+        .map(([other, b]) => [one, other, Math.max(b.left - a.right, a.left - b.right) / (a.width / one.length)]));
+})
+"""
+
+
+@pytest.mark.parametrize("font", ["system-ui", "monospace"])
+@pytest.mark.parametrize("step_s", [60, 40_000])
+async def test_report__heat_map_of_few_runs__its_labels_stand_apart(browser: Browser, step_s: int, font: str):
+    """Within a day, and over several, in wide letters too; whatever there is room for, the last moment is told."""
+    trend = rich_report().key_figures.trend
+    times = [1_800_000_000 + step_s * at for at in range(6)]
+    points = [replace(point, first_at=time, last_at=time) for point, time in zip(trend, times, strict=False)]
+    page = await browser.new_page()
+    await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    await page.set_content("".join(coverage_chart(points[:runs]).draw(font) for runs in range(1, 7)))
+    gaps = await page.evaluate(GAPS)
+    assert gaps
+    assert [(one, other) for one, other, gap in gaps if gap < 1] == []
+    drawn = await page.evaluate(
+        "[...document.querySelectorAll('svg')].map(svg => [...svg.querySelectorAll('text')].map(it => it.textContent))"
+    )
+    for time, texts in zip(times, drawn, strict=True):
+        assert any(text.endswith(datetime.fromtimestamp(time, UTC).strftime("%H:%M")) for text in texts)
+    await page.close()
 
 
 async def test_report__charts_without_colour__kinds_differ_by_pattern_or_brightness(pages: dict[str, Page]):

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bridge.chains.solana.tokens import Token as Mint
+from bridge.domain.breaks import BreakKind, Outcome
+from bridge.domain.ledger import BY_OPERATOR, SUSPENSE_IN, SUSPENSE_OUT, Asset, Watched, sender_code
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, base58
 from bridge.runtime.rulefile import parse_rule
@@ -14,6 +16,8 @@ from bridge.simulation.svm.settings import Settings
 from bridge.stages import binding
 from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
+from bridge.stages.post import Post, log_filters
+from bridge.stages.reconcile import Books, Reconcile
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from tests.chains.solana_world import SolanaWorld, address_of, memo
@@ -108,6 +112,53 @@ async def test_rules__fees_and_reserve_of_the_catalogue__decided_as_on_any_chain
         async with database.snapshot() as transaction:
             widths = await transaction.connection.fetch("SELECT DISTINCT length(address), length(tx_hash) FROM logs")
         assert [tuple(row) for row in widths] == [(32, 64)]
+
+
+async def test_books__tokens_of_the_operator__seen_and_left_to_be_explained(database: Database):
+    """In its associated account; another one of its own is a stranger's, as it is of the vault's."""
+    async with SolanaWorld.start() as world:
+        vault, operator, mint = address_of(world.vault), address_of(world.operator), Address(bytes(world.token.mint))
+        watched = Watched(
+            chain="solana",
+            vault=vault,
+            distributor=vault,
+            operator=operator,
+            tokens=(Asset(world.asset, "solana", mint, "USDX", 6),),
+            native=Asset(world.native, "solana", None, "SOL", 9),
+        )
+        alice, bob, *_ = world.people
+        world.scene.open_account(world.token, world.operator.pubkey())
+        world.node.chain.advance_blocks()
+        start = world.node.chain.head.slot
+        async with database.begin() as transaction:
+            await transaction.chains.register("solana", "solana", world.reader.reference, world.genesis, start)
+        world.node.chain.advance_blocks()
+        world.send([world.pay(alice, world.operator, 700)], alice)
+        world.node.chain.advance_blocks()
+        for payee, atoms in ((bob, 200), (world.vault, 50)):  # whose fees alice pays
+            world.send([world.pay(world.operator, payee, atoms)], alice, world.operator)
+        world.node.chain.advance_blocks()
+        await ingest_all(database, world, log_filters(world.reader, watched))
+        lease = await Leases(database).acquire("post:solana", "a test", 60_000)
+        assert lease is not None
+        post = Post(database=database, chain=world.reader, watched=watched, start_block=start, lease=lease)
+        while await post.step():
+            pass
+        async with database.snapshot() as transaction:
+            balances = await transaction.ledger.balances("solana", world.node.chain.head.slot)
+        assert {each.code: each.posted for each in balances if each.asset == world.asset and each.posted} == {
+            sender_code(operator): 450,
+            f"vault:{base58(vault)}": 50,
+            SUSPENSE_IN: -750,
+            SUSPENSE_OUT: 200,
+            BY_OPERATOR: 50,
+        }
+        result = await Reconcile(database=database, books=[Books(world.reader, watched, start)]).run()
+        assert {(item.kind, item.subject, item.amount) for item in result.breaks} == {
+            (BreakKind.UNEXPECTED_IN, SUSPENSE_IN, 750),
+            (BreakKind.UNEXPECTED_OUT, SUSPENSE_OUT, -200),
+        }
+        assert sender_code(operator) in {check.subject for check in result.checks if check.outcome is Outcome.AGREED}
 
 
 def advance_to(world: SolanaWorld, second: int) -> None:

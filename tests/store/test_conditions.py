@@ -50,6 +50,21 @@ async def test_low_gas_balance__under_what_is_wanted__until_there_is_more(world:
     assert await conditions(world) == []
 
 
+async def test_low_gas_balance__rollup__what_transactions_took_beside_gas_is_wanted_too(world: SendingWorld):
+    world.payer.l1_fee = 77
+    await world.decide([5])
+    for _ in range(6):
+        await world.advance()
+    world.payer.l1_fee = 5
+    world.chain.state["balance", OPERATOR, COIN] = GAS_WANTED + 76
+    await world.advance()
+    [low] = await conditions(world)
+    assert low.detail == "holds 1076 atoms, less than 1077"
+    world.chain.state["balance", OPERATOR, COIN] = GAS_WANTED + 77
+    await world.advance()
+    assert await conditions(world) == []
+
+
 async def test_not_included__longer_than_allowed__lowest_nonce_alone_until_it_is(world: SendingWorld):
     await world.decide([5])
     await world.decide([6], window=1)

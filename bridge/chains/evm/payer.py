@@ -21,6 +21,7 @@ from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.charges import read_charges
 from bridge.chains.evm.claim_plan import plan_tree
 from bridge.chains.evm.culprits import Culprits
+from bridge.chains.evm.data_fees import DataFees
 from bridge.chains.evm.distributions import derive_id, token_of
 from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_market
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
@@ -104,6 +105,7 @@ class EvmPayer:
         self._ceilings = ceilings
         self._bump_after_blocks = bump_after_blocks
         self._claims_uri = claims_uri
+        self._data_fees = DataFees(rpc)
         self._reverts = reverts or Reverts.of_our_contracts()
 
     # ── plan ──
@@ -173,10 +175,14 @@ class EvmPayer:
             )
         fees = market.offer(self._ceilings, None)
         assert fees is not None, "a first attempt always has fees"
+        beside = await self._data_fees.estimate(action.payload, gas_limit, at)
         balance = await self._rpc.agreed("eth_getBalance", [_hex(self.account), _at(at)], quantity)
-        if balance < gas_limit * fees.max_fee:
-            need = gas_limit * fees.max_fee
-            return Refusal(f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}", temporary=True)
+        need = gas_limit * fees.max_fee + beside
+        if balance < need:
+            part = f", {beside} of it for what the chain takes beside gas" if beside else ""
+            return Refusal(
+                f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}{part}", temporary=True
+            )
         return Ready(gas_limit)
 
     async def _because_of(self, action: Action, at: BlockStamp, refused: RpcRefused) -> str:

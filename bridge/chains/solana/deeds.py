@@ -63,6 +63,17 @@ class Deeds:
                 return done
         return None
 
+    async def pending(self, distribution_id: bytes, index: int | None) -> bool:
+        """Whether an endpoint has the marker in a block that may not be final. Raises ChainUnavailable."""
+        for operator in self._operators:
+            marker = marker_of(operator, distribution_id, index)
+            config = {"encoding": "base64", "commitment": "processed"}
+            for answer in await self._rpc.call_on_each("getAccountInfo", [values.text(marker), config]):
+                account = None if answer.error else read_account(values.in_context(answer.result)[1])
+                if account is not None and account.owner == MARKER_OWNER:
+                    return True
+        return False
+
     async def _exists(self, marker: Address, slot: int) -> bool:
         config = {"encoding": "base64", "minContextSlot": slot, **FINALIZED}
 

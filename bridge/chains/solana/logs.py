@@ -59,7 +59,7 @@ class Watch:
     vault: Address
     operators: tuple[Address, ...]  # whose deeds count: the one of now, and those before
     owners: frozenset[Address]  # of the contracts, the vault too
-    accounts: Mapping[Address, Address]  # token account → its owner, one of `owners`
+    accounts: Mapping[Address, Address]  # token account → its owner, one of `owners` or the operator
     native: bool  # whether the native coin of `owners` is watched too
     fee_memo: str = "fee"
 
@@ -67,6 +67,11 @@ class Watch:
     def addresses(self) -> tuple[Address, ...]:
         """Every account whose transactions must be looked at, ascending."""
         return tuple(sorted({*self.accounts, *self.operators, *(self.owners if self.native else ())}))
+
+    @property
+    def holders(self) -> frozenset[Address]:
+        """Whose associated token accounts are watched."""
+        return self.owners | frozenset(self.accounts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +131,16 @@ def _of_payment(place: int, payment: Payment, watch: Watch, *, feeds: bool) -> I
         return
     payer, payee, amount = _name(payment, payment.source, watch), _name(payment, payment.target, watch), payment.amount
     yield _Draft(place, payment.mint, (TRANSFER, payer, payee), _word(amount))
-    if source is not None and source != watch.vault:
+    if source in watch.owners and source != watch.vault:
         yield _Draft(place + 1, source, (WITHDRAWN, payee), _word(amount))
-    if target is not None and target != watch.vault:
+    if target in watch.owners and target != watch.vault:
         yield _Draft(place + 2, target, (DEPOSITED, payer), _word(amount))
     if target == watch.vault and feeds:
         yield _Draft(place + 3, watch.vault, (FEE_PAID, payment.mint, payer), _word(amount))
 
 
 def _ours(payment: Payment, party: Party | None, watch: Watch) -> Address | None:
-    """The contract whose account a party is."""
+    """The contract, or the operator, whose account a party is."""
     if party is None:
         return None
     if payment.mint == NATIVE:
@@ -151,7 +156,7 @@ def _name(payment: Payment, party: Party | None, watch: Watch) -> Address:
     ours = _ours(payment, party, watch)
     if ours is not None:
         return ours
-    return party.account if party.owner is None or party.owner in watch.owners else party.owner
+    return party.account if party.owner is None or party.owner in watch.holders else party.owner
 
 
 # ── Deeds ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from solders.address_lookup_table_account import AddressLookupTableAccount
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
@@ -21,6 +22,7 @@ from solders.signature import Signature
 from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 
+from bridge.chains.solana.lookups import EMPTY, Shelf
 from bridge.chains.solana.markers import Deed, create_marker, marker_of
 from bridge.chains.solana.programs import ASSOCIATED_TOKEN, MEMO, NATIVE, SYSTEM, associated_account
 from bridge.domain.units import Address
@@ -30,6 +32,12 @@ TRANSACTION_BYTES_MAX = 1232
 
 COMPUTE_UNITS_MAX = 1_400_000
 """No transaction may ask for more."""
+
+ACCOUNTS_MAX, INSTRUCTIONS_MAX = 64, 64
+"""That one transaction may name, and may run: those that programs call count too."""
+
+CALLED_BY_CREATION = 4
+"""Instructions that the program calls which makes a token account (six, where somebody sent lamports there before)."""
 
 _CREATE_IDEMPOTENT = b"\x01"
 _TRANSFER_CHECKED, _TRANSFER_FEE_EXTENSION, _TRANSFER_CHECKED_WITH_FEE = 12, 26, 1
@@ -88,10 +96,33 @@ class Draft:
     payer: Address
     instructions: tuple[Instruction, ...]
     about: tuple[Address | None, ...]
+    tables: tuple[AddressLookupTableAccount, ...] = ()
 
     def message(self, blockhash: bytes, budget: Budget) -> MessageV0:
         limits = [set_compute_unit_limit(budget.compute_units), set_compute_unit_price(budget.unit_price)]
-        return MessageV0.try_compile(Pubkey(self.payer), [*limits, *self.instructions], [], Hash(blockhash))
+        steps = [*limits, *self.instructions]
+        return MessageV0.try_compile(Pubkey(self.payer), steps, list(self.tables), Hash(blockhash))
+
+    def with_tables(self, shelf: Shelf) -> Draft:
+        """The same, with those tables of `shelf` that make it shorter. Who signs and what is called is never looked up:
+        the chain does not allow it."""
+        called = {step.program_id for step in self.instructions}
+        metas = [meta for step in self.instructions for meta in step.accounts]
+        signing = {meta.pubkey for meta in metas if meta.is_signer}
+        keys = {meta.pubkey for meta in metas} - signing - called
+        chosen = shelf.choose(Address(bytes(key)) for key in keys)
+        return replace(self, tables=shelf.given(chosen))
+
+    @property
+    def keys(self) -> tuple[Address, ...]:
+        """All accounts in the order that the chain counts them: the message's own, then those looked up."""
+        message = self.message(bytes(32), Budget(COMPUTE_UNITS_MAX, 0))
+        entries = {table.key: table.addresses for table in self.tables}
+        found = list(message.account_keys)
+        for which in ("writable_indexes", "readonly_indexes"):
+            for lookup in message.address_table_lookups:
+                found += [entries[lookup.account_key][index] for index in bytes(getattr(lookup, which))]
+        return tuple(Address(bytes(key)) for key in found)
 
     def recipient_at(self, index: int) -> Address | None:
         """Whom the instruction with this index of the whole transaction is about."""
@@ -109,19 +140,50 @@ class Draft:
         sources = [step.accounts[0].pubkey for step, about in zip(self.instructions, self.about, strict=True) if about]
         return tuple(dict.fromkeys(Address(bytes(key)) for key in (Pubkey(self.payer), *sources)))
 
+    @staticmethod
+    def steps_of(transfers: int, creations: int) -> int:
+        """How many instructions a transaction runs."""
+        return 5 + transfers + creations * (1 + CALLED_BY_CREATION)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a node takes it."""
+        creations = sum(step.program_id == ASSOCIATED_TOKEN for step in self.instructions)
+        steps = self.steps_of(len(self.instructions) - 3 - creations, creations)
+        return self.size <= TRANSACTION_BYTES_MAX and steps <= INSTRUCTIONS_MAX and len(self.keys) <= ACCOUNTS_MAX
+
     @property
     def size(self) -> int:
         """Bytes of the signed transaction, whatever its blockhash and budget."""
         return len(unsigned(self.message(bytes(32), Budget(COMPUTE_UNITS_MAX, 0))))
 
 
-def draft(purse: Purse, deed: Deed, rent: int, coin: Coin | None = None, transfers: Sequence[Transfer] = ()) -> Draft:
-    """The transaction that does `deed`; `rent` is what its marker needs, in lamports."""
+def draft(
+    purse: Purse,
+    deed: Deed,
+    rent: int,
+    coin: Coin | None = None,
+    transfers: Sequence[Transfer] = (),
+    *,
+    shelf: Shelf = EMPTY,
+) -> Draft:
+    """The transaction that does `deed`; `rent` is what its marker needs, in lamports. Who is left out is named in its
+    memo where there is room for that."""
+    made = _draft(purse, deed, rent, coin, transfers).with_tables(shelf)
+    if deed.left_out and made.size > TRANSACTION_BYTES_MAX:
+        made = _draft(purse, deed.shortened, rent, coin, transfers).with_tables(shelf)
+    return made
+
+
+def _draft(purse: Purse, deed: Deed, rent: int, coin: Coin | None, transfers: Sequence[Transfer]) -> Draft:
     operator, marker = Pubkey(purse.operator), Pubkey(marker_of(purse.operator, deed.distribution_id, deed.index))
     fund = transfer(TransferParams(from_pubkey=operator, to_pubkey=marker, lamports=rent))
     steps: list[tuple[Instruction, Address | None]] = [
         (fund, None),
-        (create_marker(purse.operator, deed.distribution_id, deed.index), None),
+        (
+            create_marker(purse.operator, deed.distribution_id, deed.index, deed.left_out if deed.elsewhere else ()),
+            None,
+        ),
     ]
     if coin is not None:
         steps += [(_create(purse, coin, one), one.recipient) for one in transfers if one.creates]

@@ -1,6 +1,7 @@
 """The sending side of Solana: transactions of built-in programs, markers instead of nonces, and bytes that expire.
 
 order ─pack─► batches that fit a transaction ─plan─► proposal, batch 0, batch 1, …      nothing of it is signed yet
+              (as the chain's proposal has them, where there is one: tables may have grown since, see packing)
 preflight     accounts and a simulation, of what is confirmed: who can be paid, and what it costs
 sign          a block's hash makes the bytes good for about 150 blocks; saved by the stage before they are sent
 broadcast     to every endpoint, the same bytes again and again until they are in a block or have expired
@@ -12,6 +13,7 @@ what is to be paid: a batch is sent only where the finalized chain has its distr
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -35,13 +37,14 @@ from bridge.chains.solana.messages import (
     tx_id_of,
     unsigned,
 )
-from bridge.chains.solana.packing import capacity
-from bridge.chains.solana.payloads import PayBatch, Proposal, alone, mint_of, plan_push, read_payload
+from bridge.chains.solana.packing import capacity, widest
+from bridge.chains.solana.payloads import PayBatch, Proposal, alone, derive_id, mint_of, plan_push, read_payload
 from bridge.chains.solana.programs import ASSOCIATED_TOKEN, MEMO, NATIVE, TOKEN_PROGRAMS
 from bridge.chains.solana.receipts import budget_of, deposits_of
 from bridge.chains.solana.replies import classify_broadcast, combine_broadcasts
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
 from bridge.chains.solana.screening import Prepared, Screening
+from bridge.chains.solana.tables import Tables
 from bridge.chains.solana.transactions import OPTIONS, Transaction, parse_transaction
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Block, Log
@@ -91,9 +94,11 @@ class SolanaPayer:
         vault_signer: Signer | None = None,
         former_operators: Collection[Address] = (),
         ours: Collection[Address] = (),
+        lookup_tables: Sequence[Address] = (),
     ) -> None:
         """`vault_signer`: the vault's own key, without which it can pay no SOL. `former_operators`: accounts whose
-        markers count too. `ours`: other accounts that are never recipients."""
+        markers count too. `ours`: other accounts that are never recipients. `lookup_tables` make room for more
+        recipients in a transaction."""
         assert vault_signer is None or vault_signer.account == vault
         self.account = signer.account
         self._chain = chain
@@ -105,7 +110,8 @@ class SolanaPayer:
         self._ceilings = ceilings
         self._create_accounts = create_accounts
         self._ours = frozenset(ours)
-        self._screening = Screening(rpc, self._purse, ceilings, create_accounts=create_accounts)
+        self._tables = Tables(rpc, lookup_tables)
+        self._screening = Screening(rpc, self._purse, ceilings, create_accounts=create_accounts, tables=self._tables)
         self._deeds = Deeds(rpc, [signer.account, *former_operators])
         self._coins: dict[Address, Coin] = {}
         self._heights: dict[BlockStamp, int] = {}
@@ -120,13 +126,45 @@ class SolanaPayer:
         return frozenset({*payer, self._purse.vault, mint, *own, *programs, *self._ours})
 
     async def pack(self, order: Order, recipients_max: int) -> tuple[Batch, ...]:
-        coin = await self._coin(mint_of(order.asset, self._reference))
-        room = capacity(self._purse, coin, create_accounts=self._create_accounts)
-        return pack_batches(order.payouts, min(recipients_max, room))
+        """Lost database, and …
+
+        the proposal is final       its batches again: as many recipients as it names, or as fit without tables
+        it is in a younger block    RetryableError, until one of the two others is so
+        it is nowhere               anything will do: what is planned now is proposed
+        """
+        mint = mint_of(order.asset, self._reference)
+        coin = await self._coin(mint)
+        plain = min(recipients_max, capacity(self._purse, coin, create_accounts=self._create_accounts))
+        window = (order.window_start, order.window_end)
+        distribution_id = derive_id(self._genesis, self._purse.vault, order.rule, window, mint)
+        done = await self._deeds.find(distribution_id, None, await self._finalized())
+        if done is not None:
+            return pack_batches(order.payouts, done.deed.room or plain)
+        shelf = await self._tables.shelf(fresh=True)
+        if not shelf.tables:
+            return pack_batches(order.payouts, plain)
+        if await self._deeds.pending(distribution_id, None):
+            raise ChainUnavailable(f"{self._chain}: a proposal of this distribution is not final yet")
+        recipients = sorted(payout.recipient for payout in order.payouts)
+        # In a thread: for many recipients it takes seconds, in which the lease must be renewed.
+        room = await asyncio.to_thread(
+            widest, self._purse, coin, recipients, shelf, create_accounts=self._create_accounts, most=recipients_max
+        )
+        return pack_batches(order.payouts, room)
 
     def plan(self, order: Order, batches: Sequence[Batch]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         mint = mint_of(order.asset, self._reference)
-        return plan_push(order, batches, genesis=self._genesis, vault=self._purse.vault, mint=mint)
+        room = self._room_of(batches, mint)
+        return plan_push(order, batches, genesis=self._genesis, vault=self._purse.vault, mint=mint, room=room)
+
+    def _room_of(self, batches: Sequence[Batch], mint: Address) -> int | None:
+        """Recipients a batch, where they are more than fit without tables: only then must the chain remember it. None
+        too for batches that `pack` did not make."""
+        coin = SOL if mint == NATIVE else self._coins.get(mint)
+        count = len(batches[0].payouts)
+        if coin is None or count <= capacity(self._purse, coin, create_accounts=self._create_accounts):
+            return None
+        return count
 
     def plan_claims(self, order: Order, leaves: Sequence[Payout]) -> tuple[Distribution, tuple[PlannedCall, ...]]:
         raise HoldError(f"{self._chain} has no contract to claim from: remove claims.above")
@@ -413,8 +451,10 @@ def _plan_of(action: Action) -> Proposal | PayBatch:
 
 
 def _deed_of(plan: Proposal | PayBatch, purpose: Purpose) -> Deed:
-    content = plan.content_hash if isinstance(plan, Proposal) else None
-    deed = Deed(plan.distribution_id, plan.index if isinstance(plan, PayBatch) else None, content)
+    if isinstance(plan, Proposal):
+        deed = Deed(plan.distribution_id, None, plan.content_hash, room=plan.room)
+    else:
+        deed = Deed(plan.distribution_id, plan.index)
     return deed.cancelled if purpose is Purpose.CANCEL else deed
 
 

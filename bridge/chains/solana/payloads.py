@@ -3,7 +3,7 @@
 No transaction can be made ahead of time (it names a recent block), so these bytes are not sent. They say exactly what
 is to be done, and what the proposal's content hash binds.
 
-    proposal   "bridge:1:p" id content-hash mint total(16) batches(4)
+    proposal   "bridge:1:p" id content-hash mint total(16) batches(4) [ recipients a batch(2) ]
     batch      "bridge:1:x" id index(4) mint count(2) { recipient(32) amount(8) } ascending
 """
 
@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bridge.chains.solana.markers import ROOM_MAX
 from bridge.chains.solana.programs import NATIVE
 from bridge.domain.errors import HoldError
 from bridge.domain.payouts import (
@@ -47,10 +48,12 @@ class Proposal:
     mint: Address
     total: int
     batches: int
+    room: int | None = None  # recipients a batch, where lookup tables made room for more than fit without
 
     def encode(self) -> bytes:
         parts = (_PROPOSAL, self.distribution_id, self.content_hash, self.mint)
-        return b"".join((*parts, self.total.to_bytes(16), self.batches.to_bytes(4)))
+        room = b"" if self.room is None else self.room.to_bytes(2)
+        return b"".join((*parts, self.total.to_bytes(16), self.batches.to_bytes(4), room))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,12 @@ class PayBatch:
 def read_payload(payload: bytes) -> Proposal | PayBatch:
     """Raises ValueError for bytes that no plan made."""
     kind, body = payload[:10], payload[10:]
-    if kind == _PROPOSAL and len(body) == 116:
-        content, mint = body[32:64], Address(body[64:96])
-        return Proposal(body[:32], content, mint, int.from_bytes(body[96:112]), int.from_bytes(body[112:]))
+    if kind == _PROPOSAL and len(body) in (116, 118):
+        content, mint, room = body[32:64], Address(body[64:96]), int.from_bytes(body[116:]) if body[116:] else None
+        if room is not None and not 1 <= room <= ROOM_MAX:
+            raise ValueError("a proposal of batches that no transaction holds")
+        total, batches = int.from_bytes(body[96:112]), int.from_bytes(body[112:116])
+        return Proposal(body[:32], content, mint, total, batches, room)
     if kind != _BATCH or len(body) < 70:
         raise ValueError("not a payload of a plan")
     entries = body[70:]
@@ -108,9 +114,16 @@ def derive_id(genesis: bytes, vault: Address, rule: str, window: tuple[int, int]
 
 
 def plan_push(
-    order: Order, batches: Sequence[Batch], *, genesis: bytes, vault: Address, mint: Address
+    order: Order,
+    batches: Sequence[Batch],
+    *,
+    genesis: bytes,
+    vault: Address,
+    mint: Address,
+    room: int | None = None,
 ) -> tuple[Distribution, tuple[PlannedCall, ...]]:
-    """Raises HoldError for amounts and numbers of batches that the chain has no room for."""
+    """`room`: recipients a batch, where the proposal must name it. Raises HoldError for amounts and numbers of batches
+    that the chain has no room for."""
     if len(batches) > BATCHES_MAX:
         raise HoldError(f"{len(batches)} batches, over {BATCHES_MAX}: pay a smaller set, or raise the least payout")
     for payout in (payout for batch in batches for payout in batch.payouts):
@@ -124,7 +137,7 @@ def plan_push(
     hashes = [hashlib.sha256(payload).digest() for payload in payloads]
     head = order.total.to_bytes(32) + order.decision_id + len(hashes).to_bytes(4)
     content_hash = hashlib.sha256(b"bridge:1:content" + head + b"".join(hashes)).digest()
-    proposal = Proposal(distribution_id, content_hash, mint, order.total, len(batches)).encode()
+    proposal = Proposal(distribution_id, content_hash, mint, order.total, len(batches), room).encode()
     calls = [PlannedCall(0, ActionKind.PROPOSE, vault, proposal)]
     calls += [
         PlannedCall(batch.index + 1, ActionKind.EXECUTE, vault, payload)

@@ -32,7 +32,8 @@ from bridge.chains.solana.messages import (
 from bridge.chains.solana.payloads import PayBatch
 from bridge.chains.solana.programs import NATIVE, SYSTEM, TOKEN_PROGRAMS, is_on_curve
 from bridge.chains.solana.rehearsal import TOKEN_ERRORS, Failure, rehearse
-from bridge.chains.solana.rpc import SolanaRpc
+from bridge.chains.solana.rpc import RpcRefused, SolanaRpc
+from bridge.chains.solana.tables import Tables
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.payouts import Payout, Refusal
 from bridge.domain.units import Address, format_address
@@ -52,6 +53,9 @@ NAMED_MAX = 10
 EXECUTED_MEANWHILE = "executed by another transaction that is not final yet"
 PAYER_HAS_TOO_LITTLE = 1
 """An error of the system program (SystemError::ResultWithNegativeLamports)."""
+
+NO_TABLE = "address table"
+"""Words of a node that does not find what a transaction looks up."""
 
 TAKES_FEE = "the token takes a fee of what arrives: TokenTakesFee"
 
@@ -86,11 +90,20 @@ class Rents:
 class Screening:
     """Looks at what is confirmed: what is final is 13 seconds old, and nothing is decided for good here."""
 
-    def __init__(self, rpc: SolanaRpc, purse: Purse, ceilings: FeeCeilings, *, create_accounts: bool) -> None:
+    def __init__(
+        self,
+        rpc: SolanaRpc,
+        purse: Purse,
+        ceilings: FeeCeilings,
+        *,
+        create_accounts: bool,
+        tables: Tables,
+    ) -> None:
         self._rpc = rpc
         self._purse = purse
         self._ceilings = ceilings
         self._create_accounts = create_accounts
+        self._tables = tables
         self._known_rents: dict[int, tuple[int, int]] = {}  # bytes → (slot when it was asked, lamports)
 
     async def plain(self, deed: Deed, at: int) -> Prepared | Refusal:
@@ -224,12 +237,19 @@ class Screening:
 
     # ── until it passes ──
     async def _fit(self, trial: _Trial, config: Mapping[str, Any]) -> Prepared | Refusal:
-        """One recipient fewer at each turn."""
+        """One recipient fewer at each turn; before that, the tables are read anew where there is no room."""
         look, coin = trial.look, trial.coin
+        shelf, is_fresh = await self._tables.shelf(), False
         while trial.transfers:
-            drafted = draft(self._purse, trial.deed, look.rents.marker, coin, trial.transfers)
-            if drafted.size > TRANSACTION_BYTES_MAX:
-                trial.leave_out(_without_room(trial.transfers), "its account to be made has no room in this batch")
+            drafted = draft(self._purse, trial.deed, look.rents.marker, coin, trial.transfers, shelf=shelf)
+            if not drafted.fits:
+                if not is_fresh:
+                    shelf, is_fresh = await self._tables.shelf(fresh=True), True
+                    continue
+                one = _to_be_made(trial.transfers)
+                if one is None:
+                    return self._without_room(trial, drafted)
+                trial.leave_out(one, "its account to be made has no room in this batch")
                 continue
             deposits = look.rents.marker + sum(one.creates for one in trial.transfers) * look.rents.holding
             own = coin.is_native and self._purse.operator == self._purse.vault
@@ -237,7 +257,15 @@ class Screening:
             short = self._short(look.operator, drafted, deposits, look.rents, paid_out)
             if short is not None:
                 return short
-            rehearsal = await rehearse(self._rpc, drafted.message(bytes(32), _widest()), config)
+            try:
+                rehearsal = await rehearse(self._rpc, drafted.message(bytes(32), _widest()), config)
+            except RpcRefused as refused:
+                if not drafted.tables or NO_TABLE not in refused.message:
+                    raise
+                if is_fresh:  # final, and yet this endpoint does not have it
+                    return Refusal(str(refused), temporary=True)
+                shelf, is_fresh = await self._tables.shelf(fresh=True), True
+                continue
             if rehearsal.failure is None:
                 return Prepared(drafted, limit_for(rehearsal.units, COMPUTE_UNITS_MAX))
             culprit = _culprit(rehearsal.failure, drafted)
@@ -245,6 +273,17 @@ class Screening:
                 return culprit
             trial.leave_out(culprit, f"its transfer would fail: {_words(rehearsal.failure)}")
         return trial.nobody
+
+    def _without_room(self, trial: _Trial, drafted: Draft) -> Refusal:
+        """The batch was made for tables that are not there any more, or not configured. Nothing is lost: once they, or
+        others with the same accounts, are, it is paid."""
+        unusable = "; ".join(f"{format_address(table)} {why}" for table, why in self._tables.problems.items())
+        why = unusable or "of those that are configured none has enough of its accounts"
+        return Refusal(
+            f"the transaction would have {drafted.size} bytes of {TRANSACTION_BYTES_MAX}: its recipients, "
+            f"{len(trial.batch.payouts)}, need lookup tables, but {why}; `bridge lookup-tables extend` makes such",
+            temporary=True,
+        )
 
     async def rents(self, coin: Coin | None, at: int) -> Rents:
         """As of slot `at`, or some minutes before. Raises ChainDisagrees for what no account can cost."""
@@ -320,9 +359,9 @@ def _holding_fault(recipient: Address, coin: Coin, account: Account) -> str | No
     return f"cannot take the token: its account {where} is frozen" if holding.frozen else None
 
 
-def _without_room(transfers: Sequence[Transfer]) -> Address:
-    """The last whose account is to be made: a batch was packed for less, before that was allowed."""
-    return next((one for one in reversed(transfers) if one.creates), transfers[-1]).recipient
+def _to_be_made(transfers: Sequence[Transfer]) -> Address | None:
+    """The last whose account is to be made: the batch was packed for it to be there, or before that was allowed."""
+    return next((one.recipient for one in reversed(transfers) if one.creates), None)
 
 
 # ── Failures of a simulation ────────────────────────────────────────────────────────────────────────────────────────
@@ -343,8 +382,8 @@ def _culprit(failure: Failure, drafted: Draft) -> Address | Refusal:
         if about is not None and failure.code != PAYER_HAS_TOO_LITTLE:
             return about
     elif failure.account is not None:
-        keys = drafted.message(bytes(32), _widest()).account_keys
-        account = Address(bytes(keys[failure.account])) if failure.account < len(keys) else NATIVE
+        keys = drafted.keys
+        account = keys[failure.account] if failure.account < len(keys) else NATIVE
         if account in drafted.about:
             return account
     return Refusal(f"would fail: {_words(failure)}", temporary=True)

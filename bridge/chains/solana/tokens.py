@@ -80,7 +80,9 @@ async def look_around(rpc: SolanaRpc, names: Names, chain: str) -> Surroundings:
         operators=(names.operator, *names.former_operators),
         owners=owners,
         accounts={
-            associated_account(owner, mint, program): owner for owner in owners for mint, program in programs.items()
+            associated_account(holder, mint, program): holder
+            for holder in (*owners, names.operator)  # that the operator holds no tokens is told by looking
+            for mint, program in programs.items()
         },
         native=any(token.mint == NATIVE for token in names.tokens.values()),
         fee_memo=names.fee_memo,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from solders.message import MessageAddressTableLookup, MessageV0
 from solders.transaction import VersionedTransaction
 
 from bridge.chains.solana import rpc
@@ -63,17 +64,22 @@ def parse_transaction(answer: object, signature: bytes) -> Transaction:
     told = rpc.mapping(answer)
     meta = rpc.mapping(told.get("meta"))
     raw = rpc.data(told.get("transaction"))
+    writable, readonly = _loaded(meta.get("loadedAddresses"))
     record = {
         "transaction": base64.b64encode(raw).decode(),
         "succeeded": meta.get("err") is None,
         "fee": rpc.number(meta.get("fee")),
-        "loaded": _loaded(meta.get("loadedAddresses")),
+        "loaded": [*writable, *readonly],
         "lamports": [[rpc.number(value) for value in _list(meta, name)] for name in ("preBalances", "postBalances")],
         "holdings": _holdings(meta),
     }
     transaction = read_record(orjson.dumps(record), rpc.number(told.get("slot")))
     if transaction.signature != signature:
         raise ChainDisagrees(f"the endpoint sent another transaction than {rpc.text(signature)}")
+    if len(writable) != sum(len(table.writable_indexes) for table in _lookups(_signed(record["transaction"]))):
+        raise ChainDisagrees(
+            f"transaction {rpc.text(signature)} looks up other accounts to write than the endpoint sent"
+        )
     return transaction
 
 
@@ -82,6 +88,11 @@ def read_record(record: bytes, slot: int) -> Transaction:
     told = orjson.loads(record)
     signed = _signed(told["transaction"])
     message = signed.message
+    wanted = sum(len(table.writable_indexes) + len(table.readonly_indexes) for table in _lookups(signed))
+    if len(told["loaded"]) != wanted:
+        raise ChainDisagrees(
+            f"transaction {signed.signatures[0]} looks up {wanted} accounts, not {len(told['loaded'])}"
+        )
     keys = [Address(bytes(key)) for key in message.account_keys] + [rpc.address(key) for key in told["loaded"]]
     before, after = told["lamports"]
     if not len(keys) == len(before) == len(after) <= ACCOUNTS_MAX:
@@ -118,12 +129,17 @@ def _signed(text: str) -> VersionedTransaction:
     return signed
 
 
-def _loaded(value: object) -> list[str]:
-    """Addresses from lookup tables: first those that may be written."""
+def _lookups(signed: VersionedTransaction) -> Sequence[MessageAddressTableLookup]:
+    """Which entries of which tables the signed bytes name; what stands there is for the node to say."""
+    return signed.message.address_table_lookups if isinstance(signed.message, MessageV0) else []
+
+
+def _loaded(value: object) -> list[list[str]]:
+    """Addresses from lookup tables: those that may be written, and the others. They follow the message's own."""
     if value is None:
-        return []
+        return [[], []]
     lists = rpc.mapping(value)
-    return [rpc.text(rpc.address(key)) for name in ("writable", "readonly") for key in _list(lists, name)]
+    return [[rpc.text(rpc.address(key)) for key in _list(lists, name)] for name in ("writable", "readonly")]
 
 
 def _holdings(meta: Mapping[str, Any]) -> list[list[Any]]:

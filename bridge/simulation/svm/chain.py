@@ -34,7 +34,7 @@ from bridge.simulation.svm.history import History
 from bridge.simulation.svm.machine import SLOT_HASHES_KEPT, SYSTEM_PROGRAM, Machine
 from bridge.simulation.svm.records import Place, Record, balances, make_record
 from bridge.simulation.svm.settings import Settings
-from bridge.simulation.svm.transactions import LookupFailure, Wire, load
+from bridge.simulation.svm.transactions import LookupFailure, Moment, Wire, load
 
 FAUCET_LAMPORTS = 500_000_000 * 10**9
 CLOCK_SYSVAR = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
@@ -147,6 +147,15 @@ class Chain:
             if key in later.before:
                 return later.before[key]
         return self.machine.read(key)
+
+    def moment(self, block: Block) -> Moment:
+        """When a transaction in `block`, or upon it, looks at lookup tables."""
+
+        def is_recent(slot: int) -> bool:
+            earlier = self._by_slot.get(slot)
+            return earlier is not None and 0 < block.height - earlier.height <= SLOT_HASHES_KEPT
+
+        return Moment(block.slot, is_recent)
 
     def owned_by(self, program: Pubkey, block: Block) -> list[tuple[Pubkey, Account]]:
         """All accounts of a program as they were after `block`, by key."""
@@ -288,7 +297,7 @@ class Chain:
         if verdict.err is not None or wire.signature in self.history:
             return None
         try:
-            loaded = load(wire.message, read)
+            loaded = load(wire.message, read, self.moment(block))
         except LookupFailure:
             return None
         accounts = {key: read(key) for key in loaded.keys}

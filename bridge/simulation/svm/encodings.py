@@ -12,6 +12,8 @@ from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
 
 from bridge.simulation.svm import base58
+from bridge.simulation.svm.lookups import PROGRAM_NAME as TABLE_PROGRAM
+from bridge.simulation.svm.lookups import parsed_table, read_table
 from bridge.simulation.svm.machine import NONCE_AUTHORITY, NONCE_VALUE, is_nonce
 from bridge.simulation.svm.parameters import Config
 from bridge.simulation.svm.records import MEMO_PROGRAMS, Record
@@ -69,6 +71,9 @@ def _parsed(account: Account, read: Reader) -> dict[str, Any] | None:
     told = parsed(account, read)
     if told is not None:
         return {"program": PROGRAM_NAMES[account.owner], "parsed": told, "space": len(account.data)}
+    table = read_table(account)
+    if table is not None:
+        return {"program": TABLE_PROGRAM, "parsed": parsed_table(table), "space": len(account.data)}
     if is_nonce(account):
         info = {
             "authority": str(Pubkey.from_bytes(account.data[NONCE_AUTHORITY])),

@@ -51,6 +51,9 @@ class Site:
     tokens: Sequence[Token]  # USDX and SOL among them
     beneficiaries: Sequence[Pubkey]
     epoch_s: int
+    batch_recipients: int = 5
+    lookup_tables: Sequence[str] = ()
+    keeper: Keypair | None = None  # of the tables, which a daemon has no use for
 
 
 def fee_window(numbers: Numbers) -> Mapping[str, str]:
@@ -78,7 +81,8 @@ WITH_SHARES = ("reserve_buffer",)
 
 def write_site(directory: Path, site: Site) -> str:
     """Write keystores and rules; what bridge.toml must say of the chain and its rules."""
-    for name, key in (("operator", site.operator), ("vault", site.vault)):
+    keys = {"operator": site.operator, "vault": site.vault}
+    for name, key in (keys if site.keeper is None else {**keys, "keeper": site.keeper}).items():
         password = secrets.token_urlsafe(24)
         keystore = make_keystore(key.secret(), password, scrypt_n=SCRYPT_N)
         write_file(directory / f"{CHAIN}-{name}.json", json.dumps(keystore), mode=0o600)
@@ -130,6 +134,7 @@ def _section(site: Site) -> str:
         f'[chains.{CHAIN}.tokens.{token.symbol}]\naddress = "{token.mint}"\ndecimals = {token.decimals}\n'
         for token in site.tokens
     )
+    tables = ", ".join(f'"{table}"' for table in site.lookup_tables)
     rules = "\n".join(f'[[rules]]\nfile = "{RULES}/{name}.yaml"\nchain = "{CHAIN}"\n' for name in SHIPPED)
     return f"""
 [chains.{CHAIN}]
@@ -139,6 +144,7 @@ rpc = ["{site.rpc_url}"]
 websocket = "{site.ws_url}"
 start_block = {site.start_slot}
 poll_interval_ms = {site.poll_interval_ms}
+lookup_tables = [{tables}]
 
 [chains.{CHAIN}.contracts]
 vault = "{site.vault.pubkey()}"
@@ -155,6 +161,6 @@ keystore = "{CHAIN}-vault.json"
 password_file = "{CHAIN}-vault.password"
 
 [chains.{CHAIN}.spending]
-batch_recipients = 5
+batch_recipients = {site.batch_recipients}
 
 {rules}"""

@@ -16,6 +16,7 @@ from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
 
 from bridge.simulation.svm import base58
+from bridge.simulation.svm.lookups import read_table
 from bridge.simulation.svm.machine import SYSTEM_PROGRAM
 from bridge.simulation.svm.refusals import invalid_params
 
@@ -30,9 +31,16 @@ TYPE = "solana_transaction::versioned::VersionedTransaction"
 ADVANCE_NONCE = (4).to_bytes(4, "little")
 COMPUTE_BUDGET = Pubkey.from_string("ComputeBudget111111111111111111111111111111")
 SET_COMPUTE_UNIT_PRICE = 3
-LOOKUP_TABLE_META_SIZE = 56
 
 Reader = Callable[[Pubkey], Account | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When lookup tables are looked at: as part of the block of `slot`."""
+
+    slot: int
+    recent: Callable[[int], bool]  # whether the block of a slot is one whose hash that block knows
 
 
 class LookupFailure(Exception):
@@ -160,7 +168,7 @@ def parse(raw: bytes) -> Wire:
     return Wire(transaction, message, str(transaction.signatures[0]), len(raw))
 
 
-def load(message: Message | MessageV0, read: Reader) -> Loaded:
+def load(message: Message | MessageV0, read: Reader, at: Moment) -> Loaded:
     """Look up what the transaction names through tables. Raises LookupFailure."""
     static = tuple(message.account_keys)
     writable = _writable(message)
@@ -169,7 +177,7 @@ def load(message: Message | MessageV0, read: Reader) -> Loaded:
     named_writable: list[Pubkey] = []
     named_readonly: list[Pubkey] = []
     for table in message.address_table_lookups:
-        addresses = _addresses(table.account_key, read)
+        addresses = _addresses(table.account_key, read, at)
         for positions, named in (
             (bytes(table.writable_indexes), named_writable),
             (bytes(table.readonly_indexes), named_readonly),
@@ -224,19 +232,20 @@ def _writable(message: Message | MessageV0) -> tuple[bool, ...]:
     )
 
 
-def _addresses(table: Pubkey, read: Reader) -> list[Pubkey]:
-    account = read(table)
+def _addresses(key: Pubkey, read: Reader, at: Moment) -> list[Pubkey]:
+    """What the table is good for: what the same block adds is not, nor anything once its end is no longer recent."""
+    account = read(key)
     if account is None:
         raise LookupFailure("AddressLookupTableNotFound")
     if account.owner != lookup.ID:
         raise LookupFailure("InvalidAddressLookupTableOwner")
-    data = bytes(account.data)
-    if len(data) < LOOKUP_TABLE_META_SIZE or data[:4] != (1).to_bytes(4, "little"):
+    table = read_table(account)
+    if table is None:
         raise LookupFailure("InvalidAddressLookupTableData")
-    return [
-        Pubkey.from_bytes(data[start : start + Pubkey.LENGTH])
-        for start in range(LOOKUP_TABLE_META_SIZE, len(data), Pubkey.LENGTH)
-    ]
+    end = table.deactivated_in
+    if end is not None and end != at.slot and not at.recent(end):
+        raise LookupFailure("AddressLookupTableNotFound")
+    return list(table.addresses if at.slot > table.extended_in else table.addresses[: table.extended_from])
 
 
 def _decode_base64(text: str) -> bytes:

@@ -24,6 +24,8 @@ _ROW = 330
 _LETTERS = 54
 """That a line has room for, its label and its figure together, in any usual font."""
 _FIGURE_MAX = 24
+_GAP = 2
+"""Letters between two labels on one line."""
 WINDOWS_MAX = 16
 """Bars in one chart; older windows stay in the table."""
 
@@ -250,11 +252,15 @@ def _places(count: int) -> list[int]:
 
 
 def _dates(trend: Sequence[TrendPoint], y: int, left: int = 600, right: int = WIDTH) -> list[Markup]:
-    """When the first run ended and when the last one did; one moment where both do not fit."""
+    """When the first run ended and when the last one did; of the last the time alone, or of both the last alone, where
+    there is no room for more and a gap between them."""
     first, last = _moment(trend[0].first_at), _moment(trend[-1].last_at)
-    if first == last or right - left < 1_800:
+    day, _, time = last.partition(" ")
+    ends = [last] if first[: len(day)] != day else [last, time]
+    fitting = [end for end in ends if (len(first) + _GAP + len(end)) * WIDTH <= (right - left) * _LETTERS]
+    if first == last or not fitting:
         return [_text(left, y, last)]
-    return [_text(left, y, first), _text(right, y, last, "end")]
+    return [_text(left, y, first), _text(right, y, fitting[0], "end")]
 
 
 def _line(points: Sequence[tuple[int, int]], *, dashed: bool) -> Markup:

@@ -124,7 +124,7 @@ def send_transaction(view: View, parameters: Parameters) -> str:
     head = view.newest(Commitment.PROCESSED)
     block = head if skip and "minContextSlot" not in config else view.bank(_preflight(config, skip=skip))
     try:
-        load(wire.message, _reader(view, block))
+        load(wire.message, _reader(view, block), view.chain.moment(block))
     except LookupFailure as failure:
         raise invalid_params(f"invalid transaction: {describe(failure.err)}") from None
     fits = wire.signatures_fit()
@@ -167,7 +167,7 @@ def _simulate(view: View, wire: Wire, block: Block) -> Outcome:
     if verdict.err is not None:
         return _refused(verdict.err)
     try:
-        loaded = load(wire.message, _reader(view, block))
+        loaded = load(wire.message, _reader(view, block), view.chain.moment(block))
     except LookupFailure as failure:
         raise invalid_params(f"invalid transaction: {describe(failure.err)}") from None
     then = chain.written_since(loaded.keys, block)
