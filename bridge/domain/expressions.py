@@ -3,8 +3,8 @@
 text ──ast.parse──► tree ──check every node──► type and width known ──compile once──► a plain function
 
 What an expression may hold: whole numbers, addresses as their chain writes them (0x hex or base58), the names it is
-given, `source.field`, + - *, comparisons, and / or / not, `a if condition else b`, the functions in FUNCTIONS and what
-AGGREGATES say of a table. Division is always a function,
+given, `source.field`, + - *, comparisons, and / or / not, `a if condition else b`,
+the functions in FUNCTIONS and what AGGREGATES say of a table. Division is always a function,
 so that its rounding is said.
 
 Numbers have units (quantities.py). What is added, compared or chosen between has one unit; products and quotients have
