@@ -29,7 +29,7 @@ def import_key(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The keystore to write; nothing is overwritten.")],
     password_env: Annotated[str, typer.Option(metavar="NAME", help="The variable that holds its password.")],
 ) -> None:
-    """Encrypt a key that was made with solana-keygen; delete the plain one afterwards."""
+    """Encrypt a key that another program wrote down in plain text; delete that file afterwards."""
     if out.exists():
         raise ConfigError("is there already", where=f"--out {out}", mend="name another file")
     password = from_environment(password_env, "--password-env")

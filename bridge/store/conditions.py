@@ -20,7 +20,7 @@ LOW_GAS_BALANCE = """
 # Only the lowest nonce of an account: those behind it wait for it. An attempt's age counts from its slot's first one.
 NOT_INCLUDED = """
     SELECT DISTINCT ON (s.chain, s.account) s.chain,
-           CASE c.kind WHEN 'solana' THEN 'step ' || a.action_id ELSE 'nonce ' || s.nonce END
+           CASE c.kind WHEN 'evm' THEN 'nonce ' || s.nonce ELSE 'step ' || a.action_id END
                || ' of ' || address_text(s.account) AS subject, signed.at AS since,
            'step ' || a.action_id || ', ' || signed.attempts || ' attempts, signed ' || h.head_number - signed.head
                || ' blocks ago; allowed are ' || allowed.blocks AS detail

@@ -311,7 +311,7 @@ SUMMARIES = """
 """
 STEPS = """
     SELECT a.action_id, a.distribution_id, a.ordinal, a.kind, a.state, a.reason, a.updated_at,
-           CASE WHEN k.kind <> 'solana' THEN s.nonce END AS nonce,  -- there it is a number of ours
+           CASE k.kind WHEN 'evm' THEN s.nonce END AS nonce,  -- elsewhere it is a number of ours
            t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
            COALESCE(n.attempts, 0) AS attempts,
            (SELECT c.confirmed_at FROM confirmations c

@@ -219,7 +219,7 @@ def _slots(rows: list[asyncpg.Record]) -> tuple[Slot, ...]:
         # A slot is reserved before its first attempt is signed.
         attempts = tuple(_attempt(row) for row in signed if row["tx_id"] is not None)
         head = signed[0]
-        nonce = None if head["chain_kind"] == "solana" else head["nonce"]  # there it is a number of ours
+        nonce = head["nonce"] if head["chain_kind"] == "evm" else None  # elsewhere it is a number of ours
         slots.append(Slot(head["account"], nonce, head["state"], attempts))
     return tuple(slots)
 
