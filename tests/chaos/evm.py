@@ -50,7 +50,7 @@ class EvmWorld(World):
 
     def _connect(self, process: Process, account: Address) -> Side:
         return Side(
-            kind="fake",
+            kind="evm",
             start_block=0,
             reader=Reader(self.network, process),
             payer=Payer(self.network, process, account),

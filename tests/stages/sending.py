@@ -52,7 +52,7 @@ class SendingWorld:
         assert lease is not None
         world = cls(database, lease)
         async with database.begin() as transaction:
-            await transaction.chains.register(CHAIN, "fake", "fake:1", world.chain.head.hash, 0)
+            await transaction.chains.register(CHAIN, "evm", "fake:1", world.chain.head.hash, 0)
             await transaction.connection.execute(RULE_ADDED, CHAIN)
         await world._save()
         await world.mine(FINALITY_DISTANCE)
