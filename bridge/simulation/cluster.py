@@ -62,6 +62,8 @@ TRAFFIC_RATE = 2.0
 RESERVE = 1_000_000  # whole tokens of USDX that the vault has to start with
 HELD = 10_000  # and each participant
 SHARES = (7_000, 3_000)
+SOL_FEE = 60_000
+"""Lamports, at most: a window pays out all that it found, so none is paid from after the traffic."""
 HOW_OFTEN = {Kind.FEE: 1, Kind.INCUR: -1, Kind.SETTLE: 1}
 KINDS = {Kind.FEE: 40, Kind.DEPOSIT: 20, Kind.WITHDRAW: 11, Kind.NOISE: 15, Kind.INCUR: 5, Kind.SETTLE: 3}
 FORK_DEPTH = 3
@@ -96,6 +98,8 @@ class Cluster:
         self.owed, self.pool, self.clerk = treasury.owed, treasury.pool, treasury.clerk
         self.beneficiaries = treasury.beneficiaries
         self.keeper = self.stage.key("table keeper")
+        # Not upon the newest block: one that is rolled back would take with it all that named it.
+        self.stage.anchor = Commitment.FINALIZED
         self.forks = 0
         self.gift: Gift | None = None
         self._acts: dict[str, Act] = {}  # by signature; those that were sent
@@ -191,7 +195,7 @@ class Cluster:
         person = random.choice(self.world.participants[1:-1])
         match kind:
             case Kind.FEE:
-                token, most = random.choice(((self.fees, 40 * 10**self.fees.decimals), (self.coin, SOL // 20)))
+                token, most = random.choice(((self.fees, 40 * 10**self.fees.decimals), (self.coin, SOL_FEE)))
                 self._pay(kind, token, person, self.world.vault.pubkey(), random.randint(1, most))
             case Kind.WITHDRAW if self._deposited[_address(person.pubkey())]:
                 amount = random.randint(1, self._deposited[_address(person.pubkey())])
@@ -204,7 +208,7 @@ class Cluster:
             case Kind.SETTLE if self._incurred:
                 self._owe(random.randint(-self._incurred, -1))
             case Kind.INCUR | Kind.SETTLE:
-                self._owe(random.randint(1, SOL // 200))
+                self._owe(random.randint(1, SOL_FEE // 10))
             case _:
                 other = random.choice(self.world.participants[1:-1])
                 if other != person:
@@ -355,6 +359,7 @@ class Cluster:
         expected = dict.fromkeys(map(_address, self.beneficiaries), 0)
         if token is self.coin:
             expected[vault] = VAULT_LAMPORTS
+            expected[_address(self.beneficiaries[0])] = SOL
         else:
             expected |= {_address(person.pubkey()): HELD * 10**token.decimals for person in self.world.participants}
             expected[_address(self.world.participants[-1].pubkey())] = 0

@@ -31,8 +31,8 @@ SCRYPT_N = 1 << 10
 
 SOL_TOKEN = Token("SOL", Pubkey.default(), 9, system.ID)
 RESERVE_SOL = VAULT_LAMPORTS // SOL
-LOT = 1_000_000  # lamports
-PAID_AT_MOST = 2 * LOT  # of one window: three tenths of it are less than the rent of an empty account
+LOT = 100_000  # lamports
+PAID_AT_MOST = 20 * LOT  # of one window: three tenths of it are less than the rent of an empty account
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from spl.token import instructions as token_instructions
 from spl.token import models
 
 from bridge.domain.errors import RefusedError
-from bridge.simulation.svm.chain import Chain
+from bridge.simulation.svm.chain import Chain, Commitment
 from bridge.simulation.svm.machine import NONCE_LENGTH
 from bridge.simulation.svm.records import Record
 from bridge.simulation.svm.tokens import MINT_SIZE, TOKEN_2022_PROGRAM, TOKEN_PROGRAM, read_holding
@@ -88,7 +88,7 @@ class World:
 @dataclass(frozen=True, slots=True)
 class Treasury:
     """What a vault is for: a pool that people deposit in, a mint whose supply is what is owed, in lamports, and who
-    is to have what is left over. The first beneficiary is an account of a program, the second has nothing yet."""
+    is to have what is left over. The first beneficiary is a program's account with one SOL, the second has nothing."""
 
     pool: Keypair
     clerk: Keypair  # holds what is owed
@@ -109,6 +109,7 @@ class Stage:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
+        self.anchor = Commitment.PROCESSED  # of the block that transactions name; the same one twice is one transaction
         self.director = self.key("director")  # mints, freezes, and pays for everything here
         self.fund(self.director.pubkey(), 1_000_000 * SOL)
 
@@ -147,6 +148,7 @@ class Stage:
             if not token.transfer_fee_bps:
                 self.approve(token, world.vault, world.operator.pubkey(), VAULT_TOKENS * 10**token.decimals)
         of_a_program, _ = Pubkey.find_program_address([b"treasury"], pool.pubkey())
+        self.fund(of_a_program, SOL)
         return Treasury(pool, clerk, owed, (of_a_program, self.key("beneficiary").pubkey()))
 
     def perform(
@@ -172,7 +174,9 @@ class Stage:
         tables: Sequence[AddressLookupTableAccount] = (),
     ) -> str:
         """Only send it: it runs when its slot ends. Its signature."""
-        message = MessageV0.try_compile(signers[0].pubkey(), list(instructions), list(tables), self.chain.head.hash)
+        message = MessageV0.try_compile(
+            signers[0].pubkey(), list(instructions), list(tables), self.chain.newest(self.anchor).hash
+        )
         wire = parse(bytes(VersionedTransaction(message, list(signers))))
         self.chain.submit(wire)
         return wire.signature
