@@ -48,6 +48,7 @@ ANSWERS = {
     "eth_getBlockByHash": {"hash": "0x05", "baseFeePerGas": "0x1"},
     "eth_getBlockByNumber": {"hash": "0x05", "baseFeePerGas": "0x1"},
     "eth_estimateGas": "0x3e8",
+    "eth_getCode": "0x",  # no contract that says what data costs: nothing is taken beside gas
 }
 
 
@@ -252,6 +253,7 @@ LIES_BEFORE = {
     "no balance": rich_but("eth_getBalance", "0x0"),
     "dear": rich_but("eth_getBlockByHash", {"baseFeePerGas": hex(10**18)}),
     "no gas": rich_but("eth_estimateGas", None),
+    "fee for data": rich_but("eth_getCode", "0x60"),
 }
 every_lie_before = pytest.mark.parametrize("lie", LIES_BEFORE.values(), ids=LIES_BEFORE)
 

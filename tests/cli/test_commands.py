@@ -385,7 +385,7 @@ def test_sandbox__ended__exit_code_0_and_no_process_left(tmp_path: Path, end: si
     command = [sys.executable, "-m", "bridge", "sandbox", str(directory), "--seed", "3", "--block-time", "0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(4)]
+        said = [process.stdout.readline() for _ in range(5)]
         facts = json.loads((directory / "sandbox.json").read_text())
         first = int(rpc(facts, "eth_blockNumber"), 16)
         wait_until(lambda: int(rpc(facts, "eth_blockNumber"), 16) > first + 3, "mining")
@@ -394,6 +394,7 @@ def test_sandbox__ended__exit_code_0_and_no_process_left(tmp_path: Path, end: si
     assert said == [
         f"sandbox ready, seed 3: {directory / 'sandbox.json'}\n",
         f"  bridge migrate --config {directory / 'bridge.toml'}\n",
+        f"  bridge check --config {directory / 'bridge.toml'}\n",
         f"  bridge run --config {directory / 'bridge.toml'}\n",
         "Ctrl-C ends it.\n",
     ]

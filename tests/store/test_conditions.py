@@ -39,12 +39,12 @@ async def test_low_gas_balance__under_what_is_wanted__until_there_is_more(world:
     await world.advance()
     [low] = await conditions(world)
     assert (low.name, low.chain, low.subject) == (ConditionName.LOW_GAS_BALANCE, CHAIN, "0x" + OPERATOR.hex())
-    assert low.detail == "holds 999 atoms, less than 1000"
+    assert low.detail == "holds 999 wei, less than 1000"
     world.chain.state["balance", OPERATOR, COIN] = 7
     await world.advance()
     [lower] = await conditions(world)
     assert lower.since == low.since
-    assert lower.detail == "holds 7 atoms, less than 1000"
+    assert lower.detail == "holds 7 wei, less than 1000"
     world.chain.state["balance", OPERATOR, COIN] = GAS_WANTED
     await world.advance()
     assert await conditions(world) == []
@@ -59,7 +59,7 @@ async def test_low_gas_balance__rollup__what_transactions_took_beside_gas_is_wan
     world.chain.state["balance", OPERATOR, COIN] = GAS_WANTED + 76
     await world.advance()
     [low] = await conditions(world)
-    assert low.detail == "holds 1076 atoms, less than 1077"
+    assert low.detail == "holds 1076 wei, less than 1077"
     world.chain.state["balance", OPERATOR, COIN] = GAS_WANTED + 77
     await world.advance()
     assert await conditions(world) == []
