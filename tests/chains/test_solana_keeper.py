@@ -55,11 +55,11 @@ def recipients_of(payouts: Sequence[Payout]) -> list[Address]:
 
 
 async def extend(
-    scene: SvmScene, people: Sequence[Address], *configured: Address
+    scene: SvmScene, people: Sequence[Address], *configured: Address, signer: KeystoreSigner = KEEPER
 ) -> tuple[tuple[Address, ...], list[str]]:
     told: list[str] = []
     async with ticking(scene.node):
-        made = await keeper_of(scene, *configured).extend(KEEPER, {scene.coin.mint: people}, told.append)
+        made = await keeper_of(scene, *configured).extend(signer, {scene.coin.mint: people}, told.append)
     return made, told
 
 
@@ -139,6 +139,20 @@ async def test_extend__dies_in_the_middle__run_again_finds_what_is_there(dies_at
 
 
 async def test_extend__blocks_roll_back_and_a_send_gets_lost__complete_all_the_same():
+    """Each time it signs, the newest blocks go, and with them the blockhash and what it has just sent."""
+
+    class Shaken(KeystoreSigner):
+        forks = 0
+
+        async def sign(self, transaction: object) -> tuple[bytes, bytes]:
+            signed = await super().sign(transaction)  # type: ignore[arg-type]
+            chain = scene.node.chain
+            depth = min(2, chain.head.height - chain.newest(FINAL).height)
+            if depth and type(self).forks < 4:
+                chain.fork(depth)
+                type(self).forks += 1
+            return signed
+
     async with svm_scene() as scene:
         people = crowd(60)
         for payout in people:
@@ -146,19 +160,37 @@ async def test_extend__blocks_roll_back_and_a_send_gets_lost__complete_all_the_s
         scene.endow(KEEPER.account, 100 * SOL)
         scene.node.chain.advance_blocks(8)
         scene.node.faults.drop_next = 2
-
-        async def shake() -> None:
-            for _ in range(4):
-                await asyncio.sleep(0.05)
-                chain = scene.node.chain
-                chain.fork(min(2, chain.head.height - chain.newest(FINAL).height))
-
-        shaking = asyncio.create_task(shake())
-        made, _ = await extend(scene, recipients_of(people))
-        await shaking
+        made, _ = await extend(scene, recipients_of(people), signer=Shaken(key_of("keeper")))
+        assert Shaken.forks == 4
         found = await read_tables(scene.rpc, made)
         entries = {entry for table in found if table is not None for entry in table.entries}
         assert {*recipients_of(people)} <= entries
+
+
+async def test_extend__nothing_lands__tried_anew_then_told_which_did_not():
+    async with svm_scene() as scene:
+        people = crowd(5)
+        for payout in people:
+            scene.hold(payout.recipient)
+        scene.endow(KEEPER.account, 100 * SOL)
+        scene.node.chain.advance_blocks(8)
+        scene.node.faults.drop_next = 10_000
+        with pytest.raises(RetryableError, match=r"transaction [1-9A-Za-z]+ is in no block; run it again"):
+            await extend(scene, recipients_of(people))
+        assert spent(scene) == 0
+
+
+async def test_retire__the_key_has_nothing_for_fees__told_and_the_table_is_as_it_was():
+    async with svm_scene() as scene:
+        scene.endow(KEEPER.account, 1)
+        table = put_table(scene, "ours", [address_of("anybody")], authority="keeper")
+        scene.node.chain.advance_blocks(8)
+        async with ticking(scene.node):
+            with pytest.raises(RetryableError, match=r"refused sendTransaction: .*; run it again"):
+                await keeper_of(scene).retire(KEEPER, [table], lambda _: None)
+        [found] = await read_tables(scene.rpc, [table])
+        assert found is not None
+        assert found.ended_in is None
 
 
 async def test_extend__too_little_money__refused_with_how_much_is_needed():

@@ -118,17 +118,18 @@ class Keeper:
         self, signer: Signer, recipients: Mapping[Address, Sequence[Address]], tell: Tell
     ) -> tuple[Address, ...]:
         """See to it that tables have what payouts of each mint to these recipients name; the tables, as they are to be
-        configured. Raises RefusedError where the key has too little, RetryableError where what was sent did not land:
-        it is run again then."""
+        configured. Raises RefusedError where the key has too little, RetryableError where what is sent does not land
+        in any of some rounds: it is run again then."""
         groups = await self._groups(recipients, tell)
+        why: str | None = None
         for _ in range(ROUNDS_MAX):
             tables = _usable(await self._read(signer.account))
             work = _place(groups, tables, signer.account)
             if not work:
                 return tuple(table.address for table in tables)
             await self._check_money(signer.account, work)
-            await self._carry_out(signer, work, tell)
-        raise RetryableError("nodes do not show what was sent; run it again")
+            why = await self._carry_out(signer, work, tell)
+        raise RetryableError(f"{why or 'nodes do not show what was sent'}; run it again")
 
     async def _groups(self, recipients: Mapping[Address, Sequence[Address]], tell: Tell) -> _Groups:
         """What is best found in one table: first what all payouts name, then each recipient with its accounts."""
@@ -182,8 +183,9 @@ class Keeper:
     async def _rent_of_nothing(self) -> int:
         return values.number(await self._rpc.call("getMinimumBalanceForRentExemption", [0]))
 
-    async def _carry_out(self, signer: Signer, work: Sequence[_Work], tell: Tell) -> None:
-        """First every new table with its first entries, then the other entries of all, in any order."""
+    async def _carry_out(self, signer: Signer, work: Sequence[_Work], tell: Tell) -> str | None:
+        """First every new table with its first entries, then the other entries of all, in any order. What is done is
+        final afterwards, and what is not can land no more; why it did not."""
         slots = await self._recent_slots(sum(one.table is None for one in work))
         started: list[tuple[Address, Sequence[Address]]] = []
         making: list[tuple[Address, list[Instruction]]] = []
@@ -195,9 +197,13 @@ class Keeper:
                 rest = rest[ENTRIES_AT_ONCE:]
             tell(f"table {format_address(table)}: {len(one.entries)} entries more")
             started += [(table, rest[at : at + ENTRIES_AT_ONCE]) for at in range(0, len(rest), ENTRIES_AT_ONCE)]
-        await self._land_all(signer, [steps for _, steps in making])
-        await self._land_all(signer, [[_extend(signer.account, table, entries)] for table, entries in started])
+        why = await self._land_all(signer, [steps for _, steps in making])
+        if why is None:
+            why = await self._land_all(
+                signer, [[_extend(signer.account, table, entries)] for table, entries in started]
+            )
         await self._wait_final()
+        return why
 
     async def _recent_slots(self, count: int) -> list[int]:
         """Slots with a block, a different one for each new table: its address is derived from it."""
@@ -217,7 +223,7 @@ class Keeper:
     # ── retire ──
     async def retire(self, signer: Signer, tables: Sequence[Address], tell: Tell) -> bool:
         """Deactivate them, or close those that are through with that; whether all are closed. Raises RefusedError for
-        one that is configured, or that the key may not close."""
+        one that is configured, or that the key may not close, RetryableError where what was sent did not land."""
         found = dict(zip(tables, await read_tables(self._rpc, tables), strict=True))
         for address, table in found.items():
             if address in self._configured:
@@ -248,8 +254,10 @@ class Keeper:
                 )
                 steps.append([system.close_lookup_table(closing)])
                 tell(f"{format_address(address)}: closed, {table.lamports} lamports come back")
-        await self._land_all(signer, steps)
+        why = await self._land_all(signer, steps)
         await self._wait_final()
+        if why is not None:
+            raise RetryableError(f"{why}; run it again")
         return not waiting
 
     # ── the chain ──
@@ -285,12 +293,19 @@ class Keeper:
             self._coins[mint] = read_mint(mint, account).coin
         return self._coins[mint]
 
-    async def _land_all(self, signer: Signer, each: Sequence[Sequence[Instruction]]) -> None:
+    async def _land_all(self, signer: Signer, each: Sequence[Sequence[Instruction]]) -> str | None:
+        """Why one of them did not land, None where all did."""
+        failures: list[str | None] = []
         for start in range(0, len(each), SENT_AT_ONCE):
-            await together(self._land(signer, steps) for steps in each[start : start + SENT_AT_ONCE])
+            failures += await together(self._land(signer, steps) for steps in each[start : start + SENT_AT_ONCE])
+        return next((failure for failure in failures if failure is not None), None)
 
-    async def _land(self, signer: Signer, steps: Sequence[Instruction]) -> None:
-        """Until it is confirmed. Raises RefusedError where it fails, RetryableError where it expires."""
+    async def _land(self, signer: Signer, steps: Sequence[Instruction]) -> str | None:
+        """Send until it is confirmed, or can be no more: why it is not.
+
+        A node may refuse what another takes: one that lags does not know the blockhash, or the table, yet. Refused by
+        all of them at first it was never sent, and is made anew; later it is waited for until it expires.
+        """
         price = offer(await read_market(self._rpc, [signer.account]), self._ceilings, None)
         all_steps = [*([set_compute_unit_price(price)] if price else []), *steps]
         _, value = values.in_context(await self._rpc.call("getLatestBlockhash", [_CONFIRMED]))
@@ -300,28 +315,30 @@ class Keeper:
         _, raw = await signer.sign({"raw": unsigned(message)})
         assert len(raw) <= TRANSACTION_BYTES_MAX
         tx_id = tx_id_of(raw)
+        if (refused := await self._send(raw)) is not None:
+            return refused
         while True:
-            await self._send(raw)
             _, [status] = values.in_context(await self._rpc.call("getSignatureStatuses", [[values.text(tx_id)]]))
-            if status is not None and status.get("err") is not None:
-                raise RefusedError(f"transaction {values.text(tx_id)} failed: {status['err']}")
             if status is not None and status.get("confirmationStatus") in ("confirmed", "finalized"):
-                return
+                error = status.get("err")
+                return None if error is None else f"transaction {values.text(tx_id)} failed: {error}"
             if values.number(await self._rpc.call("getBlockHeight", [_CONFIRMED])) > last:
-                raise RetryableError(f"transaction {values.text(tx_id)} is in no block; run it again")
+                return f"transaction {values.text(tx_id)} is in no block"
             await asyncio.sleep(self._poll_interval_ms / 1000)
+            await self._send(raw)
 
-    async def _send(self, raw: bytes) -> None:
+    async def _send(self, raw: bytes) -> str | None:
+        """Why all endpoints refuse it after a rehearsal; None where one has it, or may. Raises ChainUnavailable where
+        none can be asked."""
         config = {"encoding": "base64", "preflightCommitment": "confirmed"}
-        error: RetryableError | None = None
-        for answer in await self._rpc.call_on_each("sendTransaction", [base64.b64encode(raw).decode(), config]):
-            error = answer.error
-            known = isinstance(error, RpcRefused) and "already been processed" in error.message
-            if error is None or known:
-                return
-        if isinstance(error, RpcRefused) and error.kind is values.Refusal.FAILED:
-            raise RefusedError(str(error))
-        raise ChainUnavailable(f"no endpoint takes the transaction: {error}")
+        answers = await self._rpc.call_on_each("sendTransaction", [base64.b64encode(raw).decode(), config])
+        errors = [answer.error for answer in answers if answer.error is not None and not _has_landed(answer.error)]
+        if len(errors) < len(answers):
+            return None
+        failed = [error for error in errors if isinstance(error, RpcRefused) and error.kind is values.Refusal.FAILED]
+        if not failed:
+            raise ChainUnavailable(f"no endpoint takes the transaction: {errors[0]}")
+        return str(failed[0]) if len(failed) == len(errors) else None
 
     async def _wait_final(self) -> None:
         """Until what is confirmed now is final on every endpoint that answers."""
@@ -334,6 +351,10 @@ class Keeper:
             if all(found is None or found >= slot for found, _ in await self._rpc.each(slot_of)):
                 return
             await asyncio.sleep(self._poll_interval_ms / 1000)
+
+
+def _has_landed(error: RetryableError) -> bool:
+    return isinstance(error, RpcRefused) and "already been processed" in error.message
 
 
 # ── What goes where ─────────────────────────────────────────────────────────────────────────────────────────────────
