@@ -19,7 +19,7 @@ DIGEST = 32  # bytes
 _RATE = 136  # bytes of input that one permutation takes
 _RATE_LANES = _RATE // 8
 
-_BLOCK = 8192
+_BLOCK = 1024
 """Rows side by side, 600 bytes each to work in. With fewer, the calls of numpy cost more than their work; with more,
 the block leaves the cache."""
 
