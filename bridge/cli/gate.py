@@ -20,7 +20,7 @@ from bridge.compose.database import open_database
 from bridge.compose.evm import open_account
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.payouts import Action, Leg
-from bridge.domain.units import format_address, format_amount, format_tx
+from bridge.domain.units import format_address, format_amount, format_tx, hexed
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.evm_section import EvmSection
@@ -110,7 +110,7 @@ async def _call(
         tx_id, inclusion = await send_call(reader, payer, SystemClock(), made, wait_s * 1000)
     if as_json:
         content = {
-            "distribution": "0x" + step.distribution_id.hex(),
+            "distribution": hexed(step.distribution_id),
             "call": call,
             "transaction": format_tx(tx_id),
             "block": inclusion.block.number,
@@ -155,7 +155,7 @@ def _story(call: Call, summary: Summary, step: Action, section: EvmSection) -> l
 
 
 def _print_call(made: Action, story: list[str], section: EvmSection, *, as_json: bool) -> None:
-    to, data = format_address(made.target), "0x" + made.payload.hex()
+    to, data = format_address(made.target), hexed(made.payload)
     if not as_json:
         print("\n".join(story))
         print(f"  chain id {section.chain_id}\n  to       {to}\n  value    0\n  data     {data}")

@@ -17,7 +17,7 @@ from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.stories import SignedAttempt
 from bridge.domain.stories import Step as Told
-from bridge.domain.units import format_tx
+from bridge.domain.units import format_tx, hexed
 from bridge.runtime.config import load_config
 from bridge.stages.intervene import Order, find_steps, intervene
 from bridge.store.interventions import Ordered
@@ -141,8 +141,8 @@ def _name(step: Step, leg: str) -> str:
 def _summary_json(summary: Summary, open_orders: Sequence[Ordered]) -> dict[str, Any]:
     """Amounts and wei are strings: readers of JSON round large integers."""
     return {
-        "distribution": _hex(summary.distribution_id),
-        "decision": _hex(summary.decision_id),
+        "distribution": hexed(summary.distribution_id),
+        "decision": hexed(summary.decision_id),
         "chain": summary.chain,
         "rule": summary.rule,
         "asset": summary.asset,
@@ -182,10 +182,6 @@ def _attempt_json(attempt: SignedAttempt, nonce: int | None) -> dict[str, Any]:
         "succeeded": attempt.succeeded,
         "final": attempt.final,
     }
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
 
 
 def _print_json(content: object) -> None:
@@ -244,7 +240,7 @@ def _order_json(order: Order, kind: InterventionKind) -> dict[str, Any]:
     step = order.step
     return {
         "step": step.action_id,
-        "distribution": _hex(step.distribution_id),
+        "distribution": hexed(step.distribution_id),
         "batch": step.batch_index if step.kind is ActionKind.EXECUTE else None,
         "state": step.state,
         "order": kind,

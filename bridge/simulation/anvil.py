@@ -18,6 +18,7 @@ import aiohttp
 from eth_hash.auto import keccak
 
 from bridge.domain.errors import ChainUnavailable, ConfigError, RefusedError
+from bridge.domain.units import hexed
 from bridge.simulation.process import ServerProcess, make_scratch
 
 CHAIN_ID = 31337
@@ -96,13 +97,13 @@ class Anvil:
         The receipts of `transactions`, in their order. Raises RefusedError unless all are in the block and succeeded.
         """
         for raw in transactions:
-            await self.call("eth_sendRawTransaction", "0x" + raw.hex())
+            await self.call("eth_sendRawTransaction", hexed(raw))
         await self.call("evm_mine", hex(timestamp))
         if not transactions:
             return []
         block = await self.call("eth_getBlockReceipts", "latest")
         receipts = {receipt["transactionHash"]: receipt for receipt in block}
-        hashes = ["0x" + keccak(raw).hex() for raw in transactions]
+        hashes = [hexed(keccak(raw)) for raw in transactions]
         for position, transaction_hash in enumerate(hashes):
             if receipts.get(transaction_hash, {}).get("status") != "0x1":
                 raise RefusedError(f"transaction {position} of the block, {transaction_hash}, did not succeed")

@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
-from bridge.domain.units import Address, format_address, format_amount, format_tx
+from bridge.domain.units import Address, format_address, format_amount, format_tx, hexed
 from bridge.simulation.audit import Paid
 from bridge.simulation.scenario import Decided
 from bridge.store.database import Transaction
@@ -188,8 +188,8 @@ class Outcome:
 
     def _distribution(self, summary: Summary) -> dict[str, Any]:
         return {
-            "id": "0x" + summary.distribution_id.hex(),
-            "decision": "0x" + summary.decision_id.hex(),
+            "id": hexed(summary.distribution_id),
+            "decision": hexed(summary.decision_id),
             "chain": summary.chain,
             "rule": summary.rule,
             "token": self.run.symbols[summary.asset][0],

@@ -15,7 +15,7 @@ from bridge.chains.evm.claims import Claim, ClaimSet
 from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.errors import RefusedError, StateUnavailable
-from bridge.domain.units import UINT256_MAX, Address, BlockStamp, format_address
+from bridge.domain.units import UINT256_MAX, Address, BlockStamp, format_address, hexed
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
 
@@ -57,13 +57,13 @@ class Chain:
     async def claim(self, claim: Claim) -> None:
         """Raises RefusedError where the contract refuses."""
         arguments = (format_address(claim.account), format_address(self.token.address), claim.cumulative, claim.proof)
-        call = {"to": format_address(self.claims.address), "data": _hex(self.claims.call("claim", *arguments))}
+        call = {"to": format_address(self.claims.address), "data": hexed(self.claims.call("claim", *arguments))}
         await self.anvil.call("eth_call", call, "latest")
         await self.send(self.claims, "claim", *arguments)
 
     async def balance(self, account: Address) -> int:
         data = self.token.call("balanceOf", format_address(account))
-        call = {"to": format_address(self.token.address), "data": _hex(data)}
+        call = {"to": format_address(self.token.address), "data": hexed(data)}
         return int(await self.anvil.call("eth_call", call, "latest"), 16)
 
     async def stamp(self, block: str) -> BlockStamp:
@@ -152,7 +152,3 @@ async def test_claims_contract__anything_but_the_leaf__is_refused(chain: Chain):
             await chain.claim(wrong)
     await chain.claim(claim)
     assert await chain.balance(claim.account) == claim.cumulative
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()

@@ -8,7 +8,8 @@ from eth_hash.auto import keccak
 
 from bridge.chains.evm.fees import FeeCeilings, FeeMarket, fee_fields
 from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
-from bridge.chains.evm.rpc import Answer, Endpoint, RpcRefused, revert_data
+from bridge.chains.evm.rpc import Answer, Endpoint, RpcRefused
+from bridge.chains.evm.wire import revert_data
 from bridge.domain.errors import ChainUnavailable
 from bridge.domain.payouts import Fees, Signed
 from bridge.ports import Broadcast, BroadcastOutcome

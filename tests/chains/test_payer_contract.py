@@ -47,7 +47,7 @@ from bridge.domain.payouts import (
     pack_batches,
 )
 from bridge.domain.states import ActionState, SlotState
-from bridge.domain.units import Address, AssetId, BlockStamp, format_address
+from bridge.domain.units import Address, AssetId, BlockStamp, format_address, hexed
 from bridge.ports import BroadcastOutcome, Payer, Ready, Settlement
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.deploy import (
@@ -624,7 +624,7 @@ async def test_evm__two_trees_in_a_row__everyone_claims_all_from_the_newer_one(a
         claim = tree.claim(account)
         call = claims.call("claim", *map(format_address, (account, token.address)), claim.cumulative, claim.proof)
         await anvil.mine(anvil.deployment.claimant.sign(claims.address, call))
-        held = {"to": format_address(token.address), "data": _hex(token.call("balanceOf", format_address(account)))}
+        held = {"to": format_address(token.address), "data": hexed(token.call("balanceOf", format_address(account)))}
         assert int(await anvil.anvil.call("eth_call", held), 16) == amount
 
 
@@ -674,7 +674,10 @@ async def test_evm__ids_and_hashes__agree_with_the_contracts(anvil: AnvilScene):
     await sender.land(batch)  # and checks the batch's hash
     balance = await anvil.anvil.call(
         "eth_call",
-        {"to": format_address(anvil.token.address), "data": _hex(anvil.token.call("balanceOf", format_address(ALICE)))},
+        {
+            "to": format_address(anvil.token.address),
+            "data": hexed(anvil.token.call("balanceOf", format_address(ALICE))),
+        },
     )
     assert int(balance, 16) == 5 * UNIT
 
@@ -990,10 +993,6 @@ async def test_evm__receipt_that_is_none__no_evidence_and_no_harm(
     said[1] = None
     with pytest.raises(RetryableError, match=r"mad\.example|quantity"):
         await payer.inclusions(b"\x01" * 32)
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
 
 
 def _another(tx_id: bytes) -> bytes:

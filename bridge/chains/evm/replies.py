@@ -13,8 +13,10 @@ from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
 from bridge.chains.evm import rpc
-from bridge.chains.evm.rpc import Answer, RpcRefused, revert_data
+from bridge.chains.evm.rpc import Answer, RpcRefused
+from bridge.chains.evm.wire import revert_data
 from bridge.domain.payouts import Refusal
+from bridge.domain.units import hexed
 from bridge.ports import Broadcast, BroadcastOutcome
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
@@ -71,7 +73,7 @@ def classify_broadcast(answer: Answer, tx_id: bytes) -> Broadcast:
         return Broadcast(outcome, str(answer.error))
     if answer.error is not None:
         return Broadcast(_UNKNOWN, str(answer.error))
-    if answer.result == "0x" + tx_id.hex():
+    if answer.result == hexed(tx_id):
         return Broadcast(BroadcastOutcome.ACCEPTED)
     return Broadcast(_UNKNOWN, f"{answer.endpoint.name} named another transaction, {answer.result!r}"[:200])
 
@@ -169,7 +171,7 @@ class Reverts:
 def _show(name: str, value: object) -> str:
     if name in _TIMES and isinstance(value, int):
         return _utc(value)
-    text = "0x" + value.hex() if isinstance(value, bytes) else str(value)
+    text = hexed(value) if isinstance(value, bytes) else str(value)
     return text[:200]
 
 
