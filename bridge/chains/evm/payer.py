@@ -17,6 +17,7 @@ from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
+from bridge.chains.broadcasts import combine_replies
 from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.charges import read_charges
 from bridge.chains.evm.claim_plan import plan_tree
@@ -24,7 +25,7 @@ from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.data_fees import DataFees
 from bridge.chains.evm.distributions import derive_id, token_of
 from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_market
-from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
+from bridge.chains.evm.replies import Reverts, read_answer
 from bridge.chains.evm.rpc import EvmRpc, RpcRefused
 from bridge.chains.evm.wire import call_object, data_of, pinned, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
@@ -270,7 +271,7 @@ class EvmPayer:
 
     async def broadcast(self, raw: bytes) -> Broadcast:
         answers = await self._rpc.call_on_each("eth_sendRawTransaction", [hexed(raw)])
-        return combine_broadcasts([classify_broadcast(answer, keccak(raw)) for answer in answers])
+        return combine_replies([read_answer(answer, keccak(raw)) for answer in answers])
 
     # ── look up ──
     async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:
