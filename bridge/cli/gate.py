@@ -9,12 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from bridge.chains.evm.gate import approve_call, veto_call
 from bridge.chains.evm.signer import KeystoreSigner
-from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, run
+from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, print_json, run
 from bridge.cli.payouts import payouts
 from bridge.compose.database import open_database
 from bridge.compose.evm import open_account
@@ -115,7 +114,7 @@ async def _call(
             "transaction": format_tx(tx_id),
             "block": inclusion.block.number,
         }
-        print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+        print_json(content)
         return 0
     print("\n".join(story))
     print(f"in block {inclusion.block.number:,}, transaction {format_tx(tx_id)}: {DONE[call]}")
@@ -167,7 +166,7 @@ def _print_call(made: Action, story: list[str], section: EvmSection, *, as_json:
         "meta": {"name": story[0], "description": "; ".join(line.strip() for line in story[1:])},
         "transactions": [{"to": to, "value": "0", "data": data}],
     }
-    print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+    print_json(content)
 
 
 def _password(variable: str | None) -> str:

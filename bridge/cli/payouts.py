@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, print_json, run
 from bridge.cli.person import user
 from bridge.compose.database import open_database
 from bridge.domain.interventions import InterventionKind
@@ -56,7 +55,7 @@ async def _list(path: Path, everything: bool, as_json: bool) -> int:
         orders = [one for one in await transaction.interventions.ordered() if one.answer is None]
     shown = [one for one in summaries if everything or one.state not in ("final", "void")]
     if as_json:
-        _print_json([_summary_json(one, orders) for one in shown])
+        print_json([_summary_json(one, orders) for one in shown])
         return 0
     for summary in shown:
         _print_summary(summary, orders)
@@ -85,7 +84,7 @@ async def _show(path: Path, asked: str, as_json: bool) -> int:
         content["orders"] = [dataclasses.asdict(one) for one in orders]
         for step in content["steps"]:
             step["attempts"] = [_attempt_json(one, nonce) for nonce, one in _attempts(told[step["ordinal"]])]
-        _print_json(content)
+        print_json(content)
         return 0
     _print_summary(summary, orders, told)
     return 0
@@ -184,10 +183,6 @@ def _attempt_json(attempt: SignedAttempt, nonce: int | None) -> dict[str, Any]:
     }
 
 
-def _print_json(content: object) -> None:
-    print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
-
-
 # ── Ordering ────────────────────────────────────────────────────────────────────────────────────────────────────────
 COMMANDS = {
     InterventionKind.HOLD: "Stop what is not signed yet, until it is released.",
@@ -220,7 +215,7 @@ async def _order(
     async with open_database(load_config(path), connections_max=1) as database:
         orders = await intervene(database, kind, asked, batch, reason=reason, by=user())
     if as_json:
-        _print_json([_order_json(order, kind) for order in orders])
+        print_json([_order_json(order, kind) for order in orders])
     else:
         for order in orders:
             print(_outcome(order, kind))
