@@ -17,6 +17,8 @@ from typing import Any
 import aiohttp
 from eth_hash.auto import keccak
 
+from bridge.chains.evm.contracts import Contract
+from bridge.chains.evm.wire import call_object
 from bridge.domain.errors import ChainUnavailable, ConfigError, RefusedError
 from bridge.domain.units import hexed
 from bridge.simulation.process import ServerProcess, make_scratch
@@ -90,6 +92,11 @@ class Anvil:
         if "error" in answer:
             raise RefusedError(f"the local chain refused {method}: {answer['error'].get('message')}")
         return answer["result"]
+
+    async def view(self, contract: Contract, function: str, *arguments: object) -> bytes:
+        """What a view of a contract returns now. Raises as `call`."""
+        call = call_object(contract.address, contract.call(function, *arguments))
+        return bytes.fromhex((await self.call("eth_call", call, "latest"))[2:])
 
     async def mine(self, timestamp: int, transactions: Sequence[bytes] = ()) -> list[dict[str, Any]]:
         """Make one block with this timestamp (seconds) out of what is in the pool and these signed transactions.

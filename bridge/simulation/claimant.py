@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 
-from bridge.chains.evm.wire import call_object
 from bridge.domain.errors import RetryableError
 from bridge.domain.units import Address, format_address, hexed
 from bridge.simulation.anvil import Anvil
@@ -78,6 +77,4 @@ class Claimant:
         raise RetryableError(f"the daemon does not serve anything yet: {self._log}")
 
     async def _claimed(self, token: str, account: Address) -> int:
-        data = self._claims.call("claimed", token, format_address(account))
-        answer = await self._anvil.call("eth_call", call_object(self._claims.address, data), "latest")
-        return int(answer, 16)
+        return int.from_bytes(await self._anvil.view(self._claims, "claimed", token, format_address(account)))

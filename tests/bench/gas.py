@@ -221,10 +221,7 @@ async def accept(bench: Bench, world: World, root: bytes, depth: int) -> None:
     """Each tree adds more than the account claims, for others that have not claimed yet."""
     epoch, token = next(bench.epochs), format_address(world.token.address)
     total = 10 * AMOUNT
-    answer = await bench.anvil.call(
-        "eth_call", {"to": format_address(world.claims.address), "data": hexed(world.claims.call("latestRoot", token))}
-    )
-    accepted = int(answer[2 + 3 * 64 : 2 + 4 * 64], 16)
+    accepted = int.from_bytes((await bench.anvil.view(world.claims, "latestRoot", token))[3 * 32 : 4 * 32])
     content = (total, 2**depth, root, accepted + total, keccak(b"artifact"), "urn:none")
     rule = keccak(b"rule")
     await bench.gas(world.claims, "proposeRoot", rule, epoch, epoch + 1, token, *content)

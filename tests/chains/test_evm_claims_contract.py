@@ -15,7 +15,7 @@ from bridge.chains.evm.claims import Claim, ClaimSet
 from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.errors import RefusedError, StateUnavailable
-from bridge.domain.units import UINT256_MAX, Address, BlockStamp, format_address, hexed
+from bridge.domain.units import UINT256_MAX, Address, BlockStamp, format_address
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
 
@@ -57,14 +57,11 @@ class Chain:
     async def claim(self, claim: Claim) -> None:
         """Raises RefusedError where the contract refuses."""
         arguments = (format_address(claim.account), format_address(self.token.address), claim.cumulative, claim.proof)
-        call = {"to": format_address(self.claims.address), "data": hexed(self.claims.call("claim", *arguments))}
-        await self.anvil.call("eth_call", call, "latest")
+        await self.anvil.view(self.claims, "claim", *arguments)
         await self.send(self.claims, "claim", *arguments)
 
     async def balance(self, account: Address) -> int:
-        data = self.token.call("balanceOf", format_address(account))
-        call = {"to": format_address(self.token.address), "data": hexed(data)}
-        return int(await self.anvil.call("eth_call", call, "latest"), 16)
+        return int.from_bytes(await self.anvil.view(self.token, "balanceOf", format_address(account)))
 
     async def stamp(self, block: str) -> BlockStamp:
         header = await self.anvil.call("eth_getBlockByNumber", block, False)
