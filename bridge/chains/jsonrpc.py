@@ -337,10 +337,10 @@ class JsonRpc:
         numbers = sorted((number for number in heard if number is not None), reverse=True)
         return numbers[needed - 1] if len(numbers) >= needed else None
 
-    async def first_of(self, ask: Callable[[Endpoint], Awaitable[_T]], *, rounds_max: int = ROUNDS_MAX) -> _T:
+    async def first_of(self, ask: Callable[[Endpoint], Awaitable[_T]]) -> _T:
         """`ask` of one endpoint after the other, best first, until one answers; pauses between rounds."""
         last: ChainUnavailable | ChainDisagrees | Refused | None = None
-        for attempt in range(rounds_max):
+        for attempt in range(ROUNDS_MAX):
             if attempt:
                 await asyncio.sleep(PAUSE_FIRST_MS / 1000 * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311
             for endpoint in self.ranked():

@@ -585,18 +585,3 @@ def compare_sums(kept: Sums | None, added: Sums) -> dict[str, tuple[int | None, 
         return {name: (None, figure) for name, figure in added._asdict().items()}
     pairs = zip(Sums._fields, kept, added, strict=True)
     return {name: (before, after) for name, before, after in pairs if before != after}
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One account between two blocks, both inclusive: opening + debits − credits = closing. Atoms, debit-positive."""
-
-    code: str
-    asset: AssetId
-    opening: int
-    debits: int
-    credits: int
-    closing: int
-
-    def __post_init__(self) -> None:
-        assert self.opening + self.debits - self.credits == self.closing, f"{self.code} does not roll forward"

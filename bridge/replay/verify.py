@@ -60,13 +60,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    block: int  # everything up to here is read
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What came of it. `difference`: (path, made again, recorded), the first by path; None where all is equal."""
 
@@ -175,7 +168,6 @@ async def verify(
     history: History,
     prices: PriceSources,
     final: Block,
-    tell: Callable[[Progress], None] = lambda progress: None,
 ) -> Answer:
     """Of `prices` only the feeds are asked: markets answer as they did for the record.
 
@@ -212,7 +204,6 @@ async def verify(
                     where="--rpc",
                     mend="use an archive node",
                 ) from None
-            tell(Progress(added.blocks[-1].number, first, last))
     window = Window(told["window"]["start"], told["window"]["end"])
     return Answer(
         claim, replay.logs, windows, ("window", "no such window", dataclasses.asdict(window)), (), _hints(claim)

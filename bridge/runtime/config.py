@@ -210,10 +210,6 @@ class Config(Section):
         variable = self.prices[name].key_env
         return None if variable is None else from_environment(variable, f"{self.path}: [prices.{name}] key_env")
 
-    def operator_password(self, chain: str) -> str:
-        """Raises ConfigError where the file or the variable is missing."""
-        return self.password(self.chains[chain].operator, f"{self.path}: [chains.{chain}.operator]")
-
     def password(self, key: KeySection, where: str) -> str:
         """Raises ConfigError where the file or the variable is missing."""
         if key.password_env is not None:

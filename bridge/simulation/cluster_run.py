@@ -33,7 +33,6 @@ class ClusterRun:
         self.cluster = cluster
         self._database = database
         self._reorgs = reorgs
-        self._frozen = False
         self._dropped = False
         self._thawed_in: int | None = None  # slot
         self._released: set[int] = set()

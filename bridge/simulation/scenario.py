@@ -39,33 +39,6 @@ Weights = Callable[[Sequence[TrafficBlock], Sequence[Decided]], list[Mapping[Add
 IN_POOL = {Kind.DEPOSIT: 1, Kind.WITHDRAW: -1}
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What the traffic did between two moments, `start` ≤ t < `end`, in seconds of the chain.
-
-    `fees` are atoms by token symbol. `weights` are atom-seconds by participant: what was in the pool, times how long;
-    who had nothing in it is left out.
-    """
-
-    start: int
-    end: int
-    fees: dict[str, int]
-    weights: dict[Address, int]
-
-
-def closed_windows(history: Iterable[TrafficBlock], *, epoch_s: int, finalized_timestamp: int) -> list[Window]:
-    """All windows with traffic that a chain finalized up to `finalized_timestamp` has closed, oldest first."""
-    blocks = list(history)
-    if not blocks:
-        return []
-    first = blocks[0].timestamp // epoch_s * epoch_s
-    starts = range(first, finalized_timestamp - epoch_s + 1, epoch_s)
-    return [
-        Window(start, start + epoch_s, fees(blocks, start, start + epoch_s), weights(blocks, start, start + epoch_s))
-        for start in starts
-    ]
-
-
 def fees(history: Iterable[TrafficBlock], start: int, end: int) -> dict[str, int]:
     """Atoms paid to the vault within [start, end), by token symbol."""
     totals: dict[str, int] = {}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 
 from bridge.domain.errors import JournalConflict, RefusedError
-from bridge.domain.ledger import Asset, Balance, Journal, Phase, Statement, Transfer
+from bridge.domain.ledger import Asset, Balance, Journal, Phase, Transfer
 from bridge.domain.units import AssetId, BlockStamp
 
 if TYPE_CHECKING:
@@ -183,23 +183,6 @@ class Ledger:
     async def balance_at(self, chain: str, code: str, asset: AssetId, block_number: int) -> int:
         """Debits minus credits posted through `block_number`; 0 for an account that was never used."""
         return next((b.posted for b in await self.balances(chain, block_number, [code]) if b.asset == asset), 0)
-
-    async def statements(
-        self, chain: str, first: int, last: int, codes: Sequence[str] | None = None
-    ) -> list[Statement]:
-        """Every account from the start of block `first` to the end of block `last`."""
-        before = {(b.code, b.asset): b for b in await self.balances(chain, first - 1, codes)}
-        return [
-            Statement(
-                code=end.code,
-                asset=end.asset,
-                opening=(start := before[end.code, end.asset]).posted,
-                debits=end.debits_posted - start.debits_posted,
-                credits=end.credits_posted - start.credits_posted,
-                closing=end.posted,
-            )
-            for end in await self.balances(chain, last, codes)
-        ]
 
     async def journals(self, source: str, refs: Sequence[str]) -> list[Journal]:
         """Those of `refs` that are booked, read back from their rows, in the order of blocks and booking."""

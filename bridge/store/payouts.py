@@ -283,8 +283,7 @@ NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
 SUMMARIES = """
     SELECT p.distribution_id, p.decision_id, p.chain, p.rule, p.asset, p.total, p.recipients, p.batches, p.leg, v.state,
            p.created_at, d.window_start, d.window_end,
-           b.timestamp AS decided_block_timestamp, b.added_at AS decided_block_added_at,
-           last.block_number AS last_block_number, told.final_at, paid.paid_total, paid.credited_total,
+           b.added_at AS decided_block_added_at, told.final_at, paid.paid_total, paid.credited_total,
            paid.claimable_total
       FROM distributions p
       JOIN decisions d USING (decision_id)
@@ -297,11 +296,6 @@ SUMMARIES = """
             FROM payouts o WHERE o.distribution_id = p.distribution_id
       ) AS paid ON TRUE
       LEFT JOIN LATERAL (
-          SELECT max(t.block_number) AS block_number
-            FROM actions a JOIN slots s USING (action_id) JOIN attempts t USING (slot_id)
-           WHERE a.distribution_id = p.distribution_id AND t.final
-      ) AS last ON TRUE
-      LEFT JOIN LATERAL (
           SELECT max(c.confirmed_at) AS final_at
             FROM confirmations c JOIN actions a USING (action_id)
            WHERE a.distribution_id = p.distribution_id AND c.to_state = 'final'
@@ -312,7 +306,7 @@ SUMMARIES = """
 STEPS = """
     SELECT a.action_id, a.distribution_id, a.ordinal, a.kind, a.state, a.reason, a.updated_at,
            CASE k.kind WHEN 'evm' THEN s.nonce END AS nonce,  -- elsewhere it is a number of ours
-           t.tx_id, t.block_number, t.block_hash, b.timestamp AS block_timestamp, t.gas_used, t.fee_paid,
+           t.tx_id, t.block_number, t.block_hash, t.gas_used, t.fee_paid,
            COALESCE(n.attempts, 0) AS attempts,
            (SELECT c.confirmed_at FROM confirmations c
              WHERE c.action_id = a.action_id AND c.to_state = 'final') AS final_at
@@ -325,7 +319,6 @@ STEPS = """
           SELECT * FROM attempts WHERE slot_id = s.slot_id ORDER BY (block_number IS NULL), ordinal DESC LIMIT 1
       ) AS t ON TRUE
       LEFT JOIN LATERAL (SELECT count(*) AS attempts FROM attempts WHERE slot_id = s.slot_id) AS n ON TRUE
-      LEFT JOIN blocks b ON b.chain = t.chain AND b.number = t.block_number AND b.hash = t.block_hash
      WHERE $1::BYTEA IS NULL OR a.distribution_id = $1
      ORDER BY a.distribution_id, a.ordinal
 """
@@ -350,7 +343,6 @@ class Step:
     tx_id: bytes | None  # the included attempt, else the latest
     block_number: int | None
     block_hash: bytes | None
-    block_timestamp: int | None  # seconds, chain time
     gas_used: int | None
     fee_paid: int | None  # wei
     attempts: int  # of the newest slot
@@ -374,9 +366,7 @@ class Summary:
     created_at: datetime
     window_start: int  # seconds, chain time; half-open
     window_end: int
-    decided_block_timestamp: int | None  # seconds, chain time
     decided_block_added_at: datetime | None  # when ingest committed that block, database time
-    last_block_number: int | None  # of the last final transaction
     paid_total: int  # atoms that reached their recipients
     credited_total: int  # atoms that wait for a withdrawal by their recipients
     claimable_total: int  # atoms that its accounts may claim, or have claimed

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge.chains.evm.abi import keccak256
 from bridge.chains.fake.chain import FakeBlock, FakeChain, matches
-from bridge.domain.events import Log
+from bridge.domain.events import Block, Log
 from bridge.domain.units import Address
 from bridge.ports import LogFilter
 
@@ -39,6 +39,7 @@ class Node:
     headers: dict[str, str] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)  # by method, what every honest node says
     asked: list[tuple[str, list[Any]]] = field(default_factory=list)
+    bloom: int | None = None  # what all headers have, instead of what their logs make
     url: str = ""
     _runner: web.AppRunner | None = None
 
@@ -96,13 +97,17 @@ class Node:
             case "eth_getBlockByNumber":
                 numbers = {"latest": len(visible) - 1, "finalized": min(self.chain.finalized, len(visible) - 1)}
                 number = numbers[params[0]] if params[0] in numbers else int(params[0], 16)
-                return block_json(visible[number]) if number < len(visible) else None
+                return self._block(visible[number]) if number < len(visible) else None
             case "eth_getBlockByHash":
                 known = self.chain.known.get(bytes.fromhex(params[0][2:]))
-                return None if known is None else block_json(known)
+                return None if known is None else self._block(known)
             case "eth_getLogs":
                 return self._logs(params[0])
         raise Refuse(-32601, "method not found")
+
+    def _block(self, entry: FakeBlock) -> dict[str, Any]:
+        bloom = bloom_of(entry.logs) if self.bloom is None else self.bloom
+        return block_json(entry.block, bloom)
 
     def _logs(self, criteria: dict[str, Any]) -> list[dict[str, Any]]:
         addresses = tuple(Address(bytes.fromhex(text[2:])) for text in criteria.get("address", []))
@@ -135,14 +140,13 @@ def log_json(log: Log) -> dict[str, Any]:
     }
 
 
-def block_json(entry: FakeBlock) -> dict[str, Any]:
-    block = entry.block
+def block_json(block: Block, bloom: int) -> dict[str, Any]:
     return {
         "number": hex(block.number),
         "hash": "0x" + block.hash.hex(),
         "parentHash": "0x" + block.parent_hash.hex(),
         "timestamp": hex(block.timestamp),
-        "logsBloom": f"0x{bloom_of(entry.logs):0512x}",
+        "logsBloom": f"0x{bloom:0512x}",
         "transactions": [],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -24,25 +25,24 @@ MakeWorld = Callable[..., Any]
 class NodeWorld(FakeWorld):
     """A scripted chain, served by several nodes, read by the EVM reader."""
 
-    def __init__(self, nodes: list[Node], *, trust_bloom: bool = True, timeout_ms: int = 500) -> None:
+    def __init__(self, nodes: list[Node], *, bloom: int | None = None, timeout_ms: int = 500) -> None:
         super().__init__()
         for node in nodes:
             node.chain = self.fake
+            node.bloom = bloom
         self.nodes = nodes
-        self._options = (trust_bloom, timeout_ms)
+        self._timeout_ms = timeout_ms
 
     async def start(self) -> None:
         for node in self.nodes:
             await node.start()
-        trust_bloom, timeout_ms = self._options
-        self.rpc = EvmRpc([node.url for node in self.nodes], timeout_ms=timeout_ms)
+        self.rpc = EvmRpc([node.url for node in self.nodes], timeout_ms=self._timeout_ms)
         self.reader = EvmReader(  # type: ignore[assignment]  # in the place of the in-memory reader
             "nodes",
             self.rpc,
             chain_id=1,
             finality=Finality(tag="finalized"),
             poll_interval_ms=2,
-            trust_bloom=trust_bloom,
         )
 
     async def stop(self) -> None:
@@ -82,7 +82,7 @@ async def test_logs__empty_under_a_full_bloom__another_node_is_asked(make: MakeW
 
 
 async def test_logs__chain_without_blooms__believed_until_the_second_read(make: MakeWorld):
-    world = await make(empty_logs, None, trust_bloom=False)
+    world = await make(empty_logs, None, bloom=0)
     await world.mine(2)
     consumer = Consumer(0)
     await consumer.listen(world)
@@ -92,9 +92,19 @@ async def test_logs__chain_without_blooms__believed_until_the_second_read(make: 
         await consumer.listen(world, until_final=1)
 
 
+async def test_logs__chain_with_blooms_that_are_always_full__read_once_more_and_believed(make: MakeWorld):
+    world = await make(None, bloom=2**2048 - 1)
+    await world.mine(2, 0, 3)
+    consumer = Consumer(0)
+    await consumer.listen(world)
+    assert consumer.counts() == {1: 2, 3: 3}
+    reads = [params[0]["blockHash"] for method, params in world.nodes[0].asked if method == "eth_getLogs"]
+    assert sorted(Counter(reads).values()) == [1, 1, 2, 2]  # the first block is empty too
+
+
 async def test_finality__stored_logs_were_wrong__handed_on_again(make: MakeWorld):
     """One node said once that there were no logs; two nodes now say that there are."""
-    world = await make(empty_logs, None, None, trust_bloom=False)
+    world = await make(empty_logs, None, None, bloom=0)
     await world.mine(2)
     consumer = Consumer(0)
     await consumer.listen(world)

@@ -200,14 +200,14 @@ def test_load_config__missing_file__says_how_to_get_one(tmp_path: Path):
         load_config(tmp_path / "none.toml")
 
 
-def test_operator_password__variable_not_set__named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_password__variable_not_set__named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = GOOD.replace('password_file = "operator.password"', 'password_env = "BRIDGE_TEST_PASSWORD"')
     config = load_config(write(tmp_path, text))
     monkeypatch.delenv("BRIDGE_TEST_PASSWORD", raising=False)
     with pytest.raises(ConfigError, match="BRIDGE_TEST_PASSWORD is not set"):
-        config.operator_password("anvil")
+        config.password(config.evm("anvil").operator, "here")
     monkeypatch.setenv("BRIDGE_TEST_PASSWORD", "secret")
-    assert config.operator_password("anvil") == "secret"
+    assert config.password(config.evm("anvil").operator, "here") == "secret"
 
 
 def test_low_balance__not_given__what_a_full_batch_costs_at_the_ceiling(tmp_path: Path):

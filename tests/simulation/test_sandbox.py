@@ -100,8 +100,8 @@ async def test_sandbox__rules__are_the_shipped_ones_with_its_own_numbers(tmp_pat
 async def test_sandbox__operator__has_gas_money_and_has_sent_nothing(tmp_path):
     async with Sandbox.start(tmp_path, QUIET) as sandbox:
         config = load_config(sandbox.config_path)
-        keystore = config.relative(config.evm("anvil").operator.keystore).read_text()
-        key = Account.decrypt(keystore, config.operator_password("anvil"))
+        operator = config.evm("anvil").operator
+        key = Account.decrypt(config.relative(operator.keystore).read_text(), config.password(operator, "operator"))
         address = sandbox.facts()["operator"]
         assert Account.from_key(key).address.lower() == address
         assert int(await sandbox.anvil.call("eth_getTransactionCount", address, "latest"), 16) == 0

@@ -1,7 +1,7 @@
 """What a run must come to, by hand-made traffic whose sums can be done in the head."""
 
 from bridge.domain.units import Address
-from bridge.simulation.scenario import Window, closed_windows, fees, weights
+from bridge.simulation.scenario import fees, weights
 from bridge.simulation.traffic import Act, Kind, TrafficBlock
 
 ANN, BOB, PAYER = (Address(bytes([index]) * 20) for index in range(3))
@@ -45,16 +45,3 @@ def test_weights__deposit_and_withdrawal_within__count_for_the_time_between():
 def test_weights__all_taken_out_before__is_left_out():
     history = [block(3, deposit(ANN, 7)), block(9, withdraw(ANN, 7)), block(10, deposit(BOB, 2))]
     assert weights(history, 10, 20) == {BOB: 20}
-
-
-def test_closed_windows__finalized_one_second_short__leaves_the_last_window_open():
-    history = [block(12, fee(5), deposit(ANN, 1)), block(25, fee(6))]
-    first = Window(10, 20, {"USDX": 5}, {ANN: 8})
-    second = Window(20, 30, {"USDX": 6}, {ANN: 10})
-    assert closed_windows(history, epoch_s=10, finalized_timestamp=19) == []
-    assert closed_windows(history, epoch_s=10, finalized_timestamp=29) == [first]
-    assert closed_windows(history, epoch_s=10, finalized_timestamp=30) == [first, second]
-
-
-def test_closed_windows__no_traffic__none():
-    assert closed_windows([], epoch_s=10, finalized_timestamp=1000) == []

@@ -5,6 +5,7 @@ What no chain with nonces has: bytes that expire, recipients that are left out, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -46,7 +47,6 @@ class SolanaWorld:
         self.scene = scene
         self.database = database
         self.lease = lease
-        self.spoilt = 0
         self.start()
 
     @classmethod
@@ -96,10 +96,8 @@ class SolanaWorld:
     async def attempt(self, stage: Stage) -> bool:
         """A step; one that an endpoint spoils is made again, as the daemon does."""
         for _ in range(TRIES_MAX):
-            try:
+            with contextlib.suppress(RetryableError):
                 return await stage.step()
-            except RetryableError:
-                self.spoilt += 1
         raise AssertionError(f"{stage.name} never gets through")
 
     async def settle(self, turns: int = 6) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.domain.corrections import Approved, Correction, book_reversal
 from bridge.domain.errors import JournalConflict, RefusedError
-from bridge.domain.ledger import Asset, Journal, Phase, Statement, Transfer
+from bridge.domain.ledger import Asset, Journal, Phase, Transfer
 from bridge.domain.seals import START, Tip, check_link
 from bridge.domain.units import UINT256_MAX, AssetId, BlockStamp
 from bridge.store.database import Database, Transaction
@@ -222,19 +222,6 @@ async def test_balance_at__between_blocks__counts_through_the_block(books: Datab
         never_used = await tx.ledger.balance_at("anvil", "nobody", USDX, 3)
     assert held == [0, 10, 110, 1110, 1110]
     assert never_used == 0
-
-
-async def test_statements__blocks_2_to_3__opening_plus_debits_minus_credits_is_closing(books: Database):
-    await post(
-        books,
-        journal("1", move(100), block=1),
-        journal("2", move(40), move(7, CODES[1], CODES[0]), block=2),
-        journal("3", move(5), move(9, phase=Phase.PENDING), block=3),
-        journal("4", move(1000), block=4),
-    )
-    async with books.begin() as tx:
-        statements = await tx.ledger.statements("anvil", 2, 3, [CODES[0]])
-    assert statements == [Statement(CODES[0], USDX, opening=100, debits=45, credits=7, closing=138)]
 
 
 # ── Against an independent model ────────────────────────────────────────────────────────────────────────────────────

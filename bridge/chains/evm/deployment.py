@@ -36,6 +36,7 @@ from bridge.domain.payouts import Signed
 from bridge.domain.units import Address, hexed
 from bridge.ports import Signer
 
+POLL_S = 1
 BUMP_AFTER_BLOCKS = 5
 
 ARTIFACT_OF = {
@@ -198,15 +199,12 @@ class Deployed:
 class Deployer:
     """Carries out a plan. Uses the deployer's account alone: nothing else may send from it meanwhile."""
 
-    def __init__(
-        self, rpc: EvmRpc, signer: Signer, journal: Journal, *, chain_id: int, ceilings: FeeCeilings, poll_s: float = 1
-    ) -> None:
+    def __init__(self, rpc: EvmRpc, signer: Signer, journal: Journal, *, chain_id: int, ceilings: FeeCeilings) -> None:
         self._rpc = rpc
         self._signer = signer
         self._journal = journal
         self._chain_id = chain_id
         self._ceilings = ceilings
-        self._poll_s = poll_s
 
     async def deploy(self, order: Order, tell: Callable[[str], None]) -> Deployed:
         """Raises ConfigError where the journal is of another order, RefusedError where a step fails."""
@@ -243,7 +241,7 @@ class Deployer:
             sent_at = sent_at or head
             # No answer counts: the same bytes are sent again, and every hash is looked up, until one is in a block.
             await self._rpc.call_on_each("eth_sendRawTransaction", [hexed(attempts[-1].raw)])
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(POLL_S)
 
     async def _check_nonce(self, nonce: int) -> None:
         account = hexed(self._signer.account)

@@ -92,7 +92,6 @@ class Follower:
         finality: Finality,
         span: Span,
         poll_interval_ms: int,
-        trust_bloom: bool,
     ) -> None:
         self._chain = chain
         self._rpc = logs.rpc
@@ -100,7 +99,6 @@ class Follower:
         self._logs = logs
         self._backfill = Backfill(logs, span)
         self._poll_interval_ms = poll_interval_ms
-        self._trust_bloom = trust_bloom
         self._quiet_looks = 0
         self.node_head = -1
         self._start = cursor.start_block
@@ -261,10 +259,11 @@ class Follower:
         return BlockAdded(run[0].block.number, tuple(header.block for header in run), join_columns(logs))
 
     async def _logs_of(self, endpoint: Endpoint, run: list[Header]) -> list[LogColumns]:
-        """Logs by block hash. Empty ones are asked for again where the bloom says that there may be some."""
+        """Logs by block hash. Empty ones are asked for again where the bloom says that there may be some.
+
+        On chains whose blooms say nothing, zero ones ask for nothing here and full ones always: a second read, no more.
+        """
         logs = await self._logs.of_blocks(endpoint, [header.block for header in run])
-        if not self._trust_bloom:
-            return logs
         doubtful = [
             index
             for index, header in enumerate(run)

@@ -93,7 +93,6 @@ class EvmPayer:
         bump_after_blocks: int = 5,
         claims: Address | None = None,
         claims_uri: str | None = None,
-        reverts: Reverts | None = None,
     ) -> None:
         """`claims_uri`: where claimants find the files of a distribution, each under its id; told on chain."""
         self.account = signer.account
@@ -108,7 +107,7 @@ class EvmPayer:
         self._bump_after_blocks = bump_after_blocks
         self._claims_uri = claims_uri
         self._data_fees = DataFees(rpc)
-        self._reverts = reverts or Reverts.of_our_contracts()
+        self._reverts = Reverts.of_our_contracts()
 
     # ── plan ──
     def forbidden_recipients(self, asset: AssetId) -> frozenset[Address]:

@@ -30,16 +30,13 @@ class EvmReader:
         chain_id: int,
         finality: Finality,
         poll_interval_ms: int = 1000,
-        trust_bloom: bool = True,
     ) -> None:
-        """`trust_bloom` is False for chains whose headers have blooms that say nothing: zero, full or stale ones."""
         self.name = name
         self.reference = f"eip155:{chain_id}"
         self._rpc = rpc
         self._chain_id = chain_id
         self._finality = finality
         self._poll_interval_ms = poll_interval_ms
-        self._trust_bloom = trust_bloom
         self._span = Span()
         self._follower: Follower | None = None
 
@@ -89,7 +86,6 @@ class EvmReader:
             finality=self._finality,
             span=self._span,
             poll_interval_ms=self._poll_interval_ms,
-            trust_bloom=self._trust_bloom,
         )
         return self._follower.events()
 

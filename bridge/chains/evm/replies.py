@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
@@ -14,13 +13,12 @@ from eth_hash.auto import keccak
 
 from bridge.chains.broadcasts import read_reply
 from bridge.chains.evm import rpc
+from bridge.chains.evm.contracts import ARTIFACTS
 from bridge.chains.evm.rpc import Answer, RpcRefused
 from bridge.chains.evm.wire import revert_data
 from bridge.domain.payouts import Refusal
 from bridge.domain.units import hexed
 from bridge.ports import Broadcast, BroadcastOutcome
-
-ARTIFACTS = Path(__file__).parent / "artifacts"
 
 # ── Replies to eth_sendRawTransaction ───────────────────────────────────────────────────────────────────────────────
 # By a part of the message, in lower case, because error codes differ between clients and messages hardly do. The first
@@ -111,9 +109,9 @@ class Reverts:
     errors: Mapping[bytes, tuple[str, tuple[str, ...], tuple[str, ...]]]
 
     @classmethod
-    def of_our_contracts(cls, directory: Path = ARTIFACTS) -> Reverts:
+    def of_our_contracts(cls) -> Reverts:
         errors: dict[bytes, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
-        for path in sorted(directory.glob("*.json")):
+        for path in sorted(ARTIFACTS.glob("*.json")):
             for entry in json.loads(path.read_text(encoding="utf-8"))["abi"]:
                 if entry["type"] != "error":
                     continue

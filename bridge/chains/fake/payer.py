@@ -49,6 +49,7 @@ from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
 
 GAS_LIMIT = 100_000
 GAS_USED = 60_000
+MAX_FEE = 1000
 NOTHING = b"{}"
 """The payload of a transaction that does nothing but spend its nonce."""
 PROPOSED, BATCH_EXECUTED, CREDITED, SKIPPED, APPROVED, VETOED, ROOT_ACTIVATED = (
@@ -116,7 +117,6 @@ class FakePayer:
         *,
         account: Address,
         distributor: Address,
-        max_fee: int = 1000,
         bump_after_blocks: int = 5,
     ) -> None:
         self.account = account
@@ -128,7 +128,6 @@ class FakePayer:
         self.gate = Gate()
         self._chain = chain
         self._distributor = distributor
-        self._max_fee = max_fee
         self._bump_after_blocks = bump_after_blocks
         self._mined: dict[bytes, tuple[_Mined, ...]] = {}  # by block hash, of every branch
 
@@ -253,10 +252,10 @@ class FakePayer:
     async def sign(
         self, action: Action, slot: Slot, previous: Attempt | None, purpose: Purpose = Purpose.PAY
     ) -> Signed | None:
-        wanted = Fees(min(2 * self.base_fee, self._max_fee), 1)
+        wanted = Fees(min(2 * self.base_fee, MAX_FEE), 1)
         fees: Fees | None = wanted
         if previous is not None:
-            fees = bump_fees(Fees(previous.signed.max_fee, previous.signed.priority_fee), wanted, self._max_fee)
+            fees = bump_fees(Fees(previous.signed.max_fee, previous.signed.priority_fee), wanted, MAX_FEE)
         if fees is None:
             return None
         payload = action.payload if purpose is Purpose.PAY else NOTHING

@@ -40,9 +40,7 @@ class Listing:
     complete_through: int
 
 
-async def list_hits(
-    ask: Ask, account: Address, *, after: int, through: int, until: bytes | None = None, held_max: int = HELD_MAX
-) -> Listing:
+async def list_hits(ask: Ask, account: Address, *, after: int, through: int, until: bytes | None = None) -> Listing:
     """Hits of slots after + 1 … through, in as many pages as it takes.
 
     `until`: a hit of slot `after` or before, where one is known, so that no page goes further back. A node that has
@@ -50,7 +48,7 @@ async def list_hits(
 
     Raises RpcRefused, ChainUnavailable, and ChainDisagrees for pages that do not fit together.
     """
-    held: deque[Hit] = deque(maxlen=held_max)
+    held: deque[Hit] = deque(maxlen=HELD_MAX)
     dropped = False
     seen: set[bytes] = set()  # of the slot that the pages have come to
     options: dict[str, Any] = {**FINALIZED, "limit": PAGE, "minContextSlot": through}
@@ -76,7 +74,7 @@ async def list_hits(
             if slot <= after:
                 break
             if slot <= through:
-                dropped = dropped or len(held) == held_max
+                dropped = dropped or len(held) == HELD_MAX
                 held.append(hit)
         if not hits or slot <= after:
             complete = held[0].slot - 1 if dropped else through

@@ -32,7 +32,6 @@ class Wake:
         self._accounts = accounts[:SUBSCRIPTIONS_MAX]
         self._news = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
-        self.notifications = 0
 
     async def wait(self, interval_ms: int) -> None:
         """Returns at a notification since the last wait, or when the interval is over."""
@@ -72,5 +71,4 @@ class Wake:
 
     def _hear(self, message: aiohttp.WSMessage) -> None:
         if message.type is aiohttp.WSMsgType.TEXT and b'"accountNotification"' in message.data.encode():
-            self.notifications += 1
             self._news.set()

@@ -82,11 +82,11 @@ class Node:
             yield node
 
     @asynccontextmanager
-    async def join(self, *, port: int = 0) -> AsyncIterator[Node]:
+    async def join(self) -> AsyncIterator[Node]:
         """Another node of the same chain, with faults of its own."""
         node = Node(self.chain)
         async with AsyncExitStack() as stack:
-            await node._start(port, stack)
+            await node._start(0, stack)
             yield node
 
     async def _start(self, port: int, stack: AsyncExitStack) -> None:
@@ -137,9 +137,7 @@ class NodeProcess:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
 
     @classmethod
-    async def start(
-        cls, log: Path, settings: Settings, *, nodes: int = 1, participants: int = 0, port: int = 0
-    ) -> NodeProcess:
+    async def start(cls, log: Path, settings: Settings, *, nodes: int = 1, participants: int = 0) -> NodeProcess:
         """Start it and wait until it answers; its output goes to `log`.
 
         With more `nodes`, `facts["others"]` says where the others are; with `participants` there is a world (see
@@ -147,7 +145,7 @@ class NodeProcess:
         """
         settings.check()
         command = (
-            *(sys.executable, "-m", "bridge.simulation.svm", "--port", str(port)),
+            *(sys.executable, "-m", "bridge.simulation.svm", "--port", "0"),
             *("--nodes", str(nodes), "--participants", str(participants), *_arguments(settings)),
         )
         process = await ServerProcess.start("the local Solana chain", command, scratch=make_scratch("svm"), log=log)

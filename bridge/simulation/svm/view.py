@@ -33,9 +33,9 @@ class View:
         """The newest block at this commitment, as far as this node knows."""
         return self.chain.newest(commitment, self.faults.lag_blocks)
 
-    def bank(self, config: Config, name: str = "commitment") -> Block:
+    def bank(self, config: Config) -> Block:
         """The block whose state is meant. Raises RpcRefusal where it is older than the client accepts."""
-        block = self.newest(config.commitment(name))
+        block = self.newest(config.commitment())
         wanted = config.number("minContextSlot", 0)
         if block.slot < wanted:
             raise min_context_slot_not_reached(block.slot)

@@ -431,7 +431,7 @@ def _written(column: Column, cell: Cell) -> str:
     return str(cell)
 
 
-def readme_text(tables: Sequence[Table] = TABLES) -> str:
+def readme_text() -> str:
     """What every table and column means: README.txt."""
     lines = [
         "Tables of a surplus redistribution report, made of report.json",
@@ -444,7 +444,7 @@ def readme_text(tables: Sequence[Table] = TABLES) -> str:
         "Amounts are whole atoms of their asset, with a minus sign where negative. Columns marked ? may be empty.",
         "",
     ]
-    for table in tables:
+    for table in TABLES:
         lines += [table.name, f"  {table.about}."]
         lines += [
             f"    {column.name + ('?' if column.optional else ''):<18} {column.kind.value:<22} {column.meaning}"
