@@ -701,6 +701,10 @@ class LedgerStore(Protocol):
     async def journals(self, source: str, refs: Sequence[str]) -> list[Journal]:
         """Those of `refs` that are booked, read back from their rows."""
 
+    async def books_exactly(self, chain: str, source: str, first: int, last: int, expected: Sequence[Journal]) -> bool:
+        """Whether `expected` are booked, in this order, as they are to the last field and under their own keys, and no
+        other journals of `source` in blocks first … last. None of them reverses another."""
+
 
 class CorrectionStore(Protocol):
     """What people asked to be put right in the books, and who answered."""
