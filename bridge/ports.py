@@ -759,8 +759,9 @@ class SealStore(Protocol):
     async def sealings(self, first: int, last: int) -> dict[int, bytes]:
         """Heads that runs noted after `first` … `last` journals."""
 
-    def chain(self, first: int, last: int) -> AsyncGenerator[Sealed]:
-        """The journals at positions `first` … `last`, read anew from their rows; positions that are missing are not."""
+    def chain(self, first: int, last: int) -> AsyncGenerator[list[Sealed]]:
+        """The journals at positions `first` … `last`, read anew from their rows, some at a time; positions that are
+        missing are not."""
 
     async def waiting(self) -> int:
         """Journals that are booked and not sealed yet."""
