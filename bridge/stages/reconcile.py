@@ -29,12 +29,13 @@ so it costs what is new and what is open, however old the books are. What is old
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bridge.domain.breaks import (
     Batches,
@@ -105,6 +106,7 @@ DIFFERENCES_MAX = 1_000
 
 
 DISAGREE = "two nodes contradict each other"
+S = TypeVar("S")
 T = TypeVar("T")
 Span = tuple[int, int]
 """Blocks: (after, last)."""
@@ -276,10 +278,20 @@ class Reconcile:
         balances = await self._balances(tx, books, at)
         unbooked = await tx.bookings.unbooked_count(at.chain, at.number)
         batches = Batches()
+        if full:
+            # Two readings of the same moment: while one waits for Postgres, the other works on what came.
+            async with self._database.snapshot(await tx.moment()) as beside:
+                events, reread = await _together(
+                    self._events(tx, books, at, spans, batches), self._reread(beside, at, spans, full=full)
+                )
+        else:
+            events = await self._events(tx, books, at, spans, batches)
+            reread = await self._reread(tx, at, spans, full=full)
         checks = [
-            *await self._events(tx, books, at, spans, batches),
+            *events,
             *await self._completeness(tx, at, spans),
-            *await self._seals(tx, at, full),
+            *reread,
+            *([await check_facts(tx, at, books.watched.native.id, batches)] if full else ()),
             Check(
                 Level.COMPLETENESS,
                 "unbooked facts",
@@ -287,8 +299,6 @@ class Reconcile:
                 actual=unbooked,
                 skipped=f"{unbooked} decisions, distributions or attempts wait to be booked" if unbooked else None,
             ),
-            await check_ranges(tx, at, spans),
-            *(await self._rows(tx, books, at, batches) if full else ()),
             *await self._suspense(tx, books, at, balances),
             *await self._intents(tx, at),
         ]
@@ -388,11 +398,6 @@ class Reconcile:
         for span in sorted(spans):
             logs, journals = await self._compare(tx, books, span, batches, differences)
             logs_seen, journals_seen = logs_seen + logs, journals_seen + journals
-            differences += [
-                # No journal is ever taken away: whether its reversal is booked, a person says.
-                Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True, block=number)
-                for number, ref in await tx.audits.journals_without_log(at.chain, span[0] + 1, span[1], DIFFERENCES_MAX)
-            ]
         events_check = Check(
             Level.EVENT, "logs", at, expected=journals_seen, actual=logs_seen, differences=_bounded(differences)
         )
@@ -402,28 +407,51 @@ class Reconcile:
     async def _compare(
         self, tx: Transaction, books: Books, span: Span, batches: Batches, differences: list[Difference]
     ) -> tuple[int, int]:
-        """The logs of `span`, and the journals that they should have; how many there are of each."""
-        chain = books.chain.name
+        """The logs of `span`, and the journals that they should have; how many there are of each.
+
+        Page by page: whether the books hold just what the logs say, which they nearly always do. Only where they do not
+        is each journal looked up by itself, to say which one is off.
+        """
+        chain, source = books.chain.name, f"log:{books.chain.name}"
         reader = self._readers[chain]
         logs_seen = journals_seen = 0
         position, end = span
         while position < end:
             logs = await tx.bookings.logs(chain, position + 1, end, reader.coverage, self._logs_at_once)
+            last = logs[-1].block.number if len(logs) >= self._logs_at_once else end
             events = [reader.read(log) for log in logs]
             expected = [book_event(event, books.watched) for event in events]
-            refs = [journal.ref for journal in expected]
-            booked = {journal.ref: journal for journal in await tx.ledger.journals(f"log:{chain}", refs)}
-            differences += [
-                found
-                for journal, log in zip(expected, logs, strict=True)
-                if (found := _difference(journal, booked.get(journal.ref), log)) is not None
-            ]
+            if await tx.ledger.books_exactly(chain, source, position + 1, last, expected):
+                journals_seen += len(expected)
+            else:
+                found, booked_count = await self._differences(tx, chain, (position, last), logs, expected)
+                differences += found
+                journals_seen += booked_count
             for executed in _executions(events, books.watched):
                 batches.add(executed)
             logs_seen += len(logs)
-            journals_seen += len(booked)
-            position = logs[-1].block.number if len(logs) >= self._logs_at_once else end
+            position = last
         return logs_seen, journals_seen
+
+    async def _differences(
+        self, tx: Transaction, chain: str, span: Span, logs: Sequence[Log], expected: Sequence[Journal]
+    ) -> tuple[list[Difference], int]:
+        """Both directions, journal by journal; and how many of those that are expected are booked."""
+        refs = [journal.ref for journal in expected]
+        booked = {journal.ref: journal for journal in await tx.ledger.journals(f"log:{chain}", refs)}
+        found = [
+            difference
+            for journal, log in zip(expected, logs, strict=True)
+            if (difference := _difference(journal, booked.get(journal.ref), log)) is not None
+        ]
+        # No journal is ever taken away: whether its reversal is booked, a person says.
+        return [
+            *found,
+            *(
+                Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True, block=number)
+                for number, ref in await tx.audits.journals_without_log(chain, span[0] + 1, span[1], DIFFERENCES_MAX)
+            ),
+        ], len(booked)
 
     async def _completeness(self, tx: Transaction, at: BlockStamp, spans: Sequence[Span]) -> list[Check]:
         gaps, links = [], []
@@ -465,7 +493,12 @@ class Reconcile:
         differences = (Difference(BreakKind.AMOUNT_MISMATCH, "seals", {"faults": faults}),) if faults else ()
         return [Check(Level.COMPLETENESS, "seals", at, differences=differences)]
 
-    async def _rows(self, tx: Transaction, books: Books, at: BlockStamp, batches: Batches) -> list[Check]:
+    async def _reread(self, tx: Transaction, at: BlockStamp, spans: Sequence[Span], *, full: bool) -> list[Check]:
+        """What is read by itself: apart from events, all there is."""
+        rows = await self._rows(tx, at) if full else []
+        return [*await self._seals(tx, at, full), await check_ranges(tx, at, spans), *rows]
+
+    async def _rows(self, tx: Transaction, at: BlockStamp) -> list[Check]:
         torn = [
             Difference(BreakKind.AMOUNT_MISMATCH, f"journal {journal}", {"journal": journal})
             for journal in await tx.audits.torn_journals(at.chain, DIFFERENCES_MAX)
@@ -475,7 +508,6 @@ class Reconcile:
             Check(Level.COMPLETENESS, "journals and keys", at, differences=tuple(torn)),
             Check(Level.COMPLETENESS, "balances and transfers", at, differences=false),
             await check_records(tx, at),
-            await check_facts(tx, at, books.watched.native.id, batches),
             await check_corrections(tx, at),
         ]
 
@@ -807,6 +839,18 @@ class _Sequence:
 
 def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:
     return Check(Level.COMPLETENESS, "nodes", view.at, differences=_bounded(doubts))
+
+
+async def _together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
+    """The results of both; with the first error the other one ends too, before what it reads from is closed."""
+    tasks = asyncio.create_task(one), asyncio.create_task(other)
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 async def _false(tx: Transaction, chain: str) -> tuple[Difference, ...]:
