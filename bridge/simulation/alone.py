@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from bridge.runtime.config import load_config
+from bridge.runtime.config import Config, load_config
 from bridge.simulation.cluster import Cluster
 from bridge.simulation.cluster_run import ClusterRun
 from bridge.simulation.daemon_process import DaemonProcess
@@ -34,10 +36,32 @@ from bridge.store.database import Database
 from bridge.store.migrations import migrate
 
 
+@dataclass(frozen=True, slots=True)
+class _Vault:
+    """A cluster of its own, and the daemon that serves it."""
+
+    path: Path  # of the configuration
+    config: Config
+    database_url: str
+    database: Database
+    run: ClusterRun
+    daemon: DaemonProcess
+
+
 async def simulate_alone(order: Order, watch: Watch, finished: Callable[[Outcome], Awaitable[None]]) -> Outcome:
     """As simulate.simulate."""
     started = time.monotonic()
     watch(Progress("starting chain and database", 0, 0, order.epochs, 0, None))
+    async with _started(order) as vault:
+        await _play(order, vault, watch)
+        await vault.daemon.stop()
+        outcome = await _judge(order, vault, started)
+        await finished(outcome)
+        return outcome
+
+
+@asynccontextmanager
+async def _started(order: Order) -> AsyncIterator[_Vault]:
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(order.directory))
         postgres = await Postgres.start(order.directory / "postgres.log")
@@ -56,49 +80,56 @@ async def simulate_alone(order: Order, watch: Watch, finished: Callable[[Outcome
         await run.skip_to_windows()
         daemon = await DaemonProcess.start(path, order.directory / "daemon.log")
         stack.push_async_callback(daemon.kill)
+        yield _Vault(path, config, postgres.url, database, run, daemon)
 
-        async def tell(phase: str) -> None:
-            daemon.check()
-            async with database.snapshot() as transaction:
-                status = await transaction.status.read()
-            done = max(0, min(order.epochs, (cluster.now - cluster.windows_start) // order.epoch_s))
-            watch(Progress(phase, cluster.chain.head.slot, done, order.epochs, cluster.forks, status))
 
-        async def live() -> None:
-            await run.live()
-            await tell("settling" if cluster.over else "traffic")
-            await asyncio.sleep(order.block_time_s)
+async def _play(order: Order, vault: _Vault, watch: Watch) -> None:
+    """The traffic, until all that came of it is paid and booked."""
+    run, cluster = vault.run, vault.run.cluster
 
-        async def wait() -> None:
-            await asyncio.sleep(order.block_time_s)
-            await tell("booking")
+    async def tell(phase: str) -> None:
+        vault.daemon.check()
+        async with vault.database.snapshot() as transaction:
+            status = await transaction.status.read()
+        done = max(0, min(order.epochs, (cluster.now - cluster.windows_start) // order.epoch_s))
+        watch(Progress(phase, cluster.chain.head.slot, done, order.epochs, cluster.forks, status))
 
-        while not cluster.over:
-            await live()
-        await until_nothing(run.missing, live)
-        await until_nothing(run.unbooked, wait)
-        await daemon.stop()
-        reconciliation = await reconcile(config)
-        if await classify_gifts(database, run.gifts, reconciliation):
-            reconciliation = await reconcile(config)
-        content = await report(database, config_sha256=file_sha256(path))
-        await write(content, order.report_directory, FORMATS)
-        verification = await verify(config, order.report_directory)
-        async with database.snapshot() as transaction:
-            found = await Run.read(transaction)
-        wall_time_ms = int((time.monotonic() - started) * 1000)
-        reasons = [*doubts(found, reconciliation, verification, run.waiting(found.distributions)), *run.reasons(found)]
-        outcome = Outcome(
-            seed=order.seed,
-            epochs=order.epochs,
-            reasons=tuple(dict.fromkeys(reasons)),
-            sandbox={"scene": "solana", "database_url": postgres.url, "solana": cluster.facts()},
-            directory=order.directory,
-            report_directory=order.report_directory,
-            run=found,
-            happened=tuple(run.happened(found)),
-            verification=verification,
-            figures={**found.figures(), "reorgs": cluster.forks, "kills": 0, "wall_time_ms": wall_time_ms},
-        )
-        await finished(outcome)
-        return outcome
+    async def live() -> None:
+        await run.live()
+        await tell("settling" if cluster.over else "traffic")
+        await asyncio.sleep(order.block_time_s)
+
+    async def wait() -> None:
+        await asyncio.sleep(order.block_time_s)
+        await tell("booking")
+
+    while not cluster.over:
+        await live()
+    await until_nothing(run.missing, live)
+    await until_nothing(run.unbooked, wait)
+
+
+async def _judge(order: Order, vault: _Vault, started: float) -> Outcome:
+    run, cluster = vault.run, vault.run.cluster
+    reconciliation = await reconcile(vault.config)
+    if await classify_gifts(vault.database, run.gifts, reconciliation):
+        reconciliation = await reconcile(vault.config)
+    content = await report(vault.database, config_sha256=file_sha256(vault.path))
+    await write(content, order.report_directory, FORMATS)
+    verification = await verify(vault.config, order.report_directory)
+    async with vault.database.snapshot() as transaction:
+        found = await Run.read(transaction)
+    wall_time_ms = int((time.monotonic() - started) * 1000)
+    reasons = [*doubts(found, reconciliation, verification, run.waiting(found.distributions)), *run.reasons(found)]
+    return Outcome(
+        seed=order.seed,
+        epochs=order.epochs,
+        reasons=tuple(dict.fromkeys(reasons)),
+        sandbox={"scene": "solana", "database_url": vault.database_url, "solana": cluster.facts()},
+        directory=order.directory,
+        report_directory=order.report_directory,
+        run=found,
+        happened=tuple(run.happened(found)),
+        verification=verification,
+        figures={**found.figures(), "reorgs": cluster.forks, "kills": 0, "wall_time_ms": wall_time_ms},
+    )

@@ -92,16 +92,21 @@ def _statement(message: ET.Element, document: Document, row: dict[str, Any]) -> 
         _add(booked, "NtryRef", str(number))
         step = rounded(held, decimals) - rounded(before, decimals)
         _amount(booked, step, row["account"], negative=not received)
-        if entry["reverses"]:
-            _add(booked, "RvslInd", "true")
-        _add(ET.SubElement(booked, "Sts"), "Cd", "BOOK")
-        _add(ET.SubElement(booked, "BookgDt"), "DtTm", _time(cut["timestamp"]))
-        kind = ET.SubElement(ET.SubElement(booked, "BkTxCd"), "Prtry")
-        _add(kind, "Cd", entry["source"][:35])
-        _add(booked, "AddtlNtryInf", (f"from {entry['credit']}" if received else f"to {entry['debit']}")[:500])
+        _describe(booked, entry, cut["timestamp"], received=received)
         details = {name: entry[name] for name in ("debit", "credit", "amount")}
         ET.SubElement(exact, "Entry", {"ref": str(number), **details})
     return exact
+
+
+def _describe(booked: ET.Element, entry: dict[str, Any], timestamp: int, *, received: bool) -> None:
+    """What an entry says beside its number and amount."""
+    if entry["reverses"]:
+        _add(booked, "RvslInd", "true")
+    _add(ET.SubElement(booked, "Sts"), "Cd", "BOOK")
+    _add(ET.SubElement(booked, "BookgDt"), "DtTm", _time(timestamp))
+    kind = ET.SubElement(ET.SubElement(booked, "BkTxCd"), "Prtry")
+    _add(kind, "Cd", entry["source"][:35])
+    _add(booked, "AddtlNtryInf", (f"from {entry['credit']}" if received else f"to {entry['debit']}")[:500])
 
 
 def _entries(document: Document, row: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
