@@ -25,7 +25,7 @@ from bridge.runtime.config import Config, load_config
 from bridge.runtime.evm_section import EvmSection
 from bridge.stages.gate import send_call
 from bridge.stages.intervene import find_steps
-from bridge.store.payouts import Summary
+from bridge.store.summaries import Summary
 
 WAIT_S = 180
 
@@ -91,7 +91,7 @@ async def _call(
 ) -> int:
     async with open_database(config, connections_max=1) as database, database.snapshot() as transaction:
         step = (await find_steps(transaction, asked))[0]
-        [summary] = await transaction.payouts.summaries(step.distribution_id)
+        [summary] = await transaction.summaries.read(step.distribution_id)
     if step.chain not in config.chains:
         raise ConfigError(
             f"the distribution is on chain `{step.chain}`", where=str(config.path), mend="name a file with that chain"

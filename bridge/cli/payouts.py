@@ -20,7 +20,7 @@ from bridge.domain.units import format_tx, hexed
 from bridge.runtime.config import load_config
 from bridge.stages.intervene import Order, find_steps, intervene
 from bridge.store.interventions import Ordered
-from bridge.store.payouts import Step, Summary
+from bridge.store.summaries import Step, Summary
 
 payouts = typer.Typer(
     name="payouts",
@@ -51,7 +51,7 @@ async def _list(path: Path, everything: bool, as_json: bool) -> int:
         open_database(load_config(path), connections_max=1) as database,
         database.snapshot() as transaction,
     ):
-        summaries = await transaction.payouts.summaries()
+        summaries = await transaction.summaries.read()
         orders = [one for one in await transaction.interventions.ordered() if one.answer is None]
     shown = [one for one in summaries if everything or one.state not in ("final", "void")]
     if as_json:
@@ -76,7 +76,7 @@ async def _show(path: Path, asked: str, as_json: bool) -> int:
         database.snapshot() as transaction,
     ):
         distribution_id = (await find_steps(transaction, asked))[0].distribution_id
-        [summary] = await transaction.payouts.summaries(distribution_id)
+        [summary] = await transaction.summaries.read(distribution_id)
         told = {step.ordinal: step for step in (await transaction.stories.facts(summary.decision_id)).steps}
         orders = await transaction.interventions.ordered(distribution_id)
     if as_json:

@@ -21,7 +21,7 @@ from bridge.simulation.run import Run, unbooked
 from bridge.simulation.svm.files import CHAIN
 from bridge.stages.intervene import intervene
 from bridge.store.database import Database
-from bridge.store.payouts import Step, Summary
+from bridge.store.summaries import Step, Summary
 
 RELEASES = "ann (simulated)"
 
@@ -85,7 +85,7 @@ class ClusterRun:
 
     async def _summaries(self) -> list[Summary]:
         async with self._database.snapshot() as transaction:
-            return [each for each in await transaction.payouts.summaries() if each.chain == CHAIN]
+            return [each for each in await transaction.summaries.read() if each.chain == CHAIN]
 
     def _stays(self, step: Step) -> bool:
         """Whether it is held for good: what somebody would get is less than the rent of an account."""

@@ -11,7 +11,7 @@ from bridge.domain.payouts import Leg
 from bridge.domain.reports import count_of
 from bridge.domain.units import format_address, format_amount, format_tx, hexed
 from bridge.simulation.run import Run
-from bridge.store.payouts import Summary
+from bridge.store.summaries import Summary
 
 
 @dataclass(frozen=True, slots=True)

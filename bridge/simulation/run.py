@@ -11,8 +11,8 @@ from bridge.domain.units import Address
 from bridge.simulation.audit import Paid
 from bridge.simulation.scenario import Decided
 from bridge.store.database import Database, Transaction
-from bridge.store.payouts import Summary
 from bridge.store.status import Status
+from bridge.store.summaries import Summary
 
 PAYOUTS = """
     SELECT p.distribution_id, a.address AS token, p.recipient, p.amount, p.outcome
@@ -61,7 +61,7 @@ class Run:
         fetch = transaction.connection.fetch
         return cls(
             status=await transaction.status.read(),
-            distributions=tuple(await transaction.payouts.summaries()),
+            distributions=tuple(await transaction.summaries.read()),
             payouts=tuple([Paid(**row) for row in await fetch(PAYOUTS)]),
             decided=_decided(await fetch(DECISIONS), await fetch(ALLOCATIONS)),
             symbols={row["asset"]: (row["symbol"], row["decimals"]) for row in await fetch(SYMBOLS)},

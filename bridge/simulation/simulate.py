@@ -48,8 +48,8 @@ from bridge.stages.report_files.folder import check_folder
 from bridge.stages.report_files.program import file_sha256
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
-from bridge.store.payouts import Summary
 from bridge.store.status import Status
+from bridge.store.summaries import Summary
 
 BLOCK_TIME_S = 0.25
 EPOCH_S = 60
@@ -351,7 +351,7 @@ class Simulation:
         if self.incidents is None or self.incidents.failed is None:
             return None
         async with self.database.snapshot() as transaction:
-            summaries = await transaction.payouts.summaries()
+            summaries = await transaction.summaries.read()
         failed = self.incidents.failed.distribution_id
         state = next(each.state for each in summaries if each.distribution_id == failed)
         return None if state == "final" else f"what failed is {state}"

@@ -38,6 +38,7 @@ from bridge.store.reports import Reports
 from bridge.store.seals import Seals
 from bridge.store.status import StatusReader
 from bridge.store.stories import Stories
+from bridge.store.summaries import Summaries
 
 if TYPE_CHECKING:
     from bridge.store.connection import Connection
@@ -87,6 +88,10 @@ class Transaction:
     @cached_property
     def payouts(self) -> Payouts:
         return Payouts(self.connection)
+
+    @cached_property
+    def summaries(self) -> Summaries:
+        return Summaries(self.connection)
 
     @cached_property
     def claims(self) -> Claims:

@@ -7,8 +7,6 @@ changes nothing and looks again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bridge.domain.confirmations import Transition
@@ -280,109 +278,8 @@ HOLD_PROPOSAL = "UPDATE actions SET state = 'held', reason = $2 WHERE distributi
 ASKS = "read it with `bridge explain`, then pay it with `bridge payouts release`, or `cancel` it"
 NOTIFY = "SELECT pg_notify('bridge', 'payouts')"
 
-SUMMARIES = """
-    SELECT p.distribution_id, p.decision_id, p.chain, p.rule, p.asset, p.total, p.recipients, p.batches, p.leg, v.state,
-           p.created_at, d.window_start, d.window_end,
-           b.added_at AS decided_block_added_at, told.final_at, paid.paid_total, paid.credited_total,
-           paid.claimable_total
-      FROM distributions p
-      JOIN decisions d USING (decision_id)
-      JOIN distribution_states v USING (distribution_id)
-      LEFT JOIN blocks b ON b.chain = d.chain AND b.number = d.block_number AND b.hash = d.block_hash
-      LEFT JOIN LATERAL (
-          SELECT COALESCE(sum(amount) FILTER (WHERE outcome = 'paid'), 0) AS paid_total,
-                 COALESCE(sum(amount) FILTER (WHERE outcome = 'credited'), 0) AS credited_total,
-                 COALESCE(sum(amount) FILTER (WHERE outcome = 'claimable'), 0) AS claimable_total
-            FROM payouts o WHERE o.distribution_id = p.distribution_id
-      ) AS paid ON TRUE
-      LEFT JOIN LATERAL (
-          SELECT max(c.confirmed_at) AS final_at
-            FROM confirmations c JOIN actions a USING (action_id)
-           WHERE a.distribution_id = p.distribution_id AND c.to_state = 'final'
-      ) AS told ON v.state = 'final'
-     WHERE $1::BYTEA IS NULL OR p.distribution_id = $1
-     ORDER BY d.window_end, p.rule
-"""
-STEPS = """
-    SELECT a.action_id, a.distribution_id, a.ordinal, a.kind, a.state, a.reason, a.updated_at,
-           CASE k.kind WHEN 'evm' THEN s.nonce END AS nonce,  -- elsewhere it is a number of ours
-           t.tx_id, t.block_number, t.block_hash, t.gas_used, t.fee_paid,
-           COALESCE(n.attempts, 0) AS attempts,
-           (SELECT c.confirmed_at FROM confirmations c
-             WHERE c.action_id = a.action_id AND c.to_state = 'final') AS final_at
-      FROM actions a JOIN chains k ON k.chain = a.chain
-      -- the newest slot tells the story; older ones were spent by others
-      LEFT JOIN LATERAL (
-          SELECT * FROM slots WHERE action_id = a.action_id ORDER BY slot_id DESC LIMIT 1
-      ) AS s ON TRUE
-      LEFT JOIN LATERAL (
-          SELECT * FROM attempts WHERE slot_id = s.slot_id ORDER BY (block_number IS NULL), ordinal DESC LIMIT 1
-      ) AS t ON TRUE
-      LEFT JOIN LATERAL (SELECT count(*) AS attempts FROM attempts WHERE slot_id = s.slot_id) AS n ON TRUE
-     WHERE $1::BYTEA IS NULL OR a.distribution_id = $1
-     ORDER BY a.distribution_id, a.ordinal
-"""
-
-
 AWAITS_PROOFS = "its proofs are not published yet"
 """Why the steps of a claim distribution wait at first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One action as people see it, with its newest slot and the attempt that counts."""
-
-    action_id: int
-    distribution_id: bytes
-    ordinal: int
-    kind: str
-    state: str
-    reason: str | None  # held: why; otherwise what it waits for
-    updated_at: datetime
-    nonce: int | None
-    tx_id: bytes | None  # the included attempt, else the latest
-    block_number: int | None
-    block_hash: bytes | None
-    gas_used: int | None
-    fee_paid: int | None  # wei
-    attempts: int  # of the newest slot
-    final_at: datetime | None  # database time
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One distribution as people see it."""
-
-    distribution_id: bytes
-    decision_id: bytes
-    chain: str
-    rule: str
-    asset: str
-    total: int  # atoms
-    recipients: int
-    batches: int
-    leg: str
-    state: str
-    created_at: datetime
-    window_start: int  # seconds, chain time; half-open
-    window_end: int
-    decided_block_added_at: datetime | None  # when ingest committed that block, database time
-    paid_total: int  # atoms that reached their recipients
-    credited_total: int  # atoms that wait for a withdrawal by their recipients
-    claimable_total: int  # atoms that its accounts may claim, or have claimed
-    final_at: datetime | None  # when its last step became final, database time
-    steps: tuple[Step, ...]
-
-    @property
-    def latency_ms(self) -> int | None:
-        """From the commit of the decision's block to the last step's finality; None until then."""
-        if self.final_at is None or self.decided_block_added_at is None:
-            return None
-        return (self.final_at - self.decided_block_added_at) // timedelta(milliseconds=1)
-
-    @property
-    def tx_ids(self) -> tuple[bytes, ...]:
-        return tuple(step.tx_id for step in self.steps if step.tx_id is not None)
 
 
 class Payouts:
@@ -646,16 +543,6 @@ class Payouts:
         """Give up what is still planned of a distribution whose proposal was given up."""
         held = await self._connection.fetch(HOLD_PLANNED, distribution_id, reason)
         await self._connection.execute(VOID_HELD, [row["action_id"] for row in held], reason)
-
-    async def summaries(self, distribution_id: bytes | None = None) -> list[Summary]:
-        """All distributions (or one) with their steps, in order of window end and rule."""
-        steps: dict[bytes, list[Step]] = {}
-        for row in await self._connection.fetch(STEPS, distribution_id):
-            steps.setdefault(row["distribution_id"], []).append(Step(**row))
-        return [
-            Summary(**row, steps=tuple(steps.get(row["distribution_id"], ())))
-            for row in await self._connection.fetch(SUMMARIES, distribution_id)
-        ]
 
 
 def _order(row: asyncpg.Record, payouts: tuple[Payout, ...]) -> Order:

@@ -17,7 +17,7 @@ from eth_hash.auto import keccak
 from bridge.domain.payouts import Leg
 from bridge.domain.units import format_address
 from bridge.simulation.simulate import Simulation
-from bridge.store.payouts import Summary
+from bridge.store.summaries import Summary
 from tests.cli.program import bridge
 from tests.crash.scenes import PATIENCE_S, staged, until
 
@@ -91,7 +91,7 @@ class Gate:
 
     async def summary(self, distribution: str) -> Summary:
         async with self.scene.database.snapshot() as transaction:
-            [found] = await transaction.payouts.summaries(bytes.fromhex(distribution[2:]))
+            [found] = await transaction.summaries.read(bytes.fromhex(distribution[2:]))
         return found
 
 

@@ -91,7 +91,7 @@ async def fees_on_transfers(world: World, taking: Artifact) -> None:
         "* (bool_and(state IN ('held', 'final', 'void')))::INTEGER FROM actions WHERE kind = 'execute'"
     )
     async with database.snapshot() as tx:
-        [refused] = [each for each in await tx.payouts.summaries() if each.state == "held"]
+        [refused] = [each for each in await tx.summaries.read() if each.state == "held"]
     assert found(await world.reconcile()) == set()  # nothing has left, and nothing is said to have
     await world.call(world.admin, Contract(world.usdx.address, taking), "enable", False)
     await world.booked()  # else what is released may be tried on a block before that

@@ -17,7 +17,7 @@ from bridge.stages.confirm import Confirm
 from bridge.stages.pay import Pay
 from bridge.store.database import Database
 from bridge.store.leases import Leases
-from bridge.store.payouts import Summary
+from bridge.store.summaries import Summary
 
 CHAIN = "fake"
 RULE_ADDED = (
@@ -198,7 +198,7 @@ class SendingWorld:
     # ── what came of it ──
     async def summary(self, window: int = 0) -> Summary:
         async with self.database.snapshot() as transaction:
-            [found] = [one for one in await transaction.payouts.summaries() if one.window_start == window]
+            [found] = [one for one in await transaction.summaries.read() if one.window_start == window]
             return found
 
     async def states(self, window: int = 0) -> list[str]:

@@ -30,7 +30,7 @@ from bridge.stages.ingest import Ingest
 from bridge.stages.pay import Pay
 from bridge.store.database import Database
 from bridge.store.leases import Leases
-from bridge.store.payouts import Summary
+from bridge.store.summaries import Summary
 from tests.chains.svm_scene import CHAIN, FINALIZED_DEPTH, SvmScene, address_of, payouts_of, svm_scene
 from tests.stages.sending import RULE_ADDED
 
@@ -143,7 +143,7 @@ class SolanaWorld:
 
     async def summary(self) -> Summary:
         async with self.database.snapshot() as transaction:
-            [found] = await transaction.payouts.summaries()
+            [found] = await transaction.summaries.read()
             return found
 
     async def states(self) -> list[str]:
