@@ -83,16 +83,21 @@ async def ours(postgres: str, url: str, watched: LogFilter, last: int) -> float:
     async with database.begin() as transaction:
         await transaction.chains.register("bench", "evm", reader.reference, await reader.genesis_hash(), 0)
     ingest = Ingest(database=database, chain=reader, lease=None, filters=[watched])
+    took = await seconds_until_final(database, ingest, last)
+    await rpc.close()
+    await database.close()
+    return took
+
+
+async def seconds_until_final(database: Database, ingest: Ingest, last: int) -> float:
+    """Steps until block (or slot) `last` of the chain `bench` is stored as final."""
     started, final = time.perf_counter(), -1
     while final < last:
         await ingest.step()
         async with database.begin() as transaction:
             block = await transaction.events.finalized("bench")
             final = block.number if block is not None else -1
-    took = time.perf_counter() - started
-    await rpc.close()
-    await database.close()
-    return took
+    return time.perf_counter() - started
 
 
 async def naive(postgres: str, url: str, watched: LogFilter, last: int) -> float:

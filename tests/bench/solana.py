@@ -45,6 +45,7 @@ from bridge.simulation.svm.tokens import MINT_SIZE, TOKEN_PROGRAM
 from bridge.stages.ingest import Ingest
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
+from tests.bench.ingest import seconds_until_final
 
 SETTINGS = Settings(timer=False, confirmed_depth=0, finalized_depth=0, genesis_time=1_700_000_000)
 PER_BLOCK = 50
@@ -132,13 +133,7 @@ async def ours(postgres: str, url: str, filler: Filler, genesis: bytes, head: in
         await transaction.chains.register("bench", "solana", reader.reference, genesis, SETTINGS.first_slot)
     watched = [LogFilter((mint,), ((TRANSFER,), None, (vault,)))]
     ingest = Ingest(database=database, chain=reader, lease=None, filters=watched)
-    started, final = time.perf_counter(), -1
-    while final < head:
-        await ingest.step()
-        async with database.begin() as transaction:
-            block = await transaction.events.finalized("bench")
-            final = block.number if block is not None else -1
-    took = time.perf_counter() - started
+    took = await seconds_until_final(database, ingest, head)
     await rpc.close()
     await database.close()
     return took

@@ -9,6 +9,16 @@ from bridge.store.database import Database
 from bridge.store.migrations import check_schema, migrate, read_migrations
 
 
+async def set_back(database: Database, directory: Path, migrations: int) -> None:
+    """As it was after so many of them; they are copied to `directory`."""
+    async with database.begin() as tx:
+        await tx.connection.execute("DROP SCHEMA public CASCADE")
+        await tx.connection.execute("CREATE SCHEMA public")
+    for migration in read_migrations()[:migrations]:
+        (directory / f"{migration.name}.sql").write_text(migration.sql)
+    await migrate(database, directory)
+
+
 async def test_migrate__again__does_nothing(database: Database):
     assert await migrate(database) == []
     await check_schema(database, "bridge.toml")
@@ -37,12 +47,7 @@ async def test_migrate__file_changed_after_it_was_applied__refused(database: Dat
 async def test_migrate__books_from_before_transfers_were_checked_together__partitions_are_guarded(
     database: Database, tmp_path: Path
 ):
-    async with database.begin() as tx:
-        await tx.connection.execute("DROP SCHEMA public CASCADE")
-        await tx.connection.execute("CREATE SCHEMA public")
-    for migration in read_migrations()[:10]:
-        (tmp_path / f"{migration.name}.sql").write_text(migration.sql)
-    await migrate(database, tmp_path)
+    await set_back(database, tmp_path, 10)
     async with database.begin() as tx:
         await tx.chains.register("anvil", "evm", "eip155:31337", bytes(32), 0)
     await migrate(database)
@@ -59,12 +64,7 @@ async def test_migrate__books_from_before_transfers_were_checked_together__parti
 async def test_migrate__rules_from_before_they_belonged_to_a_chain__each_chain_has_what_decided_there(
     database: Database, tmp_path: Path
 ):
-    async with database.begin() as tx:
-        await tx.connection.execute("DROP SCHEMA public CASCADE")
-        await tx.connection.execute("CREATE SCHEMA public")
-    for migration in read_migrations()[:13]:
-        (tmp_path / f"{migration.name}.sql").write_text(migration.sql)
-    await migrate(database, tmp_path)
+    await set_back(database, tmp_path, 13)
     async with database.begin() as tx:
         for number, chain in enumerate(("first", "second"), 1):
             await tx.chains.register(chain, "evm", f"eip155:{number}", bytes(32), 0)
