@@ -287,6 +287,22 @@ async def test_preflight__estimates_that_differ_a_little__the_higher_one_and_the
     assert await ears.payer.preflight(PROPOSAL, AT) == Ready(1375)
 
 
+async def test_reads__at_a_block__name_it_by_hash_and_ask_for_a_canonical_one(listen: Listen):
+    named: dict[str, Any] = {}
+
+    def note(method: str, params: list[Any], answer: Any) -> Any:
+        for one in params:
+            if isinstance(one, dict) and "blockHash" in one:
+                named[method] = one
+        return rich(method, params, answer)
+
+    ears = await listen(note)
+    await ears.payer.preflight(PROPOSAL, AT)
+    await ears.reader.sequence(Address(bytes(20)), AT)
+    methods = {"eth_call", "eth_estimateGas", "eth_getCode", "eth_getBalance", "eth_getTransactionCount"}
+    assert named == {method: {"blockHash": "0x" + "05" * 32, "requireCanonical": True} for method in methods}
+
+
 async def test_fees__one_endpoint_says_that_gas_is_dear__its_word_is_not_offered(listen: Listen):
     dear = says("eth_getBlockByNumber", {"baseFeePerGas": hex(10**9)})
     for lies in ((dear, None), (None, dear), (dear, None, None)):
