@@ -985,9 +985,6 @@ class StoryStore(Protocol):
 class Transaction(Protocol):
     """One database transaction; it commits when the block that opened it ends."""
 
-    async def moment(self) -> str:
-        """Names what a snapshot sees, for another one beside it."""
-
     @property
     def chains(self) -> ChainStore: ...
     @property
@@ -1028,9 +1025,8 @@ class Database(Protocol):
     def begin(self, lease: Lease | None = None) -> AbstractAsyncContextManager[Transaction]:
         """Read and write; raises LeaseLost where `lease` is not the newest epoch."""
 
-    def snapshot(self, moment: str | None = None) -> AbstractAsyncContextManager[Transaction]:
-        """Read only; every statement sees the same moment: that of another snapshot, which is open still, where its
-        `moment` is given."""
+    def snapshot(self) -> AbstractAsyncContextManager[Transaction]:
+        """Read only; every statement sees the same moment."""
 
 
 class Stage(Protocol):

@@ -29,13 +29,12 @@ so it costs what is new and what is open, however old the books are. What is old
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bridge.domain.breaks import (
     Batches,
@@ -106,7 +105,6 @@ DIFFERENCES_MAX = 1_000
 
 
 DISAGREE = "two nodes contradict each other"
-S = TypeVar("S")
 T = TypeVar("T")
 Span = tuple[int, int]
 """Blocks: (after, last)."""
@@ -278,20 +276,10 @@ class Reconcile:
         balances = await self._balances(tx, books, at)
         unbooked = await tx.bookings.unbooked_count(at.chain, at.number)
         batches = Batches()
-        if full:
-            # Two readings of the same moment: while one waits for Postgres, the other works on what came.
-            async with self._database.snapshot(await tx.moment()) as beside:
-                events, reread = await _together(
-                    self._events(tx, books, at, spans, batches), self._reread(beside, at, spans, full=full)
-                )
-        else:
-            events = await self._events(tx, books, at, spans, batches)
-            reread = await self._reread(tx, at, spans, full=full)
         checks = [
-            *events,
+            *await self._events(tx, books, at, spans, batches),
             *await self._completeness(tx, at, spans),
-            *reread,
-            *([await check_facts(tx, at, books.watched.native.id, batches)] if full else ()),
+            *await self._seals(tx, at, full),
             Check(
                 Level.COMPLETENESS,
                 "unbooked facts",
@@ -299,6 +287,8 @@ class Reconcile:
                 actual=unbooked,
                 skipped=f"{unbooked} decisions, distributions or attempts wait to be booked" if unbooked else None,
             ),
+            await check_ranges(tx, at, spans),
+            *(await self._rows(tx, books, at, batches) if full else ()),
             *await self._suspense(tx, books, at, balances),
             *await self._intents(tx, at),
         ]
@@ -493,12 +483,7 @@ class Reconcile:
         differences = (Difference(BreakKind.AMOUNT_MISMATCH, "seals", {"faults": faults}),) if faults else ()
         return [Check(Level.COMPLETENESS, "seals", at, differences=differences)]
 
-    async def _reread(self, tx: Transaction, at: BlockStamp, spans: Sequence[Span], *, full: bool) -> list[Check]:
-        """What is read by itself: apart from events, all there is."""
-        rows = await self._rows(tx, at) if full else []
-        return [*await self._seals(tx, at, full), await check_ranges(tx, at, spans), *rows]
-
-    async def _rows(self, tx: Transaction, at: BlockStamp) -> list[Check]:
+    async def _rows(self, tx: Transaction, books: Books, at: BlockStamp, batches: Batches) -> list[Check]:
         torn = [
             Difference(BreakKind.AMOUNT_MISMATCH, f"journal {journal}", {"journal": journal})
             for journal in await tx.audits.torn_journals(at.chain, DIFFERENCES_MAX)
@@ -508,6 +493,7 @@ class Reconcile:
             Check(Level.COMPLETENESS, "journals and keys", at, differences=tuple(torn)),
             Check(Level.COMPLETENESS, "balances and transfers", at, differences=false),
             await check_records(tx, at),
+            await check_facts(tx, at, books.watched.native.id, batches),
             await check_corrections(tx, at),
         ]
 
@@ -839,18 +825,6 @@ class _Sequence:
 
 def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:
     return Check(Level.COMPLETENESS, "nodes", view.at, differences=_bounded(doubts))
-
-
-async def _together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
-    """The results of both; with the first error the other one ends too, before what it reads from is closed."""
-    tasks = asyncio.create_task(one), asyncio.create_task(other)
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 async def _false(tx: Transaction, chain: str) -> tuple[Difference, ...]:

@@ -58,7 +58,6 @@ CHECK_LEASE = """
     -- FOR SHARE makes a take-over wait until this transaction ends, so that an older epoch never commits after a newer
     SELECT epoch FROM leases WHERE name = $1 FOR SHARE
 """
-MOMENT = "SELECT pg_export_snapshot()"
 
 
 class Transaction:
@@ -66,11 +65,6 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-
-    async def moment(self) -> str:
-        """Names what a snapshot sees, for another one beside it. Letters, digits and hyphens."""
-        moment: str = await self.connection.fetchval(MOMENT)
-        return moment
 
     @cached_property
     def chains(self) -> Chains:
@@ -198,12 +192,9 @@ class Database:
             yield transaction
 
     @contextlib.asynccontextmanager
-    async def snapshot(self, moment: str | None = None) -> AsyncIterator[Transaction]:
-        """A read-only transaction in which every statement sees the same moment; that of another one, which is open
-        still, where its `moment` is given."""
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        """A read-only transaction in which every statement sees the same moment."""
         async with self._transaction(isolation="repeatable_read", readonly=True) as transaction:
-            if moment is not None:
-                await transaction.connection.execute(f"SET TRANSACTION SNAPSHOT '{moment}'")
             yield transaction
 
     @contextlib.asynccontextmanager
