@@ -153,19 +153,6 @@ async def test_run__breaks_in_some_of_many_pages__named_as_in_one_page(chain: Ch
     assert of_logs == [(10, 10, [*sorted(wrong), ("orphaned_by_reorg", f"log {at.hash.hex()}:0")])] * 3
 
 
-async def test_run__one_of_two_readings_fails__its_error_and_the_next_run_is_whole(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
-):
-    async def fail(*_: object) -> Check:
-        raise RetryableError("the database failed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("bridge.stages.reconcile.check_ranges", fail)
-        with pytest.raises(RetryableError, match="the database failed"):
-            await reconcile(chain)
-    assert found(await reconcile(chain)) == []
-
-
 async def test_run__start_block_above_zero__opening_not_counted_twice(database: Database):
     chain = await start(database, start_block=7, held={(VAULT, USDX): 5})
     await follow(chain, fee(3))

@@ -36,17 +36,6 @@ async def test_numeric__fraction__refused_rather_than_rounded(database: Database
             await transaction.connection.fetchval("SELECT 1.5::numeric")
 
 
-async def test_snapshot__of_the_moment_of_another__sees_what_that_one_sees(database: Database):
-    count = "SELECT count(*) FROM dead_letters"
-    async with database.snapshot() as first:
-        moment = await first.moment()
-        async with database.begin() as writer:
-            await writer.dead_letters.record("pay", "anvil", "later", 1)
-        async with database.snapshot(moment) as beside, database.snapshot() as after:
-            seen = [await each.connection.fetchval(count) for each in (first, beside, after)]
-    assert seen == [0, 0, 1]
-
-
 async def test_begin__stale_lease__refused_and_nothing_written(database: Database):
     leases = Leases(database)
     old = await leases.acquire("pay:anvil", "first", duration_ms=0)
