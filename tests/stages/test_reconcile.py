@@ -11,8 +11,9 @@ from bridge.domain.events import Block, BlockAdded, Log, Value, pack_logs
 from bridge.domain.ledger import Journal
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import LogFilter
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
 from bridge.stages.seal import Seal, walk_on
+from bridge.stages.view import Books
 from bridge.store.database import Database
 from tests.stages.books import (
     ALICE,
