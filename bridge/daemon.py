@@ -56,8 +56,9 @@ from bridge.stages.pay import Pay
 from bridge.stages.post import Post
 from bridge.stages.prices import PriceSources
 from bridge.stages.publish import Publish
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
 from bridge.stages.seal import Seal, walk_on
+from bridge.stages.view import Books
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from bridge.store.metrics import read_metrics

@@ -1,7 +1,7 @@
 """books, chain ─► checks ─► breaks (opened, seen again, cleared) ─► verdict.
 
 Everything is compared at one finalized block of each chain: the last one that the ledger has booked. Rows are read in
-one snapshot; the chain is asked for the same block by its hash.
+one snapshot; the chain is asked for the same block by its hash (ask.py).
 
     event         each covered log ↔ exactly one journal, made again from the log and compared field by field
     balance       our contracts and the operator in every token and the native coin: books = chain
@@ -32,9 +32,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeVar
 
 from bridge.domain.breaks import (
     Batches,
@@ -45,16 +42,13 @@ from bridge.domain.breaks import (
     Executed,
     Level,
     Reconciliation,
-    Spent,
-    judge_balance,
     judge_claims,
-    judge_nonce,
     judge_suspense,
     judge_waiting,
     merge_spans,
 )
-from bridge.domain.errors import ChainDisagrees, RetryableError, StateUnavailable
-from bridge.domain.events import Block, Event, Log, TimedLogs, Value, unpack_logs
+from bridge.domain.errors import RetryableError, StateUnavailable
+from bridge.domain.events import Event, Log, Value
 from bridge.domain.ledger import (
     SUSPENSE_IN,
     SUSPENSE_OUT,
@@ -63,17 +57,18 @@ from bridge.domain.ledger import (
     Mirror,
     Watched,
     book_event,
-    gas_code,
     log_ref,
 )
 from bridge.domain.matches import Moved, match
-from bridge.domain.units import Address, AssetId, BlockStamp, format_hash, format_tx, hash_of, parse_address
-from bridge.ports import ChainReader, ClaimedAmounts, Database, Executions, History, Lease, Transaction
+from bridge.domain.units import Address, AssetId, BlockStamp, format_tx
+from bridge.ports import Database, Lease, Transaction
+from bridge.stages.ask import Ask
 from bridge.stages.balances import false_balances
 from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
 from bridge.stages.seal import verify_in
+from bridge.stages.view import DIFFERENCES_MAX, Books, Span, View, bounded, posted
 
 DEADLINE_S = 86_400
 """Chain time after the end of its window by which a batch should have been executed."""
@@ -93,51 +88,10 @@ TOUCHED_MAX = 500
 """Accounts asked at once because something moved them; where there are more, the sweep comes to them."""
 OUTCOMES_MAX = 20
 """Batches that are over, asked for again in one run where the chain keeps what it executed; each takes some calls."""
-MARKERS = "batches that are over"
-OWED, CREDITED_ACCOUNTS = "owed(address,address)", "credited accounts"
-CLAIMED_ACCOUNTS = "claimed accounts"
 BLOCKS, ACCOUNTS, CLAIMANTS = "blocks", "accounts", "claimants"
 """What is swept."""
 NEAR_BLOCKS = 100
 """So near, blocks in doubt are read together."""
-DIFFERENCES_MAX = 1_000
-"""Of one check. A run that finds more has found one thing, many times."""
-
-
-DISAGREE = "two nodes contradict each other"
-T = TypeVar("T")
-Span = tuple[int, int]
-"""Blocks: (after, last)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """One chain whose books are compared with it."""
-
-    chain: ChainReader
-    watched: Watched
-    start_block: int
-    history: History | None = None  # where the sweep asks for old logs once more; None: it does not
-    executions: Executions | None = None  # what the chain keeps of executed batches, beside its events
-    claimed: ClaimedAmounts | None = None  # what the chain keeps of each account's claims; None: nothing is claimed
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What the database said, in one snapshot, about one chain at block `at`."""
-
-    at: BlockStamp
-    checks: tuple[Check, ...]  # those that need no node
-    balances: Mapping[tuple[str, AssetId], Balance]
-    spent: Spent | None
-    unbooked: int
-    headers: tuple[Block, ...]  # to be asked for again; the last one is `at`, where it is stored
-    outcomes: tuple[tuple[bytes, int, bool], ...] = ()  # batches that are over: id, index, executed
-    credited: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)  # what we say single accounts are owed
-    claimed: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)  # what they have claimed, as booked
-    opening: BlockStamp | None = None  # which the books begin after; noted where `claimed` is not empty
-    swept: Mapping[str, str] = field(default_factory=dict)  # how far each sweep will have come
-    again: Sequence[Span] = ()  # old blocks whose logs the nodes are asked for once more
 
 
 class Reconcile:
@@ -166,6 +120,7 @@ class Reconcile:
         self._logs_at_once = logs_at_once
         self._logs_swept = logs_swept
         self._accounts_swept = accounts_swept
+        self._ask = Ask(database, self._readers, logs_at_once)
         self._last: dict[str, BlockStamp] = {}  # how far the last run of `follow` came
 
     async def follow(self, *, sweep: bool = False) -> str:
@@ -201,7 +156,7 @@ class Reconcile:
                 (each, await self._view(tx, each, cursors[each.chain.name], full=full, sweep=sweep))
                 for each in self._books_in(cursors)
             ]
-        checks = [check for each, view in views for check in (*view.checks, *await self._ask(each, view))]
+        checks = [check for each, view in views for check in (*view.checks, *await self._ask.checks(each, view))]
         async with self._database.begin(self._lease) as tx:
             for _, view in views:
                 for what, place in view.swept.items():
@@ -236,7 +191,7 @@ class Reconcile:
         spans = [(period.first - 1, at.number)]
         async with self._database.snapshot() as tx:
             balances = await self._balances(tx, books, at)
-            view = _View(
+            view = View(
                 at=at,
                 checks=(
                     *await self._events(tx, books, at, spans, Batches()),
@@ -249,9 +204,9 @@ class Reconcile:
                 headers=tuple(await tx.audits.sample(at.chain, period.first, at.number, HEADERS_MAX)),
             )
         try:
-            return [*view.checks, *await self._ask(books, view)]
+            return [*view.checks, *await self._ask.checks(books, view)]
         except StateUnavailable as error:
-            return [*view.checks, *self._skipped(books, view, str(error))]
+            return [*view.checks, *self._ask.skipped(books, view, str(error))]
 
     async def _cursors(self, tx: Transaction) -> dict[str, BlockStamp]:
         """How far each chain is booked; a chain whose ledger is not open yet is left out."""
@@ -262,7 +217,7 @@ class Reconcile:
         return [each for each in self._books if each.chain.name in cursors]
 
     # ── What the database says ─────────────────────────────────────────────────────────────────────────────────────
-    async def _view(self, tx: Transaction, books: Books, at: BlockStamp, *, full: bool, sweep: bool) -> _View:
+    async def _view(self, tx: Transaction, books: Books, at: BlockStamp, *, full: bool, sweep: bool) -> View:
         opening = max(books.start_block - 1, 0)
         looked = None if full else await tx.audits.last_looked(at.chain)
         since = opening if looked is None else min(max(looked, opening), at.number)
@@ -292,7 +247,7 @@ class Reconcile:
             *await self._suspense(tx, books, at, balances),
             *await self._intents(tx, at),
         ]
-        return _View(
+        return View(
             at=at,
             checks=tuple(checks),
             balances=balances,
@@ -389,7 +344,7 @@ class Reconcile:
             logs, journals = await self._compare(tx, books, span, batches, differences)
             logs_seen, journals_seen = logs_seen + logs, journals_seen + journals
         events_check = Check(
-            Level.EVENT, "logs", at, expected=journals_seen, actual=logs_seen, differences=_bounded(differences)
+            Level.EVENT, "logs", at, expected=journals_seen, actual=logs_seen, differences=bounded(differences)
         )
         batches.repeat(await tx.audits.settled_in(list(batches.executed)))
         return [events_check, batches.judge(at, await tx.audits.intended(list(batches.executed)))]
@@ -463,8 +418,8 @@ class Reconcile:
                 for number in await tx.audits.broken_links(at.chain, after, last, DIFFERENCES_MAX)
             ]
         return [
-            Check(Level.COMPLETENESS, "finalized ranges", at, differences=_bounded(gaps)),
-            Check(Level.COMPLETENESS, "links", at, differences=_bounded(links)),
+            Check(Level.COMPLETENESS, "finalized ranges", at, differences=bounded(gaps)),
+            Check(Level.COMPLETENESS, "links", at, differences=bounded(links)),
         ]
 
     async def _seals(self, tx: Transaction, at: BlockStamp, full: bool) -> list[Check]:
@@ -503,7 +458,7 @@ class Reconcile:
         checks = []
         for code in (SUSPENSE_IN, SUSPENSE_OUT):
             for token in books.watched.tokens:
-                held = _posted(balances, code, token.id)
+                held = posted(balances, code, token.id)
                 unmatched = await self._unmatched(tx, at, (code, token.id)) if held else []
                 checks.append(judge_suspense(at, code, token.id, held, unmatched))
         return checks
@@ -562,269 +517,6 @@ class Reconcile:
                 )
             )
         return checks
-
-    # ── What the chain says ────────────────────────────────────────────────────────────────────────────────────────
-    async def _ask(self, books: Books, view: _View) -> list[Check]:
-        """What nodes say. Where two contradict each other, the check is skipped, and that they do is a break of its
-        own: it goes when they agree again."""
-        doubts: list[Difference] = []
-        heard = await self._heard("headers", doubts, lambda: self._headers(books, view))
-        if heard is None or not heard[1]:
-            cause = "the node does not have this block: nothing it says about balances can be compared"
-            if heard is None:
-                return [*self._skipped(books, view, DISAGREE), _nodes(view, doubts)]
-            return [heard[0], *self._skipped(books, view, cause), _nodes(view, doubts)]
-        code = gas_code(books.watched.operator)
-        told = await self._heard(f"nonce of {code}", doubts, lambda: self._nonce(books, view))
-        nonce = Check(Level.NONCE, code, view.at, skipped=DISAGREE) if told is None else told.check
-        checks = [heard[0], *([] if nonce is None else [nonce])]
-        checks += await self._heard(CREDITED_ACCOUNTS, doubts, lambda: self._ask_credited(books, view)) or []
-        checks += await self._heard(CLAIMED_ACCOUNTS, doubts, lambda: self._ask_claimed(books, view)) or []
-        if books.executions is not None:
-            kept = await self._heard(MARKERS, doubts, partial(self._outcomes, books.executions, view))
-            checks.append(kept or Check(Level.PAYOUT, MARKERS, view.at, skipped=DISAGREE))
-        checks += await self._heard("logs of old blocks", doubts, lambda: self._ask_logs(books, view)) or []
-        for mirror in books.watched.mirrors:
-            held = await self._heard(
-                f"balance of {mirror.code} in {mirror.asset.symbol}",
-                doubts,
-                partial(books.chain.balance, mirror.address, mirror.asset.id, view.at),
-            )
-            checks.append(self._judge(view, gas_code(books.watched.operator), mirror, held, nonce))
-        return [*checks, _nodes(view, doubts)]
-
-    def _judge(self, view: _View, gas: str, mirror: Mirror, held: int | None, nonce: Check | None) -> Check:
-        booked = _posted(view.balances, mirror.code, mirror.asset.id)
-        if nonce is not None:
-            unsettled = nonce.skipped is not None and view.spent is not None
-        else:
-            unsettled = view.spent is not None and any(view.spent.live.values())
-        late = view.unbooked or unsettled
-        if held is None:
-            skipped = DISAGREE
-        elif mirror.code == gas and late and held != booked:
-            skipped = "gas of included transactions is not booked yet"
-        else:
-            return judge_balance(view.at, mirror.code, mirror.asset.id, booked, held)
-        asset = mirror.asset.id
-        return Check(Level.BALANCE, mirror.code, view.at, asset, expected=booked, actual=held, skipped=skipped)
-
-    async def _heard(self, what: str, doubts: list[Difference], ask: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer; None, and one more of `doubts`, where nodes contradict each other, asked again too."""
-        try:
-            return await ask()
-        except StateUnavailable:
-            raise
-        except ChainDisagrees:
-            pass
-        try:
-            return await ask()
-        except StateUnavailable:
-            raise
-        except ChainDisagrees as error:
-            said = {"said": str(error)}
-            doubts.append(Difference(BreakKind.PROVIDER_DISAGREEMENT, f"{what} as nodes tell it", said))
-            return None
-
-    async def _ask_logs(self, books: Books, view: _View) -> list[Check]:
-        """The logs of old blocks as two nodes tell them now, beside those stored: an event that was hidden when
-        its block was read, or one that never was."""
-        if not view.again or books.history is None:
-            return []
-        differences: list[Difference] = []
-        stored_count = told_count = 0
-        for after, last in view.again:
-            told = await self._told(books, books.history, after + 1, last)
-            stored = await self._stored(books, after + 1, last)
-            stored_count, told_count = stored_count + len(stored), told_count + len(told)
-            for ref in sorted(ref for ref in told.keys() | stored.keys() if told.get(ref) != stored.get(ref)):
-                log = told.get(ref) or stored[ref]
-                kind = BreakKind.PROVIDER_DISAGREEMENT if ref in stored else BreakKind.MISSING_IN_LEDGER
-                evidence: Evidence = {
-                    "transaction": format_tx(log.tx_hash),
-                    "block": log.block.number,
-                    "node": "has it" if ref in told else "has it not",
-                }
-                # What is missed no run can book: it is below everything that was read. A person adjusts the books.
-                block, subject = log.block.number, f"log {ref} of nodes"
-                differences.append(Difference(kind, subject, evidence, lasting=True, block=block))
-        return [
-            Check(
-                Level.COMPLETENESS,
-                "logs of nodes",
-                view.at,
-                expected=stored_count,
-                actual=told_count,
-                differences=_bounded(differences),
-            )
-        ]
-
-    async def _told(self, books: Books, history: History, first: int, last: int) -> dict[str, Log]:
-        found: dict[str, Log] = {}
-        async with aclosing(history.ranges(first, last, self._readers[books.chain.name].filters)) as ranges:
-            async for added in ranges:
-                times = [0] * added.logs.count  # which no log has of itself
-                found |= {log_ref(log): log for log in unpack_logs(books.chain.name, TimedLogs(added.logs, times))}
-        return found
-
-    async def _stored(self, books: Books, first: int, last: int) -> dict[str, Log]:
-        found: dict[str, Log] = {}
-        position, coverage = first, self._readers[books.chain.name].coverage
-        while position <= last:
-            async with self._database.snapshot() as tx:
-                logs = await tx.bookings.logs(books.chain.name, position, last, coverage, self._logs_at_once)
-            found |= {log_ref(log): replace(log, timestamp=0) for log in logs}
-            position = logs[-1].block.number + 1 if len(logs) >= self._logs_at_once else last + 1
-        return found
-
-    async def _ask_credited(self, books: Books, view: _View) -> list[Check]:
-        """What the distributor says that it owes single accounts, of those that were chosen."""
-        differences = []
-        for (code, asset), owed in sorted(view.credited.items()):
-            token = next((each.address for each in books.watched.tokens if each.id == asset), None)
-            if token is None:
-                continue  # of a token that is not configured any more, nobody asks
-            account = parse_address(code.rpartition(":")[2])
-            answer = await books.chain.read_call(books.watched.distributor, OWED, [token, account], view.at)
-            told = 0 if answer is None else answer[0]
-            if told != owed:
-                evidence = {
-                    "books": str(owed),
-                    "chain": str(told),
-                    "block_hash": format_hash(hash_of(view.at.hash, asset)),
-                }
-                differences.append(Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, told - owed))
-        if not view.credited:
-            return []
-        asked = len(view.credited)
-        return [
-            Check(
-                Level.PAYOUT,
-                CREDITED_ACCOUNTS,
-                view.at,
-                expected=asked,
-                actual=asked - len(differences),
-                differences=_bounded(differences),
-            )
-        ]
-
-    async def _ask_claimed(self, books: Books, view: _View) -> list[Check]:
-        """What the contract says that single accounts have claimed, of those that were chosen."""
-        tokens = {token.id: token.address for token in books.watched.tokens}
-        asked = [
-            (key, (token, parse_address(key[0].rpartition(":")[2])))
-            for key in sorted(view.claimed)
-            if (token := tokens.get(key[1])) is not None  # of a token that is not configured any more, nobody asks
-        ]
-        if books.claimed is None or not asked:
-            return []
-        told = await books.claimed.claimed([wanted for _, wanted in asked], view.at)
-        odd = [(key, wanted, now) for (key, wanted), now in zip(asked, told, strict=True) if now != view.claimed[key]]
-        before = await self._claimed_before(books.claimed, view, [wanted for _, wanted, _ in odd])
-        differences = []
-        for (key, _, now), then in zip(odd, before, strict=True):
-            code, asset = key
-            beyond = now - then - view.claimed[key]
-            if beyond:
-                evidence = {"books": str(view.claimed[key]), "chain": str(now), "before_the_books": str(then)}
-                differences.append(Difference(BreakKind.UNEXPLAINED_BALANCE, code, evidence, asset, beyond))
-        return [
-            Check(
-                Level.PAYOUT,
-                CLAIMED_ACCOUNTS,
-                view.at,
-                expected=len(asked),
-                actual=len(asked) - len(differences),
-                differences=_bounded(differences),
-            )
-        ]
-
-    async def _claimed_before(
-        self, claimed: ClaimedAmounts, view: _View, wanted: Sequence[tuple[Address, Address]]
-    ) -> list[int]:
-        """What they had claimed before the books began, which only a contract that is older than those knows: asked
-        where it may matter, for it takes a node with that block's state. Where there is none, nothing is assumed."""
-        if wanted and view.opening is not None:
-            try:
-                return await claimed.claimed(wanted, view.opening)
-            except StateUnavailable:
-                pass
-        return [0] * len(wanted)
-
-    async def _headers(self, books: Books, view: _View) -> tuple[Check, bool]:
-        """Stored headers as a node tells them now; and whether it has the block that all is compared at."""
-
-        def written(hash_: bytes) -> str:
-            return format_hash(hash_of(hash_, books.chain.reference))
-
-        numbers = sorted({view.at.number, *(block.number for block in view.headers)})
-        told = {block.number: block for block in await books.chain.blocks(numbers)}
-        stored = {block.number: (block.hash, block.timestamp) for block in view.headers}
-        if view.at.number not in stored:  # a backfill may not have kept it: then its time is not known
-            node = told.get(view.at.number)
-            stored[view.at.number] = (view.at.hash, node.timestamp if node else 0)
-        differences = tuple(
-            Difference(
-                BreakKind.PROVIDER_DISAGREEMENT,
-                f"block {number}",
-                {
-                    "stored": f"{written(hash_)} at {time}",
-                    "node": f"{written(told[number].hash)} at {told[number].timestamp}" if number in told else "none",
-                },
-            )
-            for number, (hash_, time) in sorted(stored.items())
-            if number not in told or (told[number].hash, told[number].timestamp) != (hash_, time)
-        )
-        check = Check(
-            Level.COMPLETENESS, "headers", view.at, expected=len(stored), actual=len(told), differences=differences
-        )
-        return check, view.at.number in told and told[view.at.number].hash == view.at.hash
-
-    async def _outcomes(self, executions: Executions, view: _View) -> Check:
-        """Batches that are over, against what the chain keeps of them beside its events."""
-        found = [await executions.executed(id_, index, view.at) for id_, index, _ in view.outcomes]
-        differences = tuple(
-            Difference(
-                BreakKind.MISSING_ON_CHAIN if expected else BreakKind.UNEXPECTED_OUT,
-                f"batch {index} of 0x{id_.hex()}",
-                {"books": "executed" if expected else "given up", "chain": "executed" if told else "not executed"},
-            )
-            for (id_, index, expected), told in zip(view.outcomes, found, strict=True)
-            if told != expected
-        )
-        executed = sum(expected for _, _, expected in view.outcomes)
-        return Check(Level.PAYOUT, MARKERS, view.at, expected=executed, actual=sum(found), differences=differences)
-
-    async def _nonce(self, books: Books, view: _View) -> _Sequence:
-        code = gas_code(books.watched.operator)
-        sequence = await books.chain.sequence(books.watched.operator, view.at)
-        if sequence is None:
-            return _Sequence(None)  # what the operator sent and nobody here signed shows in its balance alone
-        if view.spent is None:
-            skipped = "the operator has not been used yet"
-            return _Sequence(Check(Level.NONCE, code, view.at, actual=sequence, skipped=skipped))
-        return _Sequence(judge_nonce(view.at, code, sequence, view.spent))
-
-    def _skipped(self, books: Books, view: _View, cause: str) -> list[Check]:
-        nonce = Check(Level.NONCE, gas_code(books.watched.operator), view.at, skipped=cause)
-        return [
-            nonce,
-            *(
-                Check(Level.BALANCE, mirror.code, view.at, mirror.asset.id, skipped=cause)
-                for mirror in books.watched.mirrors
-            ),
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Sequence:
-    """What came of asking for the operator's nonce: no check where the chain's accounts have none."""
-
-    check: Check | None
-
-
-def _nodes(view: _View, doubts: Sequence[Difference]) -> Check:
-    return Check(Level.COMPLETENESS, "nodes", view.at, differences=_bounded(doubts))
 
 
 async def _false(tx: Transaction, chain: str) -> tuple[Difference, ...]:
@@ -888,12 +580,3 @@ def _int(value: Value) -> int:
 def _address(value: Value) -> Address:
     assert isinstance(value, bytes)
     return Address(value)
-
-
-def _posted(balances: Mapping[tuple[str, AssetId], Balance], code: str, asset: AssetId) -> int:
-    balance = balances.get((code, asset))
-    return 0 if balance is None else balance.posted
-
-
-def _bounded(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    return tuple(differences[:DIFFERENCES_MAX])

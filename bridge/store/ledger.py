@@ -117,16 +117,19 @@ JOURNALS = """
 """
 
 BOOKED = """
-    -- Journals of blocks $3 to $4 as they are, with what their own keys say of them; one more than are expected tells
-    -- that there are others.
+    -- Journals of blocks $3 to $4 as they are, and whether their own keys say the same; one more row than is expected
+    -- tells that there are others. Each by its index, in the order of the journals, whatever the statistics say.
     SELECT j.block_number, j.block_hash, j.kind, j.reason, j.ref, j.valid_at, j.reverses_id,
            k.journal_id IS NOT NULL AS keyed,
            debit.code AS debit, credit.code AS credit, t.asset, t.amount::TEXT AS amount, t.phase
       FROM journals j
-      LEFT JOIN journal_keys k ON (k.journal_id, k.chain, k.block_number) = (j.journal_id, j.chain, j.block_number)
-                              AND (k.source, k.ref) = (j.source, j.ref)
-      LEFT JOIN transfers t ON (t.chain, t.block_number, t.journal_id) = (j.chain, j.block_number, j.journal_id)
-                           AND t.block_number BETWEEN $3 AND $4
+      LEFT JOIN LATERAL (SELECT journal_id FROM journal_keys
+                          WHERE journal_id = j.journal_id
+                            AND (source, ref, chain, block_number) = (j.source, j.ref, j.chain, j.block_number)
+                         OFFSET 0) k ON TRUE
+      LEFT JOIN LATERAL (SELECT * FROM transfers
+                          WHERE (chain, block_number, journal_id) = (j.chain, j.block_number, j.journal_id)
+                         OFFSET 0) t ON TRUE
       LEFT JOIN accounts debit ON debit.account_id = t.debit_account
       LEFT JOIN accounts credit ON credit.account_id = t.credit_account
      WHERE j.chain = $1 AND j.source = $2 AND j.block_number BETWEEN $3 AND $4

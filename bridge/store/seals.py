@@ -30,14 +30,12 @@ SEALINGS = "SELECT count, head FROM sealings WHERE count BETWEEN $1 AND $2"
 # As the digest takes them: text in UTF-8, numbers in digits, time as whole microseconds, so that no float comes near.
 # Codes, not ids: an account that is renamed is a change. One that is gone has no code, which no account's code is.
 COLUMNS = """
-    convert_to(s.chain, 'UTF8'), convert_to(s.block_number::TEXT, 'UTF8'), convert_to(s.journal_id::TEXT, 'UTF8'),
-    j.block_hash, convert_to(j.kind, 'UTF8'), convert_to(j.reason, 'UTF8'), convert_to(j.source, 'UTF8'),
-    convert_to(j.ref, 'UTF8'), j.payload_hash, convert_to(j.valid_at::TEXT, 'UTF8'),
-    convert_to((extract(epoch FROM j.recorded_at) * 1000000)::BIGINT::TEXT, 'UTF8'),
-    convert_to(COALESCE(j.reverses_id::TEXT, ''), 'UTF8'),
-    convert_to(t.seq::TEXT, 'UTF8'), convert_to(COALESCE(debit.code, ''), 'UTF8'),
-    convert_to(COALESCE(credit.code, ''), 'UTF8'), convert_to(t.asset, 'UTF8'), convert_to(t.amount::TEXT, 'UTF8'),
-    convert_to(t.phase, 'UTF8')
+    textsend(s.chain), textsend(s.block_number::TEXT), textsend(s.journal_id::TEXT), j.block_hash, textsend(j.kind),
+    textsend(j.reason), textsend(j.source), textsend(j.ref), j.payload_hash, textsend(j.valid_at::TEXT),
+    textsend((extract(epoch FROM j.recorded_at) * 1000000)::BIGINT::TEXT),
+    textsend(COALESCE(j.reverses_id::TEXT, '')),
+    textsend(t.seq::TEXT), textsend(COALESCE(debit.code, '')), textsend(COALESCE(credit.code, '')), textsend(t.asset),
+    textsend(t.amount::TEXT), textsend(t.phase)
 """
 # Each by its index, in the order of the seals: joined as tables, all of a page would be put in order first.
 ROWS = """

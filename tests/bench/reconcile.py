@@ -28,8 +28,9 @@ from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
 from bridge.simulation.postgres import Postgres
 from bridge.stages.post import OF_VAULT, TRANSFER, EventReader
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
 from bridge.stages.seal import JOURNALS_PER_STEP, walk_on
+from bridge.stages.view import Books
 from bridge.store.database import Database
 from tests.bench.ledger import fresh
 from tests.stages.books import Declaration, block_hash

@@ -31,7 +31,8 @@ from bridge.stages.notify import Notify
 from bridge.stages.pay import Pay
 from bridge.stages.post import Post
 from bridge.stages.publish import Publish
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
+from bridge.stages.view import Books
 from bridge.store import leases
 from bridge.store.database import Database
 from bridge.store.leases import Leases

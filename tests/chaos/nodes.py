@@ -16,7 +16,7 @@ from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.payouts import Action, Attempt, Inclusion, Purpose, Refusal, Signed, Slot
 from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import Broadcast, BroadcastOutcome, EventDecoder, LogFilter, Ready
-from bridge.stages.reconcile import OWED
+from bridge.stages.ask import OWED
 from tests.chaos.network import Network
 from tests.chaos.process import Process
 from tests.chaos.trouble import Fault

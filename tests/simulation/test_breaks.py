@@ -17,9 +17,11 @@ from bridge.domain.ledger import OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED
 from bridge.domain.states import BreakState
 from bridge.domain.units import AssetId, BlockStamp, format_address
 from bridge.simulation.anvil import FINALITY_DISTANCE
+from bridge.stages.ask import DISAGREE
 from bridge.stages.correct import approve, ask_adjustment
 from bridge.stages.divergence import Divergence
-from bridge.stages.reconcile import DISAGREE, Books, Reconcile
+from bridge.stages.reconcile import Reconcile
+from bridge.stages.view import Books
 from tests.cli.program import bridge
 from tests.simulation.meddling import CHAIN, World
 

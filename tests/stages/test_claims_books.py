@@ -8,7 +8,8 @@ from bridge.domain.breaks import Outcome, Reconciliation
 from bridge.domain.ledger import CARRIED, claimable_code, payable_code
 from bridge.domain.payouts import Leg
 from bridge.stages.correct import approve, ask_reversal
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
+from bridge.stages.view import Books
 from bridge.store.database import Database
 from tests.stages.books import (
     ALICE,

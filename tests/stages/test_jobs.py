@@ -15,7 +15,8 @@ from bridge.ports import Lease
 from bridge.runtime.supervisor import Supervisor, Wake
 from bridge.stages.days import DAY_S, close_day
 from bridge.stages.jobs import NOT_YET_S, Job, Periodic
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
+from bridge.stages.view import Books
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from tests.stages.books import CHAIN, ETH, OPERATOR, T0, USDX, VAULT, WATCHED, bookkeeper, fee, run, start

@@ -11,8 +11,9 @@ from bridge.domain.events import Block, BlockAdded, Log, Value, pack_logs
 from bridge.domain.ledger import Journal
 from bridge.domain.units import Address, BlockStamp
 from bridge.ports import LogFilter
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
 from bridge.stages.seal import Seal, walk_on
+from bridge.stages.view import Books
 from bridge.store.database import Database
 from tests.stages.books import (
     ALICE,
@@ -133,6 +134,24 @@ async def test_run__all_explained__balanced_with_every_level_checked(chain: Chai
 @pytest.mark.parametrize("logs_at_once", [1, 3])
 async def test_run__any_page_size__same_counts(chain: Chain, logs_at_once: int):
     assert events(await reconcile(chain, logs_at_once=logs_at_once)) == (6, 6)
+
+
+async def test_run__breaks_in_some_of_many_pages__named_as_in_one_page(chain: Chain):
+    """A page that is not as it should be is gone through journal by journal; those beside it are not."""
+    await follow(chain, fee(7), [], fee(8))
+    at = BlockStamp(CHAIN, 5, block_hash(5))  # a block without a log
+    async with chain.database.begin() as tx:
+        await tx.ledger.post([Journal("token.other", "", f"log:{CHAIN}", f"{at.hash.hex()}:0", at, 0)])
+    await sql(chain.database, "UPDATE journals SET valid_at = 1 WHERE block_number = 2 AND source = $1", f"log:{CHAIN}")
+    pages = [await reconcile(chain, logs_at_once=logs_at_once) for logs_at_once in (1, 2, 5_000)]
+    of_logs = [
+        (check.expected, check.actual, sorted((each.kind, each.subject) for each in check.differences))
+        for result in pages
+        for check in result.checks
+        if check.subject == "logs"
+    ]
+    wrong = [("amount_mismatch", f"log {block_hash(2).hex()}:{index}") for index in range(4)]
+    assert of_logs == [(10, 10, [*sorted(wrong), ("orphaned_by_reorg", f"log {at.hash.hex()}:0")])] * 3
 
 
 async def test_run__start_block_above_zero__opening_not_counted_twice(database: Database):

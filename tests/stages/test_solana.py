@@ -17,7 +17,8 @@ from bridge.stages import binding
 from bridge.stages.decide import Decide
 from bridge.stages.ingest import Ingest
 from bridge.stages.post import Post, log_filters
-from bridge.stages.reconcile import Books, Reconcile
+from bridge.stages.reconcile import Reconcile
+from bridge.stages.view import Books
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from tests.chains.solana_world import SolanaWorld, address_of, memo

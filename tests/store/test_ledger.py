@@ -98,6 +98,57 @@ async def test_journals__read_back__are_what_was_posted(books: Database):
         assert await tx.ledger.journals("test", ["8", "9", "none"]) == [wide, empty]
 
 
+ALTERED = (
+    *(
+        "UPDATE journals SET block_hash = '\\x00'",
+        "UPDATE journals SET kind = 'other'",
+        "UPDATE journals SET reason = ''",
+    ),
+    *("UPDATE journals SET source = 'other'", "UPDATE journals SET ref = 'other'", "UPDATE journals SET valid_at = 0"),
+    *("UPDATE journals SET reverses_id = 1", "UPDATE journals SET block_number = 2", "DELETE FROM journals"),
+    *("UPDATE transfers SET amount = amount - 1", "UPDATE transfers SET phase = 'pending'", "DELETE FROM transfers"),
+    "UPDATE transfers SET debit_account = credit_account, credit_account = debit_account",
+    f"UPDATE transfers SET asset = '{ETH}'",
+    "INSERT INTO transfers SELECT chain, block_number, journal_id, seq + 9, 1, 2, asset, amount, phase FROM transfers",
+    *("UPDATE journal_keys SET ref = 'other'", "UPDATE journal_keys SET source = 'other'", "DELETE FROM journal_keys"),
+    *("UPDATE journal_keys SET chain = 'other'", "UPDATE journal_keys SET block_number = 7"),
+    "UPDATE journal_keys SET journal_id = 777",
+)
+
+
+async def test_books_exactly__any_field_of_any_row_altered__no(books: Database):
+    """Each kind of row as it is told apart: journals with two transfers, one and none, in two blocks."""
+    asked = [journal("1", move(5), move(UINT256_MAX, CODES[2], CODES[3])), journal("2", move(7)), journal("3", block=3)]
+    await post(books, *asked, journal("1", move(1), source="another"), journal("4", block=4))
+
+    async def told(expected: Sequence[Journal] = asked, first: int = 1, last: int = 3) -> bool:
+        return await tx.ledger.books_exactly("anvil", "test", first, last, expected)
+
+    async with books.begin() as tx:
+        await tx.connection.execute("SET LOCAL session_replication_role = replica")
+        assert await told()
+        assert await told(asked[2:], first=2)
+        assert await told([], 5, 9)
+        assert not await told([])
+        assert not await told(asked[1:])
+        assert not await told(asked, last=4)
+        assert not await told([*asked, journal("5", block=3)])
+        for ref in ("1", "2", "3"):
+            found = await tx.connection.fetch(
+                "SELECT journal_id FROM journal_keys WHERE (source, ref) = ('test', $1)", ref
+            )
+            for statement in ALTERED:
+                if "transfers" in statement and ref == "3":
+                    continue  # it has none
+                savepoint = tx.connection.transaction()
+                await savepoint.start()
+                await tx.connection.execute(f"{statement} WHERE journal_id = {found[0][0]}")
+                assert not await told(), f"{statement}, of {ref}"
+                await savepoint.rollback()
+        await tx.connection.execute("UPDATE accounts SET code = code || '!' WHERE code = $1", CODES[3])
+        assert not await told()
+
+
 # Everything that the database can hold: all but NUL.
 any_text = st.one_of(
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6), st.text('\\\t\r\n",{}.')
