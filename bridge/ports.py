@@ -701,6 +701,10 @@ class LedgerStore(Protocol):
     async def journals(self, source: str, refs: Sequence[str]) -> list[Journal]:
         """Those of `refs` that are booked, read back from their rows."""
 
+    async def books_exactly(self, chain: str, source: str, first: int, last: int, expected: Sequence[Journal]) -> bool:
+        """Whether `expected` are booked, in this order, as they are to the last field and under their own keys, and no
+        other journals of `source` in blocks first … last. None of them reverses another."""
+
 
 class CorrectionStore(Protocol):
     """What people asked to be put right in the books, and who answered."""
@@ -755,8 +759,9 @@ class SealStore(Protocol):
     async def sealings(self, first: int, last: int) -> dict[int, bytes]:
         """Heads that runs noted after `first` … `last` journals."""
 
-    def chain(self, first: int, last: int) -> AsyncGenerator[Sealed]:
-        """The journals at positions `first` … `last`, read anew from their rows; positions that are missing are not."""
+    def chain(self, first: int, last: int) -> AsyncGenerator[list[Sealed]]:
+        """The journals at positions `first` … `last`, read anew from their rows, some at a time; positions that are
+        missing are not."""
 
     async def waiting(self) -> int:
         """Journals that are booked and not sealed yet."""

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
 
 from bridge.domain.errors import ConfigError
@@ -63,6 +64,11 @@ def check_writable(option: str, path: Path, directory: Path) -> None:
             problem = "Permission denied"
     if problem:
         raise ConfigError(f"cannot be written: {problem}", where=f"{option} {path}", mend="name another place")
+
+
+def print_json(content: object) -> None:
+    """For machines. Amounts are strings of atoms in all our JSON: readers of JSON round large integers."""
+    print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
 
 
 def run(work: Coroutine[Any, Any, int]) -> None:

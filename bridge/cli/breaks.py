@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, run
+from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, app, print_json, run
 from bridge.cli.person import user
 from bridge.compose.database import open_database
 from bridge.domain.breaks import AGE_BANDS, MENDED_BY, Break, BreakChange, LastLook, age_band, why_unresolvable
@@ -69,7 +69,7 @@ async def _list(path: Path, state: Shown | None, as_json: bool) -> int:
             )
     now = datetime.now(UTC)
     if as_json:
-        _print_json([_json(one, now) for one in found])
+        print_json([_json(one, now) for one in found])
         return 0
     for one in found:
         print(_line(one, now))
@@ -104,7 +104,7 @@ async def _show(path: Path, break_id: int, as_json: bool) -> int:
         content["corrections"] = [one.correction.correction_id for one in asked]
         content["mended_by"] = MENDED_BY[found.kind]
         content["unresolvable"] = None if found.state is BreakState.RESOLVED else why_unresolvable(found, look)
-        _print_json(content)
+        print_json(content)
         return 0
     print(_line(found, now))
     for key, value in sorted(orjson.loads(found.evidence).items()):
@@ -157,7 +157,7 @@ def _time(at: datetime) -> str:
 
 
 def _json(one: Break, now: datetime) -> dict[str, Any]:
-    """Strings of atoms, as in all our JSON: readers of JSON round large integers."""
+    """Amounts as strings: see print_json."""
     return {
         "break_id": one.break_id,
         "kind": one.kind,
@@ -187,10 +187,6 @@ def _change_json(change: BreakChange) -> dict[str, Any]:
         "to": change.state,
         "words": change.words,
     }
-
-
-def _print_json(content: object) -> None:
-    print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
 
 
 # ── Doing ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,18 +9,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from bridge.chains.evm.gate import approve_call, veto_call
 from bridge.chains.evm.signer import KeystoreSigner
-from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, run
+from bridge.cli.app import DEFAULT_CONFIG, ConfigPath, print_json, run
 from bridge.cli.payouts import payouts
 from bridge.compose.database import open_database
 from bridge.compose.evm import open_account
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.payouts import Action, Leg
-from bridge.domain.units import format_address, format_amount, format_tx
+from bridge.domain.units import format_address, format_amount, format_tx, hexed
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.evm_section import EvmSection
@@ -110,12 +109,12 @@ async def _call(
         tx_id, inclusion = await send_call(reader, payer, SystemClock(), made, wait_s * 1000)
     if as_json:
         content = {
-            "distribution": "0x" + step.distribution_id.hex(),
+            "distribution": hexed(step.distribution_id),
             "call": call,
             "transaction": format_tx(tx_id),
             "block": inclusion.block.number,
         }
-        print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+        print_json(content)
         return 0
     print("\n".join(story))
     print(f"in block {inclusion.block.number:,}, transaction {format_tx(tx_id)}: {DONE[call]}")
@@ -155,7 +154,7 @@ def _story(call: Call, summary: Summary, step: Action, section: EvmSection) -> l
 
 
 def _print_call(made: Action, story: list[str], section: EvmSection, *, as_json: bool) -> None:
-    to, data = format_address(made.target), "0x" + made.payload.hex()
+    to, data = format_address(made.target), hexed(made.payload)
     if not as_json:
         print("\n".join(story))
         print(f"  chain id {section.chain_id}\n  to       {to}\n  value    0\n  data     {data}")
@@ -167,7 +166,7 @@ def _print_call(made: Action, story: list[str], section: EvmSection, *, as_json:
         "meta": {"name": story[0], "description": "; ".join(line.strip() for line in story[1:])},
         "transactions": [{"to": to, "value": "0", "data": data}],
     }
-    print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+    print_json(content)
 
 
 def _password(variable: str | None) -> str:

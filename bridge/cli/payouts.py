@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
+from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, print_json, run
 from bridge.cli.person import user
 from bridge.compose.database import open_database
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.stories import SignedAttempt
 from bridge.domain.stories import Step as Told
-from bridge.domain.units import format_tx
+from bridge.domain.units import format_tx, hexed
 from bridge.runtime.config import load_config
 from bridge.stages.intervene import Order, find_steps, intervene
 from bridge.store.interventions import Ordered
@@ -56,7 +55,7 @@ async def _list(path: Path, everything: bool, as_json: bool) -> int:
         orders = [one for one in await transaction.interventions.ordered() if one.answer is None]
     shown = [one for one in summaries if everything or one.state not in ("final", "void")]
     if as_json:
-        _print_json([_summary_json(one, orders) for one in shown])
+        print_json([_summary_json(one, orders) for one in shown])
         return 0
     for summary in shown:
         _print_summary(summary, orders)
@@ -85,7 +84,7 @@ async def _show(path: Path, asked: str, as_json: bool) -> int:
         content["orders"] = [dataclasses.asdict(one) for one in orders]
         for step in content["steps"]:
             step["attempts"] = [_attempt_json(one, nonce) for nonce, one in _attempts(told[step["ordinal"]])]
-        _print_json(content)
+        print_json(content)
         return 0
     _print_summary(summary, orders, told)
     return 0
@@ -141,8 +140,8 @@ def _name(step: Step, leg: str) -> str:
 def _summary_json(summary: Summary, open_orders: Sequence[Ordered]) -> dict[str, Any]:
     """Amounts and wei are strings: readers of JSON round large integers."""
     return {
-        "distribution": _hex(summary.distribution_id),
-        "decision": _hex(summary.decision_id),
+        "distribution": hexed(summary.distribution_id),
+        "decision": hexed(summary.decision_id),
         "chain": summary.chain,
         "rule": summary.rule,
         "asset": summary.asset,
@@ -184,14 +183,6 @@ def _attempt_json(attempt: SignedAttempt, nonce: int | None) -> dict[str, Any]:
     }
 
 
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
-
-
-def _print_json(content: object) -> None:
-    print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
-
-
 # ── Ordering ────────────────────────────────────────────────────────────────────────────────────────────────────────
 COMMANDS = {
     InterventionKind.HOLD: "Stop what is not signed yet, until it is released.",
@@ -224,7 +215,7 @@ async def _order(
     async with open_database(load_config(path), connections_max=1) as database:
         orders = await intervene(database, kind, asked, batch, reason=reason, by=user())
     if as_json:
-        _print_json([_order_json(order, kind) for order in orders])
+        print_json([_order_json(order, kind) for order in orders])
     else:
         for order in orders:
             print(_outcome(order, kind))
@@ -244,7 +235,7 @@ def _order_json(order: Order, kind: InterventionKind) -> dict[str, Any]:
     step = order.step
     return {
         "step": step.action_id,
-        "distribution": _hex(step.distribution_id),
+        "distribution": hexed(step.distribution_id),
         "batch": step.batch_index if step.kind is ActionKind.EXECUTE else None,
         "state": step.state,
         "order": kind,

@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge.cli.app import DEFAULT_CONFIG, PLAIN_WIDTH, ConfigPath, app, run
+from bridge.cli.app import DEFAULT_CONFIG, PLAIN_WIDTH, ConfigPath, app, print_json, run
 from bridge.compose.database import open_database
 from bridge.domain.figures import percent
 from bridge.domain.jobs import JobState
@@ -48,7 +47,7 @@ async def _status(path: Path, as_json: bool) -> int:
         content["dead_letters"] = [dataclasses.asdict(letter) for letter in letters]
         content["jobs"] = [dataclasses.asdict(job) | {"late": job.late(now)} for job in jobs]
         for rule in content["rules"]:
-            # Strings of atoms, as in all our JSON: readers of JSON round large integers.
+            # As strings: see print_json.
             rule |= {"surplus": str(rule["surplus"]), "allocated": str(rule["allocated"])}
         for held in content["held"]:
             held["amount"] = str(held["amount"])
@@ -65,7 +64,7 @@ async def _status(path: Path, as_json: bool) -> int:
         content["performance"] = dataclasses.asdict(performance)
         for item in content["performance"]["suspense"]:
             item["balance"] = str(item["balance"])
-        print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+        print_json(content)
         return 0
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from bridge.chains.evm.aggregator import Aggregators
-from bridge.chains.evm.rpc import EvmRpc, quantity
+from bridge.chains.evm.rpc import EvmRpc
+from bridge.chains.evm.wire import quantity
 from bridge.chains.jsonrpc import Refused
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import read_account, read_mint

@@ -41,7 +41,7 @@ from bridge.domain.rules import (
     To,
     made_by,
 )
-from bridge.domain.units import Address, format_address
+from bridge.domain.units import Address, format_address, hexed
 from bridge.domain.windows import Window
 
 FORMAT = "bridge.decision/2"
@@ -86,7 +86,7 @@ def describe_facts(plan: Plan, binding: Binding, window: Window, facts: Facts) -
             "start": facts.start_block,
             "first": facts.first_block,
             "last": facts.block.number,
-            "hash": "0x" + facts.block.hash.hex(),
+            "hash": hexed(facts.block.hash),
             "timestamp": facts.block.timestamp,
         },
         "events": {

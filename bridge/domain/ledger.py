@@ -33,7 +33,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -150,6 +150,15 @@ class Watched:
     tokens: tuple[Asset, ...]
     native: Asset
     claims: Address | None = None  # where sets are claimed
+    # What is looked up for every log that is booked.
+    _codes: Mapping[Address, str] = field(init=False, repr=False, compare=False)
+    _tokens: Mapping[object, AssetId] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        codes = {ours: f"{name}:{format_address(ours)}" for name, ours in reversed(self.contracts.items())}
+        tokens = {token.address: token.id for token in reversed(self.tokens)}
+        object.__setattr__(self, "_codes", codes)
+        object.__setattr__(self, "_tokens", tokens)
 
     @property
     def contracts(self) -> dict[str, Address]:
@@ -187,17 +196,15 @@ class Watched:
 
     def code_of(self, address: Address) -> str | None:
         """The account of the books for a contract that holds tokens, or None for what is no contract of ours."""
-        return next(
-            (f"{name}:{format_address(ours)}" for name, ours in self.contracts.items() if ours == address), None
-        )
+        return self._codes.get(address)
 
     def is_sender(self, address: Address, asset: AssetId | None) -> bool:
         """Whether it is the operator's account for tokens. What it holds of the native coin is told by fees alone."""
-        return address == self.operator and asset != self.native.id and address not in self.contracts.values()
+        return address == self.operator and asset != self.native.id and address not in self._codes
 
     def token(self, address: object) -> AssetId | None:
         """The asset of a token contract, or None for one that is not watched."""
-        return next((token.id for token in self.tokens if token.address == address), None)
+        return self._tokens.get(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +274,7 @@ def book_event(event: Event, watched: Watched) -> Journal:
         ref=log_ref(log),
         at=log.block,
         valid_at=log.timestamp,
-        transfers=tuple(transfer for transfer in _movements(event, watched) if transfer is not None),
+        transfers=tuple([transfer for transfer in _movements(event, watched) if transfer is not None]),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.domain.artifacts import by_account
-from bridge.domain.units import Address, AssetId, format_address
+from bridge.domain.units import Address, AssetId, format_address, hexed
 from bridge.domain.windows import Window
 
 
@@ -70,7 +70,7 @@ def compare_with_record(stored: Stored) -> Record:
         "asset": (stored.asset, told["asset"]),
         "window": ({"start": stored.window.start, "end": stored.window.end}, told["window"]),
         "block": (
-            [stored.block_number, "0x" + stored.block_hash.hex()],
+            [stored.block_number, hexed(stored.block_hash)],
             [told["blocks"]["last"], told["blocks"]["hash"]],
         ),
         "block after the window": (told["blocks"]["timestamp"] >= stored.window.end, False),

@@ -9,9 +9,10 @@ start ──► head 1 ──► head 2 ──► … ──► head n        n 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 ENCODING_VERSION = 1
 """Of the bytes under both hashes; raised when a column of a journal or a transfer is added."""
@@ -24,29 +25,35 @@ MISSING = b""
 
 
 class JournalDigest:
-    """Fed with the columns of a journal, then with those of its transfers in the order of `seq`.
+    """Fed with the columns of a journal, text as UTF-8, then with those of its transfers in the order of `seq`.
 
     A journal has a fixed number of columns and so has each transfer, and their number is said last: no two journals
     share an encoding.
     """
 
-    def __init__(self, columns: Sequence[str | bytes]) -> None:
+    def __init__(self, columns: Sequence[bytes]) -> None:
         self._digest = hashlib.sha256(bytes([ENCODING_VERSION]) + _pack(columns))
         self._transfers = 0
 
-    def add(self, columns: Sequence[str | bytes]) -> None:
+    def add(self, columns: Sequence[bytes]) -> None:
         """One transfer."""
         self._digest.update(_pack(columns))
         self._transfers += 1
 
     def close(self) -> bytes:
-        self._digest.update(_pack([str(self._transfers)]))
+        self._digest.update(_pack([str(self._transfers).encode()]))
         return self._digest.digest()
 
 
-def _pack(columns: Iterable[str | bytes]) -> bytes:
-    raw = (column.encode() if isinstance(column, str) else column for column in columns)
-    return b"".join(len(each).to_bytes(4) + each for each in raw)
+_LENGTHS = tuple(length.to_bytes(4) for length in range(256))
+
+
+def _pack(columns: Sequence[bytes]) -> bytes:
+    """Each with its length before it."""
+    try:
+        return b"".join([_LENGTHS[len(column)] + column for column in columns])
+    except IndexError:  # hardly any is so long
+        return b"".join([len(column).to_bytes(4) + column for column in columns])
 
 
 def link(before: bytes, sequence: int, digest: bytes) -> bytes:
@@ -55,16 +62,19 @@ def link(before: bytes, sequence: int, digest: bytes) -> bytes:
     return hashlib.sha256(bytes([ENCODING_VERSION]) + before + sequence.to_bytes(8) + digest).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """One journal as the chain has it, beside what is in the books now."""
 
     sequence: int
     journal_id: int
-    name: str  # for people
+    key: str | None  # source and ref, for people: its own, or those it was booked under where it is gone
     digest: bytes  # of the rows as they are now; MISSING where there is no such journal
     keyed: bool  # its key says the same
     head: bytes  # as it was stored
+
+    @property
+    def name(self) -> str:
+        return f"journal {self.journal_id}" + ("" if self.key is None else f" ({self.key})")
 
 
 @dataclass(frozen=True, slots=True)

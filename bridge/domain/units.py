@@ -50,12 +50,16 @@ class BlockStamp:
         return f"{self.chain}#{self.number}({written[:8]})"
 
 
+def hexed(value: bytes) -> str:
+    return "0x" + value.hex()
+
+
 def format_address(address: bytes) -> str:
     """As its chain writes it: 20 bytes as lower-case 0x hex (never a checksum, so that equal is equal), 32 as base58.
 
     The form used in account codes, JSON and logs.
     """
-    return base58(address) if len(address) == 32 else "0x" + address.hex()
+    return base58(address) if len(address) == 32 else hexed(address)
 
 
 def parse_address(text: str) -> Address:
@@ -89,7 +93,7 @@ def hash_of(raw: bytes, reference: str) -> bytes:
 def format_hash(raw: bytes) -> str:
     """A hash or a transaction as its chain writes it: a signature (64 bytes) and what `hash_of` knows of as base58, any
     other as 0x hex. The two cannot be mixed up: base58 has no 0."""
-    return base58(raw) if len(raw) == SIGNATURE_BYTES or isinstance(raw, Base58Hash) else "0x" + raw.hex()
+    return base58(raw) if len(raw) == SIGNATURE_BYTES or isinstance(raw, Base58Hash) else hexed(raw)
 
 
 def parse_hash(text: str) -> bytes:

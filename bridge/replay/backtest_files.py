@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bridge.domain.decisions import Decision
-from bridge.domain.units import format_address
+from bridge.domain.units import format_address, hexed
 from bridge.replay.backtest_html import render_html
 from bridge.replay.backtest_outcome import Epoch, Outcome, Word, summary
 
@@ -75,7 +75,7 @@ class Files:
             [
                 *(epoch.start, epoch.end, epoch.block, epoch.verdict.value, epoch.surplus, epoch.total),
                 *(epoch.recipients, epoch.carried_in, epoch.carried_out, epoch.left, guards, epoch.reason),
-                "0x" + epoch.decision_id.hex(),
+                hexed(epoch.decision_id),
             ]
         )
         for one in decision.allocations:

@@ -19,7 +19,8 @@ from pydantic_core import core_schema
 from bridge.domain.quantities import Unit
 from bridge.domain.rules import At, Carry
 from bridge.domain.windows import Period
-from bridge.runtime.rule_sections import Document, OneOf, Section
+from bridge.runtime.fields import Section
+from bridge.runtime.rule_sections import Document, OneOf
 
 WHOLE_NUMBER: JsonSchemaValue = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9][0-9_]*$"}]
@@ -54,13 +55,6 @@ CHOICES: Mapping[str, list[str]] = {
 }
 """Keys whose value is one of some words, by section and key."""
 
-ONE_OF: Mapping[str, tuple[str, ...]] = {
-    "EventSection": ("contract", "contracts"),
-    "LegSection": ("to", "pro_rata", "equal"),
-}
-"""Keys of a section of which exactly one stands, beside others."""
-
-
 ADDRESSES = frozenset({"Document.exclude"})
 """Lists of texts in which addresses may stand, which editors read as numbers."""
 
@@ -80,7 +74,7 @@ class _Schema(GenerateJsonSchema):
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
         if schema["function"]["function"].__name__ in TEXTS:
             return self._text(schema["function"]["function"])
-        return super().function_after_schema(schema)  # of a whole section: see OneOf and ONE_OF
+        return super().function_after_schema(schema)  # of a whole section: see OneOf
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         # A key that is left out is None; nobody writes null.
@@ -92,9 +86,8 @@ class _Schema(GenerateJsonSchema):
         if not (section.__doc__ or "").strip() or section.__doc__ == OneOf.__doc__:
             made.pop("description", None)
         if issubclass(section, OneOf):
-            made |= {"minProperties": 1, "maxProperties": 1}
-        if (ways := ONE_OF.get(section.__name__)) is not None:
-            made["oneOf"] = [{"required": [way]} for way in ways]
+            ways = [{"required": [way]} for way in section.WAYS]
+            made |= {"oneOf": ways} if ways else {"minProperties": 1, "maxProperties": 1}
         for name, key in made.get("properties", {}).items():
             if key.get("default", 0) is None:
                 del key["default"]

@@ -6,13 +6,14 @@ Descriptions here are what editors show and what rules/README.md says.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from bridge.domain.quantities import BPS_UNIT, NO_UNIT, UNIT_SYNTAX, Unit, parse_unit
 from bridge.domain.rules import Parameter
 from bridge.domain.units import UINT256_MAX, parse_address
+from bridge.runtime.fields import Section
 
 _DURATION = re.compile(r"([0-9]+)\s*([a-z]+)\Z")
 _QUANTITY = re.compile(r"([0-9][0-9_]*)\s*(\S+)?\Z")
@@ -70,17 +71,16 @@ BasisPoints = Annotated[int, BeforeValidator(_bps)]
 HexAddress = Annotated[str, AfterValidator(_address)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 class OneOf(Section):
-    """A section in which exactly one key stands."""
+    """A section in which exactly one of WAYS stands; exactly one key, where it names none."""
+
+    WAYS: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(value is not None for value in self.__dict__.values()) != 1:
-            raise ValueError(f"give exactly one of: {', '.join(type(self).model_fields)}")
+        keys = self.WAYS or tuple(type(self).model_fields)
+        if sum(getattr(self, key) is not None for key in keys) != 1:
+            raise ValueError(f"give exactly one of: {', '.join(keys)}")
         return self
 
 
@@ -97,7 +97,9 @@ class FactorySection(Section):
     address: str = Field(description="the field that names the contract made; it counts from that block on")
 
 
-class EventSection(Section):
+class EventSection(OneOf):
+    WAYS = ("contract", "contracts", "factory")
+
     contract: str | None = Field(None, description="the contract that emits it, as bridge.toml names it")
     contracts: list[str] | None = Field(None, description="several contracts that emit it, instead of `contract`")
     factory: FactorySection | None = Field(
@@ -108,12 +110,6 @@ class EventSection(Section):
         None, description="only events for which this is true; may use the event's fields by name"
     )
     units: dict[str, UnitName] = Field({}, description="what numeric fields count; a plain number where not said")
-
-    @model_validator(mode="after")
-    def _one_emitter(self) -> Self:
-        if sum(way is not None for way in (self.contract, self.contracts, self.factory)) != 1:
-            raise ValueError("give exactly one of: contract, contracts, factory")
-        return self
 
 
 class BySection(Section):
@@ -202,18 +198,14 @@ class ShareSection(Section):
     bps: int = Field(description="basis points; together 10 000")
 
 
-class LegSection(Section):
+class LegSection(OneOf):
+    WAYS = ("to", "pro_rata", "equal")
+
     bps: int = Field(description="basis points of the total; together 10 000")
     to: HexAddress | None = Field(None, description="one recipient")
     pro_rata: str | None = Field(None, description="a table: by its weights")
     equal: str | list[HexAddress] | None = Field(None, description="a table or a list: in equal parts")
     residual: bool = Field(False, description="takes what rounding leaves of the other legs")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if sum(way is not None for way in (self.to, self.pro_rata, self.equal)) != 1:
-            raise ValueError("give exactly one of: to, pro_rata, equal")
-        return self
 
 
 class SplitSection(OneOf):
@@ -244,7 +236,7 @@ class Document(Section):
 
 def fields_at(trail: tuple[str, ...]) -> list[str]:
     """The keys that the section at `trail` understands."""
-    model: type[BaseModel] = Document
+    model: type[Section] = Document
     for part in trail:
         found = model.model_fields.get(part)
         if found is None:
@@ -256,7 +248,7 @@ def fields_at(trail: tuple[str, ...]) -> list[str]:
     return sorted(model.model_fields)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _models(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -12,8 +12,9 @@ from bridge.simulation.cluster import Cluster
 from bridge.simulation.cluster_run import ClusterRun
 from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.directory import claimed
-from bridge.simulation.outcome import Outcome, Run
+from bridge.simulation.outcome import Outcome
 from bridge.simulation.postgres import Postgres
+from bridge.simulation.run import Run
 from bridge.simulation.simulate import (
     FORMATS,
     Order,

@@ -17,7 +17,10 @@ from typing import Any
 import aiohttp
 from eth_hash.auto import keccak
 
+from bridge.chains.evm.contracts import Contract
+from bridge.chains.evm.wire import call_object
 from bridge.domain.errors import ChainUnavailable, ConfigError, RefusedError
+from bridge.domain.units import hexed
 from bridge.simulation.process import ServerProcess, make_scratch
 
 CHAIN_ID = 31337
@@ -90,19 +93,24 @@ class Anvil:
             raise RefusedError(f"the local chain refused {method}: {answer['error'].get('message')}")
         return answer["result"]
 
+    async def view(self, contract: Contract, function: str, *arguments: object) -> bytes:
+        """What a view of a contract returns now. Raises as `call`."""
+        call = call_object(contract.address, contract.call(function, *arguments))
+        return bytes.fromhex((await self.call("eth_call", call, "latest"))[2:])
+
     async def mine(self, timestamp: int, transactions: Sequence[bytes] = ()) -> list[dict[str, Any]]:
         """Make one block with this timestamp (seconds) out of what is in the pool and these signed transactions.
 
         The receipts of `transactions`, in their order. Raises RefusedError unless all are in the block and succeeded.
         """
         for raw in transactions:
-            await self.call("eth_sendRawTransaction", "0x" + raw.hex())
+            await self.call("eth_sendRawTransaction", hexed(raw))
         await self.call("evm_mine", hex(timestamp))
         if not transactions:
             return []
         block = await self.call("eth_getBlockReceipts", "latest")
         receipts = {receipt["transactionHash"]: receipt for receipt in block}
-        hashes = ["0x" + keccak(raw).hex() for raw in transactions]
+        hashes = [hexed(keccak(raw)) for raw in transactions]
         for position, transaction_hash in enumerate(hashes):
             if receipts.get(transaction_hash, {}).get("status") != "0x1":
                 raise RefusedError(f"transaction {position} of the block, {transaction_hash}, did not succeed")

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from bridge.domain.errors import RetryableError
-from bridge.domain.units import Address, format_address
+from bridge.domain.units import Address, format_address, hexed
 from bridge.simulation.anvil import Anvil
 from bridge.simulation.deploy import Deployment
 
@@ -36,7 +36,7 @@ class Claimant:
         They are in the next block, or lost with it. Returns how many there were; none is left when there are none.
         """
         self._wallet.nonce = int(
-            await self._anvil.call("eth_getTransactionCount", _hex(self._wallet.address), "latest"), 16
+            await self._anvil.call("eth_getTransactionCount", hexed(self._wallet.address), "latest"), 16
         )
         sent = 0
         async with aiohttp.ClientSession() as http:
@@ -48,7 +48,7 @@ class Claimant:
                 call = self._claims.call(
                     "claim", format_address(account), proof["token"], int(proof["cumulative"]), siblings
                 )
-                await self._anvil.call("eth_sendRawTransaction", _hex(self._wallet.sign(self._claims.address, call)))
+                await self._anvil.call("eth_sendRawTransaction", hexed(self._wallet.sign(self._claims.address, call)))
                 sent += 1
         return sent
 
@@ -56,7 +56,7 @@ class Claimant:
         self, http: aiohttp.ClientSession, distribution_id: bytes, account: Address
     ) -> dict[str, Any] | None:
         """None where the tree has nothing for the account. Raises RetryableError where the daemon does not say."""
-        url = f"http://{self._address()}/claims/{_hex(distribution_id)}/{format_address(account)}"
+        url = f"http://{self._address()}/claims/{hexed(distribution_id)}/{format_address(account)}"
         try:
             async with http.get(url) as answer:
                 found: dict[str, Any] = await answer.json()
@@ -77,10 +77,4 @@ class Claimant:
         raise RetryableError(f"the daemon does not serve anything yet: {self._log}")
 
     async def _claimed(self, token: str, account: Address) -> int:
-        data = self._claims.call("claimed", token, format_address(account))
-        answer = await self._anvil.call("eth_call", {"to": _hex(self._claims.address), "data": _hex(data)}, "latest")
-        return int(answer, 16)
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
+        return int.from_bytes(await self._anvil.view(self._claims, "claimed", token, format_address(account)))

@@ -17,7 +17,7 @@ from bridge.domain.states import ActionState
 from bridge.domain.units import format_address
 from bridge.simulation.audit import audit_rule
 from bridge.simulation.cluster import FORK_DEPTH, Cluster, Gift
-from bridge.simulation.outcome import Run
+from bridge.simulation.run import Run, unbooked
 from bridge.simulation.svm.files import CHAIN
 from bridge.stages.intervene import intervene
 from bridge.store.database import Database
@@ -121,14 +121,7 @@ class ClusterRun:
 
     async def unbooked(self) -> str | None:
         """What is final on the chain and not in the books yet, or None."""
-        final = self.cluster.final
-        async with self._database.snapshot() as transaction:
-            cursor = await transaction.chains.cursor("post", CHAIN)
-            if cursor is None or cursor[0] < final:
-                return f"posted through slot {cursor and cursor[0]}, final is {final}"
-            if count := await transaction.bookings.unbooked_count(CHAIN, final):
-                return f"{count} facts without a journal"
-        return None
+        return await unbooked(self._database, CHAIN, self.cluster.final)
 
     def reasons(self, run: Run) -> list[str]:
         """Why the run is not balanced, by the chain and by what its people did."""

@@ -19,7 +19,7 @@ from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.chains.evm.deployment import ARTIFACT_OF, Order, Plan, make_plan
 from bridge.chains.evm.governance import GATES
 from bridge.domain.governance import TokenLimits
-from bridge.domain.units import Address
+from bridge.domain.units import Address, hexed
 from bridge.simulation.anvil import Anvil
 from bridge.simulation.scenes.market import MARKET
 from bridge.simulation.scenes.scene import Coin, Creation, Ground, Scene
@@ -64,7 +64,7 @@ class Deployment:
 
     def as_admin(self, target: Address, data: bytes) -> list[bytes]:
         """The transactions, for one block, with which the timelock makes a call: announced and carried out at once."""
-        call = (_hex(target), 0, data, bytes(32), self.admin.nonce.to_bytes(32, "big"))
+        call = (hexed(target), 0, data, bytes(32), self.admin.nonce.to_bytes(32, "big"))
         return [
             self.admin.sign(self.timelock.address, self.timelock.call("schedule", *call, ADMIN_DELAY_S)),
             self.admin.sign(self.timelock.address, self.timelock.call("execute", *call)),
@@ -192,13 +192,13 @@ class Deployer:
         return [
             *(self.wallet.sign(wallet.address, value=GAS_MONEY_WEI) for wallet in (*officials, *people)),
             *(
-                self.wallet.sign(token.contract.address, token.contract.call("mint", _hex(owner), amount * token.unit))
+                self.wallet.sign(token.contract.address, token.contract.call("mint", hexed(owner), amount * token.unit))
                 for token, owner, amount in minted
             ),
         ]
 
     async def _code_hash(self, contract: Contract) -> bytes:
-        return keccak(bytes.fromhex((await self._anvil.call("eth_getCode", _hex(contract.address), "latest"))[2:]))
+        return keccak(bytes.fromhex((await self._anvil.call("eth_getCode", hexed(contract.address), "latest"))[2:]))
 
     async def _send(self, transactions: Sequence[bytes]) -> None:
         for start in range(0, len(transactions), TRANSACTIONS_PER_BLOCK):
@@ -211,8 +211,4 @@ class Deployer:
 
 def _approval(allowance: Allowance) -> bytes:
     token, spender = allowance.token.contract, allowance.spender
-    return allowance.owner.sign(token.address, token.call("approve", _hex(spender.address), UINT256_MAX))
-
-
-def _hex(address: bytes) -> str:
-    return "0x" + address.hex()
+    return allowance.owner.sign(token.address, token.call("approve", hexed(spender.address), UINT256_MAX))

@@ -21,7 +21,7 @@ from eth_hash.auto import keccak
 
 from bridge.domain.errors import RefusedError
 from bridge.domain.payouts import ActionKind
-from bridge.domain.units import Address, AssetId, format_address
+from bridge.domain.units import Address, AssetId, format_address, hexed
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.simulation.files import CHAIN
 from bridge.simulation.sandbox import Sandbox
@@ -39,7 +39,7 @@ WAITING = """
      WHERE a.chain = $1 AND t.block_number IS NULL AND s.state = 'live' AND t.sent_at IS NOT NULL
      ORDER BY s.nonce, t.ordinal
 """
-CREDITED = "0x" + keccak(b"Credited(bytes32,address,address,uint32,uint256)").hex()
+CREDITED = hexed(keccak(b"Credited(bytes32,address,address,uint32,uint256)"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +174,12 @@ class Incidents:
         with `before` in the pool, whoever sends them puts them behind it."""
         for raw in before:
             await self._send(raw)
-        await self._sandbox.anvil.call("anvil_dropTransaction", _hex(row["tx_id"]))
+        await self._sandbox.anvil.call("anvil_dropTransaction", hexed(row["tx_id"]))
         with contextlib.suppress(RefusedError):  # there already
             await self._send(row["raw"])
 
     async def _send(self, raw: bytes) -> None:
-        await self._sandbox.anvil.call("eth_sendRawTransaction", _hex(raw))
+        await self._sandbox.anvil.call("eth_sendRawTransaction", hexed(raw))
 
     def _may_fail(self, tried: Sequence[Incident]) -> bool:
         return self.failed is None and not any(isinstance(each, Failed) for each in tried)
@@ -195,7 +195,7 @@ class Incidents:
 
     async def _look_at(self, tried: Incident) -> None:
         """Keep what came about. Where it did not (the daemon may have raised its fee), the next occasion is taken."""
-        receipt: dict[str, Any] | None = await self._sandbox.anvil.call("eth_getTransactionReceipt", _hex(tried.tx_id))
+        receipt: dict[str, Any] | None = await self._sandbox.anvil.call("eth_getTransactionReceipt", hexed(tried.tx_id))
         if receipt is None:
             return
         if isinstance(tried, Failed) and receipt["status"] == "0x0":
@@ -208,7 +208,7 @@ class Incidents:
             return list(await transaction.connection.fetch(WAITING, CHAIN))
 
     async def _pooled(self, tx_id: bytes) -> bool:
-        found = await self._sandbox.anvil.call("eth_getTransactionByHash", _hex(tx_id))
+        found = await self._sandbox.anvil.call("eth_getTransactionByHash", hexed(tx_id))
         return found is not None and found["blockHash"] is None
 
     @property
@@ -218,7 +218,3 @@ class Incidents:
     @property
     def _asset(self) -> AssetId:
         return AssetId(f"eip155:31337/erc20:{format_address(self._usdx.contract.address)}")
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()

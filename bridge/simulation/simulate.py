@@ -34,7 +34,8 @@ from bridge.simulation.daemon_process import DaemonProcess
 from bridge.simulation.deploy import ACTIVATION_DELAY_S
 from bridge.simulation.files import CHAIN
 from bridge.simulation.incidents import Gift, Incidents
-from bridge.simulation.outcome import Outcome, Run, Verification
+from bridge.simulation.outcome import Outcome, Verification
+from bridge.simulation.run import Run, unbooked
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.scenario import window_ends
 from bridge.simulation.scenes.scene import Scene, SceneRule
@@ -369,12 +370,8 @@ class Simulation:
     async def _unbooked(self) -> str | None:
         """What is final on the chain and not in the books yet, or None."""
         final = int((await self.sandbox.anvil.call("eth_getBlockByNumber", "finalized", False))["number"], 16)
-        async with self.database.snapshot() as transaction:
-            cursor = await transaction.chains.cursor("post", CHAIN)
-            if cursor is None or cursor[0] < final:
-                return f"posted through block {cursor and cursor[0]}, final is {final}"
-            if count := await transaction.bookings.unbooked_count(CHAIN, final):
-                return f"{count} facts without a journal"
+        if missing := await unbooked(self.database, CHAIN, final):
+            return missing
         return None if self.beside is None else await self.beside.unbooked()
 
     @property

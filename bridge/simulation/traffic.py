@@ -17,7 +17,7 @@ from random import Random
 from typing import ClassVar
 
 from bridge.chains.evm.contracts import Contract
-from bridge.domain.units import Address
+from bridge.domain.units import Address, hexed
 from bridge.simulation.wallets import Wallet
 
 PAYERS = 4
@@ -169,14 +169,14 @@ class Cast(ABC):
         payer, token = random.choice(self.stage.payers), random.choice(tokens or self.stage.tokens)
         amount = random.randint(1, most * token.unit)
         act = Act(Kind.FEE, payer.address, token.symbol, amount)
-        return signed(act, payer, self.stage.vault, "payFee", _hex(token.contract.address), amount)
+        return signed(act, payer, self.stage.vault, "payFee", hexed(token.contract.address), amount)
 
     def noise(self, random: Random) -> Deed:
         sender, recipient = random.sample(self.stage.outsiders, 2)
         token = random.choice(self.stage.tokens)
         amount = random.randint(0, 10 * token.unit)  # a transfer of nothing is an event too
         act = Act(Kind.NOISE, sender.address, token.symbol, amount)
-        return signed(act, sender, token.contract, "transfer", _hex(recipient.address), amount)
+        return signed(act, sender, token.contract, "transfer", hexed(recipient.address), amount)
 
 
 class Traffic:
@@ -220,7 +220,3 @@ class Traffic:
 def signed(act: Act, sender: Wallet, contract: Contract, function: str, *arguments: object) -> Deed:
     """The act as a call of the contract."""
     return act, sender.sign(contract.address, contract.call(function, *arguments))
-
-
-def _hex(address: bytes) -> str:
-    return "0x" + address.hex()

@@ -27,7 +27,7 @@ from bridge.domain.stories import (
     Story,
     StoryFacts,
 )
-from bridge.domain.units import Address, base58_ranges, format_address, format_tx, from_base58, parse_address
+from bridge.domain.units import base58_ranges, format_address, format_tx, from_base58, hexed, parse_address
 from bridge.ports import Database, EventDecoder, Transaction
 
 PREFIX_MIN = 6
@@ -178,7 +178,7 @@ async def _sources(
         if event["count"]:
             plan, counts = decoder(chain, event["declaration"]), _counts(artifact, event)
             first, last = ((block, index) for block, index in (event["first"], event["last"]))
-            addresses = [_address(contract) for contract in _emitters(event)]
+            addresses = [parse_address(contract) for contract in _emitters(event)]
             for log in await transaction.stories.logs(
                 chain, addresses, plan.topic0, first=first, last=last, limit=LOGS_MAX
             ):
@@ -201,10 +201,10 @@ def _counts(artifact: Mapping[str, Any], event: Mapping[str, Any]) -> Callable[[
     # Records of the first format have plain numbers only.
     units = {name: parse_unit(parts[1]) if len(parts) > 1 else NO_UNIT for name, parts in parameters.items()}
     of_fields = {name: parse_unit(text) for name, text in event.get("units", {}).items()}
-    contracts = {name: _address(value) for name, value in artifact["contracts"].items()}
+    contracts = {name: parse_address(value) for name, value in artifact["contracts"].items()}
     fields = field_types(parse_declaration(event["declaration"]), of_fields)
     where = compile_where(event["where"], units, contracts, fields)
-    known = {**names, **contracts, "asset": _address(artifact["token"])}
+    known = {**names, **contracts, "asset": parse_address(artifact["token"])}
     return lambda values: bool(where.evaluate({**known, **values}))
 
 
@@ -213,15 +213,11 @@ def _emitters(event: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(event["contracts"]) if "contracts" in event else (event["contract"],)
 
 
-def _address(text: str) -> Address:
-    return parse_address(text)
-
-
 def _value(value: Value, kind: str) -> str:
     if isinstance(value, bytes) and kind == "address":
         return format_address(value)
     if isinstance(value, bytes):
-        return "0x" + value.hex()
+        return hexed(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -388,11 +388,6 @@ class Reconcile:
         for span in sorted(spans):
             logs, journals = await self._compare(tx, books, span, batches, differences)
             logs_seen, journals_seen = logs_seen + logs, journals_seen + journals
-            differences += [
-                # No journal is ever taken away: whether its reversal is booked, a person says.
-                Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True, block=number)
-                for number, ref in await tx.audits.journals_without_log(at.chain, span[0] + 1, span[1], DIFFERENCES_MAX)
-            ]
         events_check = Check(
             Level.EVENT, "logs", at, expected=journals_seen, actual=logs_seen, differences=_bounded(differences)
         )
@@ -402,28 +397,51 @@ class Reconcile:
     async def _compare(
         self, tx: Transaction, books: Books, span: Span, batches: Batches, differences: list[Difference]
     ) -> tuple[int, int]:
-        """The logs of `span`, and the journals that they should have; how many there are of each."""
-        chain = books.chain.name
+        """The logs of `span`, and the journals that they should have; how many there are of each.
+
+        Page by page: whether the books hold just what the logs say, which they nearly always do. Only where they do not
+        is each journal looked up by itself, to say which one is off.
+        """
+        chain, source = books.chain.name, f"log:{books.chain.name}"
         reader = self._readers[chain]
         logs_seen = journals_seen = 0
         position, end = span
         while position < end:
             logs = await tx.bookings.logs(chain, position + 1, end, reader.coverage, self._logs_at_once)
+            last = logs[-1].block.number if len(logs) >= self._logs_at_once else end
             events = [reader.read(log) for log in logs]
             expected = [book_event(event, books.watched) for event in events]
-            refs = [journal.ref for journal in expected]
-            booked = {journal.ref: journal for journal in await tx.ledger.journals(f"log:{chain}", refs)}
-            differences += [
-                found
-                for journal, log in zip(expected, logs, strict=True)
-                if (found := _difference(journal, booked.get(journal.ref), log)) is not None
-            ]
+            if await tx.ledger.books_exactly(chain, source, position + 1, last, expected):
+                journals_seen += len(expected)
+            else:
+                found, booked_count = await self._differences(tx, chain, (position, last), logs, expected)
+                differences += found
+                journals_seen += booked_count
             for executed in _executions(events, books.watched):
                 batches.add(executed)
             logs_seen += len(logs)
-            journals_seen += len(booked)
-            position = logs[-1].block.number if len(logs) >= self._logs_at_once else end
+            position = last
         return logs_seen, journals_seen
+
+    async def _differences(
+        self, tx: Transaction, chain: str, span: Span, logs: Sequence[Log], expected: Sequence[Journal]
+    ) -> tuple[list[Difference], int]:
+        """Both directions, journal by journal; and how many of those that are expected are booked."""
+        refs = [journal.ref for journal in expected]
+        booked = {journal.ref: journal for journal in await tx.ledger.journals(f"log:{chain}", refs)}
+        found = [
+            difference
+            for journal, log in zip(expected, logs, strict=True)
+            if (difference := _difference(journal, booked.get(journal.ref), log)) is not None
+        ]
+        # No journal is ever taken away: whether its reversal is booked, a person says.
+        return [
+            *found,
+            *(
+                Difference(BreakKind.ORPHANED_BY_REORG, f"log {ref}", {"journal": ref}, lasting=True, block=number)
+                for number, ref in await tx.audits.journals_without_log(chain, span[0] + 1, span[1], DIFFERENCES_MAX)
+            ),
+        ], len(booked)
 
     async def _completeness(self, tx: Transaction, at: BlockStamp, spans: Sequence[Span]) -> list[Check]:
         gaps, links = [], []

@@ -12,12 +12,11 @@ from its logs, for that needs a node with the states of old blocks.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from bridge.domain.breaks import Batches, BreakKind, Check, Difference, Level, Range
 from bridge.domain.corrections import correction_key
-from bridge.domain.events import LogColumns, pack_logs
+from bridge.domain.events import LogColumns
 from bridge.domain.ledger import (
     Decided,
     GasPaid,
@@ -50,12 +49,9 @@ async def check_ranges(tx: Transaction, at: BlockStamp, spans: Sequence[tuple[in
         after = -1
         while page := await tx.audits.ranges(at.chain, span, after, PAGE):
             for some in _read_together(page):
-                logs = await tx.events.logs(at.chain, some[0].first, some[-1].last)
-                numbers = [log.block.number for log in logs]
-                for each in some:
-                    found = logs[bisect_left(numbers, each.first) : bisect_right(numbers, each.last)]
-                    if (difference := _of_range(each, pack_logs(found))) is not None:
-                        differences.append(difference)
+                logs = (await tx.events.log_columns(at.chain, some[0].first, some[-1].last)).logs
+                found = [_of_range(each, logs.between(each.first, each.last)) for each in some]
+                differences += [difference for difference in found if difference is not None]
             after, count = page[-1].first, count + len(page)
     return _check("logs of ranges", at, count, differences)
 

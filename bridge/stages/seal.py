@@ -130,17 +130,18 @@ async def _follow(tx: Transaction, before: Tip, end: int, noted: Tip | None, pag
         last = min(first + page - 1, end)
         heads = await tx.seals.sealings(first, last)
         async with aclosing(tx.seals.chain(first, last)) as chain:
-            async for sealed in chain:
-                fault = check_link(tip, sealed)
-                if fault is not None:
-                    return tip, fault
-                # A walk that stands in front of a fault finds it again: `tip` moves only where nothing is wrong.
-                position, head = sealed.sequence, sealed.head
-                if heads.get(position, head) != head:
-                    return tip, f"{sealed.name}, at position {position}, has another head than its run noted"
-                if noted is not None and noted.count == position and noted.head != head:
-                    return tip, f"after {position} journals the head is not the one that was noted"
-                tip = Tip(position, head)
+            async for some in chain:
+                for sealed in some:
+                    fault = check_link(tip, sealed)
+                    if fault is not None:
+                        return tip, fault
+                    # A walk that stands in front of a fault finds it again: `tip` moves only where nothing is wrong.
+                    position, head = sealed.sequence, sealed.head
+                    if heads.get(position, head) != head:
+                        return tip, f"{sealed.name}, at position {position}, has another head than its run noted"
+                    if noted is not None and noted.count == position and noted.head != head:
+                        return tip, f"after {position} journals the head is not the one that was noted"
+                    tip = Tip(position, head)
     return tip, None
 
 

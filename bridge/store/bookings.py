@@ -26,13 +26,15 @@ NEXT_STOP = """
          (SELECT min(number) FROM blocks WHERE chain = $1 AND number > $2 AND status = 'finalized'))
 """
 
-# WITH TIES keeps blocks whole.
+# WITH TIES keeps blocks whole. Read in the order of the index, up to the limit: each block is looked up by itself, for
+# with the two tables joined all that is left would be read and sorted for each page.
 LOGS = """
     SELECT * FROM (
         SELECT l.*, b.timestamp
           FROM logs l
-          JOIN blocks b ON (b.chain, b.number, b.hash) = (l.chain, l.block_number, l.block_hash)
-                       AND b.status = 'finalized'
+         CROSS JOIN LATERAL (SELECT timestamp FROM blocks
+                              WHERE (chain, number, hash) = (l.chain, l.block_number, l.block_hash)
+                                AND status = 'finalized' OFFSET 0) b
          WHERE l.chain = $1 AND l.block_number BETWEEN $2 AND $3
            AND (l.address = ANY($4)
                 OR l.address = ANY($5) AND l.topic0 = $6 AND (l.topic1 = ANY($7) OR l.topic2 = ANY($7)))

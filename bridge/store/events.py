@@ -107,13 +107,16 @@ LOGS = """
 """
 LOG_COLUMNS = """
     -- As LOGS, packed: one value holds a column of all rows, so that nothing is made for a row here or at the client.
-    -- The block in which the limit is reached is whole.
+    -- The block in which the limit is reached is whole. Read in the order of the index, up to the limit: with the two
+    -- tables joined, all that is left would be read and sorted for each page.
     WITH chosen AS (
         SELECT block_number, block_hash, log_index, tx_hash, tx_index, address,
-               topic0, topic1, topic2, topic3, data, blocks.timestamp
-          FROM logs JOIN blocks ON blocks.chain = logs.chain AND blocks.number = logs.block_number
-                               AND blocks.hash = logs.block_hash
-         WHERE logs.chain = $1 AND block_number BETWEEN $2 AND $3 AND blocks.status = 'finalized'
+               topic0, topic1, topic2, topic3, data, timestamp
+          FROM logs
+         CROSS JOIN LATERAL (SELECT timestamp FROM blocks
+                              WHERE (chain, number, hash) = (logs.chain, logs.block_number, logs.block_hash)
+                                AND status = 'finalized' OFFSET 0) AS of_block
+         WHERE logs.chain = $1 AND block_number BETWEEN $2 AND $3
            AND (cardinality($4::bytea[]) = 0 OR address = ANY($4))
            AND (cardinality($5::bytea[]) = 0 OR topic0 = ANY($5))
          ORDER BY block_number

@@ -116,6 +116,23 @@ JOURNALS = """
      ORDER BY j.chain, j.block_number, j.journal_id, t.seq
 """
 
+BOOKED = """
+    -- Journals of blocks $3 to $4 as they are, with what their own keys say of them; one more than are expected tells
+    -- that there are others.
+    SELECT j.block_number, j.block_hash, j.kind, j.reason, j.ref, j.valid_at, j.reverses_id,
+           k.journal_id IS NOT NULL AS keyed,
+           debit.code AS debit, credit.code AS credit, t.asset, t.amount::TEXT AS amount, t.phase
+      FROM journals j
+      LEFT JOIN journal_keys k ON (k.journal_id, k.chain, k.block_number) = (j.journal_id, j.chain, j.block_number)
+                              AND (k.source, k.ref) = (j.source, j.ref)
+      LEFT JOIN transfers t ON (t.chain, t.block_number, t.journal_id) = (j.chain, j.block_number, j.journal_id)
+                           AND t.block_number BETWEEN $3 AND $4
+      LEFT JOIN accounts debit ON debit.account_id = t.debit_account
+      LEFT JOIN accounts credit ON credit.account_id = t.credit_account
+     WHERE j.chain = $1 AND j.source = $2 AND j.block_number BETWEEN $3 AND $4
+     ORDER BY j.block_number, j.journal_id, t.seq LIMIT $5
+"""
+
 NOTIFY = "SELECT pg_notify('bridge', 'journals')"
 
 Account = tuple[str, AssetId]
@@ -207,6 +224,13 @@ class Ledger:
         for row in await self._connection.fetch(JOURNALS, source, refs):
             groups[row["ref"]].append(row)
         return [_journal(rows) for rows in groups.values()]
+
+    async def books_exactly(self, chain: str, source: str, first: int, last: int, expected: Sequence[Journal]) -> bool:
+        """Whether `expected` are booked, in this order, as they are to the last field and under their own keys, and no
+        other journals of `source` in blocks first … last. None of them reverses another."""
+        lines = [line for journal in expected for line in _lines(journal)]
+        rows = await self._connection.fetch(BOOKED, chain, source, first, last, len(lines) + 1)
+        return list(map(tuple, rows)) == lines
 
     async def _claim(self, journals: Sequence[Journal]) -> list[Fresh | None]:
         """Each journal with its new id and payload hash; None where it is booked already."""
@@ -363,6 +387,7 @@ def _transfer_lines(fresh: Iterable[Fresh], accounts: Mapping[Account, int]) -> 
 
 
 _NULL = r"\N"
+_NO_TRANSFER = (None,) * 5
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
@@ -372,6 +397,14 @@ def _text(value: str) -> str:
 
 def _bytes(value: bytes) -> str:
     return rf"\\x{value.hex()}"
+
+
+def _lines(j: Journal) -> list[tuple[object, ...]]:
+    """The rows of BOOKED in which it must be found: one for each transfer, or one without."""
+    head = (j.at.number, j.at.hash, j.kind, j.reason, j.ref, j.valid_at, None, True)
+    return [(*head, t.debit, t.credit, t.asset, str(t.amount), t.phase) for t in j.transfers] or [
+        (*head, *_NO_TRANSFER)
+    ]
 
 
 def _journal(rows: Sequence[asyncpg.Record]) -> Journal:

@@ -533,14 +533,7 @@ class Payouts:
             signed.gas_limit,
             signed.max_fee,
             signed.priority_fee,
-            seen.block.number,
-            seen.block.hash,
-            seen.succeeded,
-            seen.gas_used,
-            seen.fee_paid,
-            seen.l1_fee,
-            seen.operator_fee,
-            seen.deposits,
+            *_columns(seen),
         )
         await self._connection.execute(SPENT_THROUGH, chain, account, nonce)
         return True
@@ -614,19 +607,9 @@ class Payouts:
             return False
         await self._connection.execute(CLEAR_INCLUSION, flight.slot.slot_id)
         if transition.attempt is not None and transition.inclusion is not None:
-            seen = transition.inclusion
+            settled = transition.slot is SlotState.SETTLED
             await self._connection.execute(
-                INCLUDE,
-                transition.attempt.attempt_id,
-                seen.block.number,
-                seen.block.hash,
-                seen.succeeded,
-                seen.gas_used,
-                seen.fee_paid,
-                seen.l1_fee,
-                seen.operator_fee,
-                seen.deposits,
-                transition.slot is SlotState.SETTLED,
+                INCLUDE, transition.attempt.attempt_id, *_columns(transition.inclusion), settled
             )
         if transition.slot is not SlotState.LIVE:
             await self._connection.execute(END_SLOT, flight.slot.slot_id, transition.slot)
@@ -733,6 +716,12 @@ def _attempt(row: asyncpg.Record) -> Attempt:
     return Attempt(
         row["attempt_id"], row["ordinal"], signed, row["signed_head"], row["sent_at"] is not None, _inclusion(row)
     )
+
+
+def _columns(seen: Inclusion) -> tuple[object, ...]:
+    """Of an attempt, from block_number on; what `_inclusion` reads."""
+    fees = (seen.fee_paid, seen.l1_fee, seen.operator_fee, seen.deposits)
+    return (seen.block.number, seen.block.hash, seen.succeeded, seen.gas_used, *fees)
 
 
 def _inclusion(row: Any) -> Inclusion | None:

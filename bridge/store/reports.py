@@ -38,6 +38,7 @@ from bridge.domain.reports import (
 from bridge.domain.units import AssetId, hash_of
 from bridge.domain.windows import Window
 from bridge.store.ledger import BALANCES_AT
+from bridge.store.milestones import MILESTONE_COLUMNS
 
 if TYPE_CHECKING:
     import asyncpg
@@ -201,9 +202,8 @@ RULES = """
      ORDER BY r.rule, r.version, r.content_hash
 """
 
-# Distributions of decisions up to the cut-off, or within the period, oldest window first. A block that we saw before
-# its own time has a clock that is ahead of ours: it was mined when we saw it.
-DISTRIBUTIONS = """
+# Distributions of decisions up to the cut-off, or within the period, oldest window first
+DISTRIBUTIONS = f"""
     SELECT d.distribution_id, d.decision_id, d.chain, d.rule, e.version, d.asset, e.window_start, e.window_end,
            d.total, d.recipients, d.batches, s.state,
            (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'paid') AS paid,
@@ -211,17 +211,7 @@ DISTRIBUTIONS = """
                AS credited,
            (SELECT count(*) FROM payouts p WHERE p.distribution_id = d.distribution_id AND outcome = 'claimable')
                AS claimable,
-           LEAST(block_time(d.chain, e.block_number),
-                 (SELECT extract(epoch FROM min(b.added_at))::BIGINT FROM blocks b
-                   WHERE b.chain = d.chain AND b.number = e.block_number)) AS mined_at,
-           extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
-           (SELECT extract(epoch FROM max(c.confirmed_at))::BIGINT
-              FROM actions a JOIN confirmations c USING (action_id)
-             WHERE a.distribution_id = d.distribution_id AND c.to_state = 'final') AS final_at,
-           (SELECT extract(epoch FROM max(j.recorded_at))::BIGINT
-              FROM generate_series(0, d.batches - 1) AS batch
-              JOIN journal_keys k ON (k.source, k.ref) = ('batch', encode(d.distribution_id, 'hex') || ':' || batch)
-              JOIN journals j USING (chain, block_number, journal_id)) AS posted_at,
+           {MILESTONE_COLUMNS},
            ARRAY(SELECT t.tx_id FROM actions a JOIN slots USING (action_id) JOIN attempts t USING (slot_id)
                   WHERE a.distribution_id = d.distribution_id AND t.block_number IS NOT NULL
                   ORDER BY a.ordinal, t.attempt_id) AS tx_ids
@@ -230,7 +220,7 @@ DISTRIBUTIONS = """
       JOIN distribution_states s USING (distribution_id)
      WHERE d.chain = $1 AND e.block_number <= $2 AND e.block_number > $3
      ORDER BY e.window_end, d.rule, d.distribution_id
-"""
+"""  # noqa: S608  # only our own columns are put in
 
 DECIDED = """
     SELECT asset, sum(total) AS total FROM decisions

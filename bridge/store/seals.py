@@ -27,31 +27,46 @@ ENDS = """
 """
 SEALINGS = "SELECT count, head FROM sealings WHERE count BETWEEN $1 AND $2"
 
-# Time as whole microseconds, so that no float comes near. Codes, not ids: an account that is renamed is a change.
+# As the digest takes them: text in UTF-8, numbers in digits, time as whole microseconds, so that no float comes near.
+# Codes, not ids: an account that is renamed is a change. One that is gone has no code, which no account's code is.
 COLUMNS = """
-    j.journal_id AS booked_id, j.block_hash, j.kind, j.reason, j.source, j.ref, j.payload_hash, j.valid_at,
-    (extract(epoch FROM j.recorded_at) * 1000000)::BIGINT AS recorded_at, j.reverses_id,
-    t.seq, debit.code AS debit, credit.code AS credit, t.asset, t.amount, t.phase
+    convert_to(s.chain, 'UTF8'), convert_to(s.block_number::TEXT, 'UTF8'), convert_to(s.journal_id::TEXT, 'UTF8'),
+    j.block_hash, convert_to(j.kind, 'UTF8'), convert_to(j.reason, 'UTF8'), convert_to(j.source, 'UTF8'),
+    convert_to(j.ref, 'UTF8'), j.payload_hash, convert_to(j.valid_at::TEXT, 'UTF8'),
+    convert_to((extract(epoch FROM j.recorded_at) * 1000000)::BIGINT::TEXT, 'UTF8'),
+    convert_to(COALESCE(j.reverses_id::TEXT, ''), 'UTF8'),
+    convert_to(t.seq::TEXT, 'UTF8'), convert_to(COALESCE(debit.code, ''), 'UTF8'),
+    convert_to(COALESCE(credit.code, ''), 'UTF8'), convert_to(t.asset, 'UTF8'), convert_to(t.amount::TEXT, 'UTF8'),
+    convert_to(t.phase, 'UTF8')
 """
+# Each by its index, in the order of the seals: joined as tables, all of a page would be put in order first.
 ROWS = """
-    LEFT JOIN journals j ON (j.chain, j.block_number, j.journal_id) = (s.chain, s.block_number, s.journal_id)
-    LEFT JOIN transfers t ON (t.chain, t.block_number, t.journal_id) = (s.chain, s.block_number, s.journal_id)
+    LEFT JOIN LATERAL (SELECT * FROM journals
+                        WHERE (chain, block_number, journal_id) = (s.chain, s.block_number, s.journal_id)
+                       OFFSET 0) j ON TRUE
+    LEFT JOIN LATERAL (SELECT * FROM transfers
+                        WHERE (chain, block_number, journal_id) = (s.chain, s.block_number, s.journal_id)
+                       OFFSET 0) t ON TRUE
     LEFT JOIN accounts debit ON debit.account_id = t.debit_account
     LEFT JOIN accounts credit ON credit.account_id = t.credit_account
 """
 QUEUED = f"""
-    SELECT s.journal_id, s.chain, s.block_number, {COLUMNS}
+    SELECT s.journal_id, j.journal_id AS booked_id, t.seq, s.chain, s.block_number, {COLUMNS}
       FROM (SELECT * FROM unsealed ORDER BY journal_id LIMIT $1) s {ROWS}
      ORDER BY s.journal_id, t.seq
 """  # noqa: S608  # of the constants above
 CHAIN = f"""
-    SELECT s.sequence, s.journal_id, s.chain, s.block_number, s.head, {COLUMNS},
-           k.source AS key_source, k.ref AS key_ref, k.payload_hash AS key_hash
+    SELECT s.journal_id, j.journal_id AS booked_id, t.seq, s.sequence, s.head, {COLUMNS},
+           COALESCE((k.source, k.ref, k.payload_hash) = (j.source, j.ref, j.payload_hash), FALSE) AS keyed,
+           COALESCE(j.source || ' ' || j.ref, k.source || ' ' || k.ref) AS key
       FROM seals s {ROWS}
-      LEFT JOIN journal_keys k ON k.journal_id = s.journal_id
+      LEFT JOIN LATERAL (SELECT * FROM journal_keys WHERE journal_id = s.journal_id OFFSET 0) k ON TRUE
      WHERE s.sequence BETWEEN $1 AND $2
      ORDER BY s.sequence, t.seq
 """  # noqa: S608
+_JOURNAL, _BOOKED, _SEQ = 0, 1, 2
+_OF_JOURNAL, _OF_TRANSFER = slice(5, 17), slice(17, 23)
+"""Where the columns of both stand."""
 
 RECORD = "INSERT INTO sealings (count, head) VALUES ($1, $2)"
 DONE = "DELETE FROM unsealed WHERE journal_id = ANY($1)"
@@ -121,9 +136,10 @@ class Seals:
         await self._connection.execute(LOCK)
         tip = await self.tip()
         rows: list[tuple[int, int, str, int, bytes]] = []
-        async for row, digest in self._digests(QUEUED, limit):
-            tip = Tip(tip.count + 1, link(tip.head, tip.count + 1, digest))
-            rows.append((tip.count, row["journal_id"], row["chain"], row["block_number"], tip.head))
+        async for page in self._digests(QUEUED, limit):
+            for row, digest in page:
+                tip = Tip(tip.count + 1, link(tip.head, tip.count + 1, digest))
+                rows.append((tip.count, row["journal_id"], row["chain"], row["block_number"], tip.head))
         if rows:
             await self._connection.copy_records_to_table(
                 "seals", columns=("sequence", "journal_id", "chain", "block_number", "head"), records=rows
@@ -145,20 +161,14 @@ class Seals:
         """Heads that runs noted after `first` … `last` journals."""
         return {row["count"]: row["head"] for row in await self._connection.fetch(SEALINGS, first, last)}
 
-    async def chain(self, first: int, last: int) -> AsyncGenerator[Sealed]:
-        """The journals at positions `first` … `last`, read anew from their rows; positions that are missing are not."""
-        async for row, digest in self._digests(CHAIN, first, last):
-            named = row["source"] is not None
-            source, ref = (row["source"], row["ref"]) if named else (row["key_source"], row["key_ref"])
-            yield Sealed(
-                sequence=row["sequence"],
-                journal_id=row["journal_id"],
-                name=f"journal {row['journal_id']}" + (f" ({source} {ref})" if source is not None else ""),
-                digest=digest,
-                keyed=(row["key_source"], row["key_ref"], row["key_hash"])
-                == (row["source"], row["ref"], row["payload_hash"]),
-                head=row["head"],
-            )
+    async def chain(self, first: int, last: int) -> AsyncGenerator[list[Sealed]]:
+        """The journals at positions `first` … `last`, read anew from their rows, some at a time; positions that are
+        missing are not."""
+        async for page in self._digests(CHAIN, first, last):
+            yield [
+                Sealed(row["sequence"], row["journal_id"], row["key"], digest, row["keyed"], row["head"])
+                for row, digest in page
+            ]
 
     async def waiting(self) -> int:
         """Journals that are booked and not sealed yet."""
@@ -211,32 +221,20 @@ class Seals:
         found: str | None = await self._connection.fetchval(UNSEEN_FAULT)
         return found
 
-    async def _digests(self, query: str, *arguments: object) -> AsyncGenerator[tuple[asyncpg.Record, bytes]]:
-        """Each journal's first row, and the digest of all its rows."""
+    async def _digests(self, query: str, *arguments: object) -> AsyncGenerator[list[tuple[asyncpg.Record, bytes]]]:
+        """Each journal's first row, and the digest of all its rows; those that end in one reading at a time."""
+        cursor = await self._connection.cursor(query, *arguments)
         first: asyncpg.Record | None = None
         digest: JournalDigest | None = None
-        async for row in self._connection.cursor(query, *arguments, prefetch=ROWS_AT_ONCE):
-            if first is None or row["journal_id"] != first["journal_id"]:
-                if first is not None:
-                    yield first, MISSING if digest is None else digest.close()
-                first, digest = row, None if row["booked_id"] is None else JournalDigest(_journal_columns(row))
-            if row["seq"] is not None and digest is not None:
-                digest.add(_transfer_columns(row))
+        while rows := await cursor.fetch(ROWS_AT_ONCE):
+            page = []
+            for row in rows:
+                if first is None or row[_JOURNAL] != first[_JOURNAL]:
+                    if first is not None:
+                        page.append((first, MISSING if digest is None else digest.close()))
+                    first, digest = row, None if row[_BOOKED] is None else JournalDigest(row[_OF_JOURNAL])
+                if digest is not None and row[_SEQ] is not None:
+                    digest.add(row[_OF_TRANSFER])
+            yield page
         if first is not None:
-            yield first, MISSING if digest is None else digest.close()
-
-
-def _journal_columns(row: asyncpg.Record) -> list[str | bytes]:
-    reverses = row["reverses_id"]
-    return [
-        *(row["chain"], str(row["block_number"]), str(row["journal_id"]), row["block_hash"], row["kind"]),
-        *(row["reason"], row["source"], row["ref"], row["payload_hash"], str(row["valid_at"])),
-        *(str(row["recorded_at"]), "" if reverses is None else str(reverses)),
-    ]
-
-
-def _transfer_columns(row: asyncpg.Record) -> list[str | bytes]:
-    # An account that is gone has no code, which no account's code is.
-    return [
-        *(str(row["seq"]), row["debit"] or "", row["credit"] or "", row["asset"], str(row["amount"]), row["phase"]),
-    ]
+            yield [(first, MISSING if digest is None else digest.close())]

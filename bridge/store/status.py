@@ -17,6 +17,7 @@ from bridge.domain.figures import (
     Tally,
     latencies,
 )
+from bridge.store.milestones import MILESTONE_COLUMNS
 from bridge.store.reports import LAGS
 
 if TYPE_CHECKING:
@@ -146,22 +147,12 @@ ENTRIES = """
            (SELECT count(*) FROM breaks WHERE state <> 'resolved') AS unmatched
       FROM (SELECT source FROM journal_keys ORDER BY journal_id DESC LIMIT $1) AS newest
 """
-MILESTONES = """
-    SELECT LEAST(block_time(e.chain, e.block_number),
-                 (SELECT extract(epoch FROM min(b.added_at))::BIGINT FROM blocks b
-                   WHERE b.chain = e.chain AND b.number = e.block_number)) AS mined_at,
-           extract(epoch FROM e.decided_at)::BIGINT AS decided_at,
-           (SELECT extract(epoch FROM max(c.confirmed_at))::BIGINT
-              FROM actions a JOIN confirmations c USING (action_id)
-             WHERE a.distribution_id = d.distribution_id AND c.to_state = 'final') AS final_at,
-           (SELECT extract(epoch FROM max(j.recorded_at))::BIGINT
-              FROM generate_series(0, d.batches - 1) AS batch
-              JOIN journal_keys k ON (k.source, k.ref) = ('batch', encode(d.distribution_id, 'hex') || ':' || batch)
-              JOIN journals j USING (chain, block_number, journal_id)) AS posted_at
+MILESTONES = f"""
+    SELECT {MILESTONE_COLUMNS}
       FROM (SELECT * FROM distributions ORDER BY created_at DESC, distribution_id LIMIT $1) AS d
       JOIN decisions e USING (decision_id)
      WHERE NOT EXISTS (SELECT FROM actions a WHERE a.distribution_id = d.distribution_id AND a.state <> 'final')
-"""
+"""  # noqa: S608  # only our own columns are put in
 POSTED = "SELECT scope, block_number FROM cursors WHERE stage = 'post' ORDER BY scope"
 SUSPENSE = """
     SELECT c.code AS account, c.asset, a.symbol, b.credits_posted - b.debits_posted AS balance

@@ -30,7 +30,7 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Artifact, Contract
-from bridge.domain.units import Address, format_address
+from bridge.domain.units import Address, format_address, hexed
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.wallets import DEPLOYER_KEY, Wallet
 
@@ -185,7 +185,7 @@ async def measure_claim(bench: Bench, world: World, depth: int) -> tuple[int, in
 async def claim_parts(bench: Bench, world: World, data: bytes) -> dict[str, int]:
     """What each part of this claim would use now, in the order of a claim; together it is the transaction's gas."""
     sender, claims = format_address(bench.wallet.address), format_address(world.claims.address)
-    call = {"from": sender, "to": claims, "data": _hex(data), "gas": hex(TRANSACTION_GAS)}
+    call = {"from": sender, "to": claims, "data": hexed(data), "gas": hex(TRANSACTION_GAS)}
     trace = await bench.anvil.call("debug_traceCall", call, "latest", {"disableMemory": True})
     steps = [step for step in trace["structLogs"] if step["depth"] == 1]
     parts = {
@@ -221,10 +221,7 @@ async def accept(bench: Bench, world: World, root: bytes, depth: int) -> None:
     """Each tree adds more than the account claims, for others that have not claimed yet."""
     epoch, token = next(bench.epochs), format_address(world.token.address)
     total = 10 * AMOUNT
-    answer = await bench.anvil.call(
-        "eth_call", {"to": format_address(world.claims.address), "data": _hex(world.claims.call("latestRoot", token))}
-    )
-    accepted = int(answer[2 + 3 * 64 : 2 + 4 * 64], 16)
+    accepted = int.from_bytes((await bench.anvil.view(world.claims, "latestRoot", token))[3 * 32 : 4 * 32])
     content = (total, 2**depth, root, accepted + total, keccak(b"artifact"), "urn:none")
     rule = keccak(b"rule")
     await bench.gas(world.claims, "proposeRoot", rule, epoch, epoch + 1, token, *content)
@@ -272,10 +269,6 @@ async def print_claims(bench: Bench, world: World) -> None:
     print(f"\nparts of a repeat claim                {''.join(f'   depth {depth}' for depth in DEPTHS)}")
     for part in parts[DEPTHS[0]]:
         print(f"{part:39}{''.join(f'{parts[depth][part]:>11,}' for depth in DEPTHS)}")
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
 
 
 if __name__ == "__main__":

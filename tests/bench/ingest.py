@@ -26,6 +26,7 @@ from bridge.chains.evm.logs import scan_logs
 from bridge.chains.evm.reader import EvmReader
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.events import LogColumns
+from bridge.domain.units import hexed
 from bridge.ports import LogFilter
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.postgres import Postgres
@@ -66,7 +67,7 @@ async def record(directory: Path, logs: int) -> tuple[Recording, LogFilter]:
         for number in range(await anvil.head() + 1):
             recording.headers.append(orjson.dumps(await anvil.call("eth_getBlockByNumber", hex(number), False)))
             block = hex(number)
-            found = await anvil.call("eth_getLogs", {"fromBlock": block, "toBlock": block, "topics": [_hex(TOPIC)]})
+            found = await anvil.call("eth_getLogs", {"fromBlock": block, "toBlock": block, "topics": [hexed(TOPIC)]})
             recording.logs.append(orjson.dumps(found)[1:-1])
         await world.rpc.close()
         return recording, world.filters[0]
@@ -173,10 +174,6 @@ def _columns(body: bytes) -> LogColumns:
     columns = scan_logs(body)
     assert columns is not None
     return columns
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
 
 
 if __name__ == "__main__":

@@ -57,14 +57,11 @@ class Chain:
     async def claim(self, claim: Claim) -> None:
         """Raises RefusedError where the contract refuses."""
         arguments = (format_address(claim.account), format_address(self.token.address), claim.cumulative, claim.proof)
-        call = {"to": format_address(self.claims.address), "data": _hex(self.claims.call("claim", *arguments))}
-        await self.anvil.call("eth_call", call, "latest")
+        await self.anvil.view(self.claims, "claim", *arguments)
         await self.send(self.claims, "claim", *arguments)
 
     async def balance(self, account: Address) -> int:
-        data = self.token.call("balanceOf", format_address(account))
-        call = {"to": format_address(self.token.address), "data": _hex(data)}
-        return int(await self.anvil.call("eth_call", call, "latest"), 16)
+        return int.from_bytes(await self.anvil.view(self.token, "balanceOf", format_address(account)))
 
     async def stamp(self, block: str) -> BlockStamp:
         header = await self.anvil.call("eth_getBlockByNumber", block, False)
@@ -152,7 +149,3 @@ async def test_claims_contract__anything_but_the_leaf__is_refused(chain: Chain):
             await chain.claim(wrong)
     await chain.claim(claim)
     assert await chain.balance(claim.account) == claim.cumulative
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()

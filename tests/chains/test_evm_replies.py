@@ -6,9 +6,11 @@ import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
+from bridge.chains.broadcasts import combine_replies
 from bridge.chains.evm.fees import FeeCeilings, FeeMarket, fee_fields
-from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
-from bridge.chains.evm.rpc import Answer, Endpoint, RpcRefused, revert_data
+from bridge.chains.evm.replies import Reverts, read_answer
+from bridge.chains.evm.rpc import Answer, Endpoint, RpcRefused
+from bridge.chains.evm.wire import revert_data
 from bridge.domain.errors import ChainUnavailable
 from bridge.domain.payouts import Fees, Signed
 from bridge.ports import Broadcast, BroadcastOutcome
@@ -49,15 +51,15 @@ def refused(message: str, code: int = -32000, data: object = None) -> RpcRefused
     ],
 )
 def test_classify_broadcast__what_a_node_says__counts_as(message: str, outcome: BroadcastOutcome):
-    assert classify_broadcast(Answer(NODE, None, refused(message)), TX_ID).outcome is outcome
+    assert read_answer(Answer(NODE, None, refused(message)), TX_ID).outcome is outcome
 
 
 def test_classify_broadcast__time_out_or_another_hash__may_have_been_taken():
     dead = Answer(NODE, None, ChainUnavailable("node did not answer"))
-    assert classify_broadcast(dead, TX_ID).outcome is UNKNOWN
-    assert classify_broadcast(Answer(NODE, "0x" + TX_ID.hex(), None), TX_ID).outcome is ACCEPTED
-    assert classify_broadcast(Answer(NODE, "0x" + "22" * 32, None), TX_ID).outcome is UNKNOWN
-    assert classify_broadcast(Answer(NODE, None, None), TX_ID).outcome is UNKNOWN
+    assert read_answer(dead, TX_ID).outcome is UNKNOWN
+    assert read_answer(Answer(NODE, "0x" + TX_ID.hex(), None), TX_ID).outcome is ACCEPTED
+    assert read_answer(Answer(NODE, "0x" + "22" * 32, None), TX_ID).outcome is UNKNOWN
+    assert read_answer(Answer(NODE, None, None), TX_ID).outcome is UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_classify_broadcast__time_out_or_another_hash__may_have_been_taken():
 def test_combine_broadcasts__several_endpoints__the_one_that_took_it_then_the_least_certain(
     outcomes: list[BroadcastOutcome], combined: BroadcastOutcome
 ):
-    assert combine_broadcasts([Broadcast(outcome) for outcome in outcomes]).outcome is combined
+    assert combine_replies([Broadcast(outcome) for outcome in outcomes]).outcome is combined
 
 
 REVERTS = Reverts.of_our_contracts()

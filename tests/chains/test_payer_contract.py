@@ -624,8 +624,7 @@ async def test_evm__two_trees_in_a_row__everyone_claims_all_from_the_newer_one(a
         claim = tree.claim(account)
         call = claims.call("claim", *map(format_address, (account, token.address)), claim.cumulative, claim.proof)
         await anvil.mine(anvil.deployment.claimant.sign(claims.address, call))
-        held = {"to": format_address(token.address), "data": _hex(token.call("balanceOf", format_address(account)))}
-        assert int(await anvil.anvil.call("eth_call", held), 16) == amount
+        assert int.from_bytes(await anvil.anvil.view(token, "balanceOf", format_address(account))) == amount
 
 
 async def test_evm__tree_that_forgets_what_was_given_before__is_refused_for_good(anvil: AnvilScene):
@@ -672,11 +671,8 @@ async def test_evm__ids_and_hashes__agree_with_the_contracts(anvil: AnvilScene):
     await sender.land(propose)  # the contract computes id and content hash itself
     assert await anvil.payer.proposed(propose, await anvil.head()) == distribution.content_hash
     await sender.land(batch)  # and checks the batch's hash
-    balance = await anvil.anvil.call(
-        "eth_call",
-        {"to": format_address(anvil.token.address), "data": _hex(anvil.token.call("balanceOf", format_address(ALICE)))},
-    )
-    assert int(balance, 16) == 5 * UNIT
+    balance = await anvil.anvil.view(anvil.token, "balanceOf", format_address(ALICE))
+    assert int.from_bytes(balance) == 5 * UNIT
 
 
 async def test_evm__recipient_is_blocked_by_the_token__credited(anvil: AnvilScene):
@@ -990,10 +986,6 @@ async def test_evm__receipt_that_is_none__no_evidence_and_no_harm(
     said[1] = None
     with pytest.raises(RetryableError, match=r"mad\.example|quantity"):
         await payer.inclusions(b"\x01" * 32)
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
 
 
 def _another(tx_id: bytes) -> bytes:

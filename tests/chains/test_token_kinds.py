@@ -101,11 +101,7 @@ class Trial:
         return distribution, [action_of(distribution, call) for call in calls]
 
     async def balance(self, account: Address) -> int:
-        call = {
-            "to": format_address(self.token.address),
-            "data": "0x" + self.token.call("balanceOf", format_address(account)).hex(),
-        }
-        return int(await self.scene.anvil.call("eth_call", call, "latest"), 16)
+        return int.from_bytes(await self.scene.anvil.view(self.token, "balanceOf", format_address(account)))
 
 
 @pytest.mark.parametrize("name", KINDS)

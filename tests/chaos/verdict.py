@@ -13,28 +13,16 @@ break over the operator's coins, to the lamport.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bridge.domain.breaks import BreakKind, Reconciliation
+from bridge.domain.breaks import BreakKind
 from bridge.domain.confirmations import Confirmation
 from bridge.domain.ledger import gas_code
-from bridge.domain.units import Address
+from bridge.domain.units import hexed
 from bridge.stages.reconcile import Reconcile
 from bridge.store.database import Database
-from tests.chaos.cluster import OPERATOR, Cluster, Deal
-from tests.chaos.judge import (
-    ARROWS,
-    ATTEMPTS,
-    BATCHES,
-    DECISIONS,
-    GIVEN_UP_BY_NOBODY,
-    LOOSE,
-    OWED,
-    check_arrows,
-    check_payments,
-    check_told,
-)
+from tests.chaos.cluster import OPERATOR, Cluster
+from tests.chaos.rows import check_books, check_payments, check_told, check_transactions, read_rows
 from tests.chaos.trouble import Fault
 
 MAKE_FAIL = frozenset({
@@ -55,75 +43,31 @@ async def judge(
     counts: Mapping[Fault, int],
 ) -> list[str]:
     """Everything that is wrong. `counts`: the trouble that came."""
-    problems: list[str] = []
     restored = counts.get(Fault.RESTORE, 0) > 0
     deals = cluster.deals()
     async with database.snapshot() as transaction:
         sql = transaction.connection
-        for one in await sql.fetch(DECISIONS):
-            fees = cluster.fees_in(one["window_start"], one["window_end"])
-            if one["surplus"] != fees:
-                problems.append(f"window {one['window_start']}: decided on {one['surplus']}, the fees were {fees}")
-        owed = {Address(one["recipient"]): one["amount"] for one in await sql.fetch(OWED)}
-        batches = Counter((one["distribution_id"], one["index"]) for one in await sql.fetch(BATCHES))
-        row = await sql.fetchrow(LOOSE)
-        assert row is not None
-        problems += [f"{count} {name}" for name, count in row.items() if count]
-        attempts = {one["tx_id"]: one["final"] for one in await sql.fetch(ATTEMPTS)}
+        rows = await read_rows(sql, cluster.fees_in)
         charges = {one["tx_id"]: one["fee_paid"] + one["deposits"] for one in await sql.fetch(CHARGES)}
-        problems += [
-            f"action {one['action_id']} was given up by nobody: {one['reason']}"
-            for one in await sql.fetch(GIVEN_UP_BY_NOBODY)
-        ]
-        problems += check_arrows([tuple(one) for one in await sql.fetch(ARROWS)])
+    problems = list(rows.problems)
     unexplained = [
         one
         for one in deals
-        if not (attempts.get(one.tx_id) or one.succeeded) and (restored or one.tx_id in cluster.strangers)
+        if not (rows.attempts.get(one.tx_id) or one.succeeded) and (restored or one.tx_id in cluster.strangers)
     ]
-    problems += _transactions(cluster, deals, attempts, unexplained, restored=restored)
+    charged, strange = {one.tx_id for one in deals}, {one.tx_id for one in unexplained}
+    problems += check_transactions(rows.attempts, charged, cluster.offered, strange, restored=restored)
     problems += [
-        f"0x{one.tx_id.hex()[:8]} cost {one.spent}, its attempt says {charges[one.tx_id]}"
+        f"{hexed(one.tx_id)[:10]} cost {one.spent}, its attempt says {charges[one.tx_id]}"
         for one in deals
         if one.tx_id in charges and charges[one.tx_id] != one.spent
     ]
-    problems += check_payments(cluster.paid(), cluster.received(), owed, batches)
+    problems += check_payments(cluster.paid(), cluster.received(), rows.owed, rows.batches)
     failed = sum(not one.succeeded for one in deals)
     if failed and not any(counts.get(kind) for kind in MAKE_FAIL):
         problems.append(f"{failed} of our transactions failed: something was sent that had no use")
     problems += check_told(told)
-    result = await reconciler.run(full=True)
-    problems += _breaks(result, sum(one.spent for one in unexplained))
-    problems += [f"skipped: {check}" for check in result.skipped]
-    return problems
-
-
-def _transactions(
-    cluster: Cluster,
-    deals: Sequence[Deal],
-    attempts: Mapping[bytes, bool],
-    unexplained: Sequence[Deal],
-    *,
-    restored: bool,
-) -> list[str]:
-    """A restored database has forgotten what it saved; what took effect it must have found again."""
-    final = {tx_id for tx_id, is_final in attempts.items() if is_final}
-    charged = {one.tx_id for one in deals}
-    missing = charged - final - {one.tx_id for one in unexplained}
-    unsaved = set() if restored else cluster.offered - attempts.keys()
-    return [
-        *(f"0x{one.hex()[:8]} was sent and never saved" for one in sorted(unsaved)),
-        *(f"0x{one.hex()[:8]} was charged and is no final attempt" for one in sorted(missing)),
-        *(f"0x{one.hex()[:8]} is a final attempt and was not charged" for one in sorted(final - charged)),
-    ]
-
-
-def _breaks(result: Reconciliation, unexplained: int) -> list[str]:
-    """One for what the operator was charged that nothing explains, and no other."""
-    expected = {(BreakKind.UNEXPLAINED_BALANCE, gas_code(OPERATOR), -unexplained)} if unexplained else set()
-    found = {(one.kind, one.subject, one.amount): one for one in result.breaks}
-    problems = [f"break: {one}" for what, one in found.items() if what not in expected]
-    problems += [f"no break names {what}" for what in sorted(expected - found.keys(), key=repr)]
-    if not result.balanced and not result.breaks:
-        problems.append("the reconciliation is not balanced")
+    lost = sum(one.spent for one in unexplained)
+    expected = {(BreakKind.UNEXPLAINED_BALANCE, gas_code(OPERATOR), -lost)} if lost else set()
+    problems += check_books(await reconciler.run(full=True), expected)
     return problems

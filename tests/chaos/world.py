@@ -16,11 +16,11 @@ import asyncpg
 from bridge.domain.units import Address
 from tests.chaos.backup import make_copy, set_back
 from tests.chaos.daemon import Daemon, Shared
-from tests.chaos.judge import books_are_open, unsettled
 from tests.chaos.loop import SeededLoop
 from tests.chaos.people import People
 from tests.chaos.process import Died, Process
 from tests.chaos.trouble import Fault, Trouble
+from tests.chaos.waiting import books_are_open, unsettled
 
 BLOCK_S = 2.0
 TROUBLED_BLOCKS = 32

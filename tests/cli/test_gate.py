@@ -147,18 +147,15 @@ async def test_gate__above_the_auto_limit__waits_is_approved_and_paid_or_vetoed_
 async def _printed(gate: Gate, summary: Summary) -> None:
     deployment, distribution_id = gate.scene.sandbox.deployment, summary.distribution_id
     contract = deployment.claims if summary.leg == Leg.CLAIM else deployment.distributor
-    proposal = await gate.scene.sandbox.anvil.call(
-        "eth_call",
-        {
-            "to": format_address(contract.address),
-            "data": "0x" + contract.call("proposal", distribution_id).hex(),
-        },
-        "latest",
-    )
-    content_hash = proposal[2:66]
-    data = "0x" + contract.call("approve", distribution_id, bytes.fromhex(content_hash)).hex()
+    proposal = await gate.scene.sandbox.anvil.view(contract, "proposal", distribution_id)
+    content_hash = proposal[:32]
+    data = "0x" + contract.call("approve", distribution_id, content_hash).hex()
     said = (await gate.bridge("approve", distribution_id.hex()[:12], "--print")).stdout
-    for line in (f"content  0x{content_hash}", f"to       {format_address(contract.address)}", f"data     {data}"):
+    for line in (
+        f"content  0x{content_hash.hex()}",
+        f"to       {format_address(contract.address)}",
+        f"data     {data}",
+    ):
         assert line in said
     assert f"({summary.total} atoms) to {summary.recipients} recipients" in said
     safe = json.loads((await gate.bridge("approve", distribution_id.hex()[:12], "--print", "--json")).stdout)

@@ -26,8 +26,8 @@ from bridge.store.migrations import migrate
 from tests.chains.svm_scene import key_of
 from tests.chaos.cluster import CHAIN, DECIMALS, MINT, POOL, VAULT, Cluster
 from tests.chaos.daemon import RULE, WINDOW_S
-from tests.chaos.judge import WAITING
 from tests.chaos.verdict import judge
+from tests.chaos.waiting import WAITING
 
 PEOPLE = 5
 SLOT_S = 0.04

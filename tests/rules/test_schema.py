@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from bridge.domain.errors import ConfigError
 from bridge.domain.expressions import AGGREGATES, FUNCTIONS
 from bridge.replay.reference import WORDS, render_reference
-from bridge.runtime.rule_schema import CHOICES, ONE_OF, render_schema
+from bridge.runtime.rule_schema import CHOICES, render_schema
+from bridge.runtime.rule_sections import OneOf
 from bridge.runtime.rulefile import parse_rule
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
@@ -19,6 +20,7 @@ FILES = sorted(RULES.glob("*/rule.yaml"))
 SCHEMA = json.loads((RULES / "schema.json").read_text())
 FEE_WINDOW = (RULES / "fee_window/rule.yaml").read_text()
 ADDRESS = "0x" + "0a" * 20
+FACTORY = "factory: {contract: factory, event: 'Made(address indexed vault)', address: vault}"
 
 
 def mistakes(content: Any) -> list[str]:
@@ -75,6 +77,7 @@ def test_rule_file__shipped__names_the_schema_first(path: Path):
         ("{sum: fee.amount}", "{total: fee.amount}"),
         ("contract: vault", "contracts: vault"),
         ("contract: vault", "contract: vault\n    contracts: [pool]"),
+        ("contract: vault", f"contract: vault\n    {FACTORY}"),
         ("split: {pro_rata: stake}", "split: {shares: [{to: 0x12, bps: 10000}]}"),
         ("split: {pro_rata: stake}", f"split: {{legs: [{{to: {ADDRESS}, pro_rata: stake, bps: 10000}}]}}"),
         ("units: {amount: amount<USDX>}", "units: {amount: pounds}"),
@@ -97,6 +100,7 @@ def test_schema__what_the_program_refuses__is_marked(old: str, new: str):
         ("window: {every: 1 day}", "window: {calendar: month}"),
         ("window: {every: 1 day}", "window: {blocks: 7200}"),
         ("window: {every: 1 day}", "window: {each: fee}"),
+        ("contract: vault", FACTORY),
         ("surplus: fees", "parameters: {fee: 5_000 bps}\nvalues: {half: 'mul_div(fees, fee, BPS)'}\nsurplus: half"),
         ("split: {pro_rata: stake}", f"split: {{equal: [{ADDRESS}]}}\nexclude: [vault, {ADDRESS}]"),
         ("split: {pro_rata: stake}", f"split: {{shares: [{{to: {ADDRESS}, bps: 10000}}]}}"),
@@ -118,8 +122,8 @@ def test_schema__choices_and_exclusions__name_keys_that_are_there():
     for place in CHOICES:
         section, _, key = place.partition(".")
         assert key in sections[section]["properties"]
-    for section, keys in ONE_OF.items():
-        assert set(keys) <= set(sections[section]["properties"])
+    for one_of in OneOf.__subclasses__():
+        assert set(one_of.WAYS) <= set(sections[one_of.__name__]["properties"])
 
 
 def test_schema__every_key__says_what_it_means():

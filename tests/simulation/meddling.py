@@ -18,7 +18,7 @@ from bridge.domain.units import Address, AssetId, format_address
 from bridge.runtime.config import load_config
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.simulation.audit import audit
-from bridge.simulation.outcome import Run
+from bridge.simulation.run import Run
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.simulate import Order, Simulation, reconcile
 from bridge.simulation.wallets import Wallet

@@ -63,11 +63,6 @@ async def block_hash(sandbox: Sandbox, number: int) -> str:
     return str(block["hash"])
 
 
-async def uint(sandbox: Sandbox, to: bytes, data: bytes) -> int:
-    call = {"to": "0x" + to.hex(), "data": "0x" + data.hex()}
-    return int(await sandbox.anvil.call("eth_call", call, "latest"), 16)
-
-
 async def test_sandbox__started__writes_what_an_operator_would(tmp_path):
     async with Sandbox.start(tmp_path / "box", QUIET) as sandbox:
         facts = json.loads((tmp_path / "box" / "sandbox.json").read_text())
@@ -123,10 +118,8 @@ async def test_sandbox__traffic__is_what_the_chain_says(tmp_path):
         assert {act.kind for block in history for act in block.acts} == set(sandbox.deployment.cast.shares)
         paid = fees(history, 0, 2**63)
         for token in stage.tokens:
-            vault = await uint(
-                sandbox, token.contract.address, token.contract.call("balanceOf", "0x" + stage.vault.address.hex())
-            )
-            assert vault == paid[token.symbol] + 5_000 * token.unit
+            held = await sandbox.anvil.view(token.contract, "balanceOf", format_address(stage.vault.address))
+            assert int.from_bytes(held) == paid[token.symbol] + 5_000 * token.unit
         signs = {Kind.DEPOSIT: 1, Kind.WITHDRAW: -1, Kind.INCUR: 1, Kind.SETTLE: -1}
         for contract, function, kinds in (
             (stage.contracts["pool"], "totalDeposits", {Kind.DEPOSIT, Kind.WITHDRAW}),
@@ -134,7 +127,7 @@ async def test_sandbox__traffic__is_what_the_chain_says(tmp_path):
         ):
             acts = [act for block in history for act in block.acts if act.kind in kinds]
             expected = sum(signs[act.kind] * act.amount for act in acts)
-            assert await uint(sandbox, contract.address, contract.call(function)) == expected
+            assert int.from_bytes(await sandbox.anvil.view(contract, function)) == expected
 
 
 async def test_sandbox__same_settings__same_bytes_side_by_side(tmp_path):

@@ -131,9 +131,7 @@ async def check_balances(anvil: Anvil, scene: Scene, stage: Stage, history: Sequ
 
 
 async def held(anvil: Anvil, token: Token, owner: Address) -> int:
-    data = token.contract.call("balanceOf", format_address(owner))
-    call = {"to": format_address(token.contract.address), "data": "0x" + data.hex()}
-    return int(await anvil.call("eth_call", call, "latest"), 16)
+    return int.from_bytes(await anvil.view(token.contract, "balanceOf", format_address(owner)))
 
 
 async def fees_of(anvil: Anvil, stage: Stage) -> Counter[str]:

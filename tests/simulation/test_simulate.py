@@ -10,7 +10,8 @@ import pytest
 
 from bridge.domain.errors import ConfigError
 from bridge.runtime.config import load_config
-from bridge.simulation.outcome import Outcome, percentile
+from bridge.simulation.outcome import Outcome
+from bridge.simulation.run import percentile
 from bridge.simulation.sandbox import Sandbox, Settings
 from bridge.simulation.simulate import Order, Progress, refuse_foreign_endpoints, simulate
 from bridge.stages.report_files.folder import check_folder

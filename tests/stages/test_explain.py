@@ -9,11 +9,11 @@ from bridge.chains.evm.abi import compile_event
 from bridge.domain.artifacts import canonical
 from bridge.domain.errors import ConfigError
 from bridge.domain.stories import Story
-from bridge.domain.units import base58, base58_ranges
+from bridge.domain.units import base58, base58_ranges, hexed
 from bridge.stages.explain import explain, render_json
 from bridge.stages.story_text import ROWS_MAX, columns, render
 from bridge.store.database import Database
-from tests.stages.world import ALICE, BOB, CAROL, TOKEN, World, build_world, hexed, tx
+from tests.stages.world import ALICE, BOB, CAROL, TOKEN, World, build_world, tx
 
 
 @pytest.fixture

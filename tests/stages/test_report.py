@@ -12,7 +12,7 @@ from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.reader import FakeReader
 from bridge.domain.errors import ChainUnavailable
 from bridge.domain.reports import Report, Verdict, assemble
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, hexed
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write
 from bridge.stages.report_html import render_html
@@ -33,7 +33,6 @@ from tests.stages.world import (
     WEI,
     block_hash,
     build_world,
-    hexed,
 )
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.domain.artifacts import canonical
+from bridge.domain.units import hexed
 from bridge.store.database import Database, Transaction
 
 CHAIN = "anvil"
@@ -38,10 +39,6 @@ def block_hash(number: int) -> bytes:
 
 def tx(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
-
-
-def hexed(value: bytes) -> str:
-    return "0x" + value.hex()
 
 
 VAULT_CODE, DISTRIBUTOR_CODE = "vault:" + hexed(VAULT), "distributor:" + hexed(DISTRIBUTOR)

@@ -370,7 +370,8 @@ async def compare(tx: Transaction, model: Model) -> None:
         }
     assert await tx.seals.waiting() == len(model.booked) - model.sealed
     tip = Tip(0, START)
-    async for sealed in tx.seals.chain(1, 100):
-        assert check_link(tip, sealed) is None
-        tip = Tip(sealed.sequence, sealed.head)
+    async for page in tx.seals.chain(1, 100):
+        for sealed in page:
+            assert check_link(tip, sealed) is None
+            tip = Tip(sealed.sequence, sealed.head)
     assert (tip.count, await tx.seals.stranger()) == (model.sealed, None)

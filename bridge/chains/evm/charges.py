@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.chains.evm.rpc import quantity
+from bridge.chains.evm.wire import quantity
 from bridge.domain.errors import ChainDisagrees
 
 SCALAR_UNIT = 10**6

@@ -25,7 +25,7 @@ import orjson
 
 from bridge.chains.evm.claims import LEAF_TYPES, Claim, ClaimSet, verify_claim
 from bridge.domain.errors import ConfigError, NotInClaimSet
-from bridge.domain.units import Address, check_amount, format_address
+from bridge.domain.units import Address, check_amount, format_address, hexed
 
 FORMAT = "bridge-claims-1"
 SHARD_CLAIMS = 64
@@ -61,7 +61,7 @@ class ClaimIndex:
                 "chainId": self.chain_id,
                 "contract": format_address(self.contract),
                 "token": format_address(self.token),
-                "root": _hex(self.root),
+                "root": hexed(self.root),
                 "total": str(self.total),
                 "count": self.count,
                 "digits": self.digits,
@@ -144,7 +144,7 @@ def lookup(directory: Path, account: Address) -> Claim:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, repr(error)) from None
     if not verify_claim(index.chain_id, index.contract, index.token, claim, index.root):
-        raise _damaged(path, f"the proof of {format_address(account)} does not lead to the root {_hex(index.root)}")
+        raise _damaged(path, f"the proof of {format_address(account)} does not lead to the root {hexed(index.root)}")
     return claim
 
 
@@ -188,7 +188,7 @@ def _check_published(directory: Path, index: ClaimIndex) -> None:
     found = load(directory)
     if found != index:
         raise ConfigError(
-            f"another claim set is published here, with root {_hex(found.root)}, not {_hex(index.root)}",
+            f"another claim set is published here, with root {hexed(found.root)}, not {hexed(index.root)}",
             where=str(directory),
             mend="choose another directory, or take this one away",
         )
@@ -196,10 +196,6 @@ def _check_published(directory: Path, index: ClaimIndex) -> None:
 
 def _damaged(path: Path, problem: str) -> ConfigError:
     return ConfigError(problem, where=str(path), mend="take the directory away and publish the claim set again")
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()
 
 
 def _unhex(text: Any) -> bytes:

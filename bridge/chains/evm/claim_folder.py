@@ -13,7 +13,7 @@ from bridge.chains.evm.claim_files import load, lookup, publish
 from bridge.chains.evm.claim_plan import build_set, content_hash_of
 from bridge.domain.errors import ConfigError, HoldError, RefusedError, RetryableError
 from bridge.domain.payouts import Distribution, Payout
-from bridge.domain.units import Address, format_address
+from bridge.domain.units import Address, format_address, hexed
 
 _ADDRESS_DIGITS = 40
 
@@ -62,10 +62,10 @@ class ClaimFolder:
             "chainId": index.chain_id,
             "contract": format_address(index.contract),
             "token": format_address(index.token),
-            "root": "0x" + index.root.hex(),
+            "root": hexed(index.root),
             "account": format_address(found.account),
             "cumulative": str(found.cumulative),
-            "proof": ["0x" + sibling.hex() for sibling in found.proof],
+            "proof": [hexed(sibling) for sibling in found.proof],
         }
 
     def _path(self, distribution_id: bytes) -> Path:

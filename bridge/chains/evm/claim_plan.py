@@ -17,7 +17,7 @@ from bridge.chains.evm.claims import ClaimSet
 from bridge.chains.evm.distributions import derive_id, token_of
 from bridge.domain.errors import HoldError
 from bridge.domain.payouts import ActionKind, Distribution, Leg, Order, Payout, PlannedCall, pack_batches
-from bridge.domain.units import Address
+from bridge.domain.units import Address, hexed
 
 PROPOSE_ROOT = "proposeRoot(bytes32,uint64,uint64,address,uint256,uint32,bytes32,uint256,bytes32,string)"
 ACTIVATE = "activate(bytes32)"
@@ -53,7 +53,7 @@ def plan_tree(
     place = f"urn:sha256:{order.decision_id.hex()}" if uri is None else f"{uri.rstrip('/')}/0x{distribution_id.hex()}/"
     proposal = encode_call(
         PROPOSE_ROOT,
-        *(rule_id, *window, "0x" + token.hex(), order.total),
+        *(rule_id, *window, hexed(token), order.total),
         *(len(claims), claims.root, claims.total, order.decision_id, place),
     )
     calls = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.chains.evm.abi import selector
-from bridge.chains.evm.rpc import Endpoint, EvmRpc, Refusal, RpcRefused, data_of
+from bridge.chains.evm.abi import encode_call
+from bridge.chains.evm.rpc import Endpoint, EvmRpc, Refusal, RpcRefused
+from bridge.chains.evm.wire import call_object, data_of, pinned
 from bridge.domain.errors import ChainDisagrees, StateUnavailable
 from bridge.domain.units import Address, BlockStamp
 
@@ -31,8 +32,11 @@ class ClaimedAmounts:
         return found
 
     async def _some(self, wanted: Sequence[tuple[Address, Address]], at: BlockStamp) -> tuple[int, ...]:
-        block = {"blockHash": "0x" + at.hash.hex(), "requireCanonical": True}
-        calls = [("eth_call", [self._call(token, account), block]) for token, account in wanted]
+        block = pinned(at)
+        calls = [
+            ("eth_call", [call_object(self._contract, encode_call(CLAIMED, token, account)), block])
+            for token, account in wanted
+        ]
 
         async def ask(endpoint: Endpoint) -> tuple[int, ...]:
             return tuple(map(_amount, await self._rpc.batch_on(endpoint, calls)))
@@ -43,10 +47,6 @@ class ClaimedAmounts:
             if refused.kind is Refusal.UNKNOWN_BLOCK:
                 raise StateUnavailable(f"no endpoint has the state of {at}") from None
             raise
-
-    def _call(self, token: Address, account: Address) -> dict[str, str]:
-        words = token.rjust(_WORD, b"\0") + account.rjust(_WORD, b"\0")
-        return {"to": "0x" + self._contract.hex(), "data": "0x" + (selector(CLAIMED) + words).hex()}
 
 
 def _amount(answer: Any) -> int:

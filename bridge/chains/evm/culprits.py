@@ -23,11 +23,12 @@ from eth_abi.abi import decode
 from eth_hash.auto import keccak
 
 from bridge.chains.evm.gate import approve_call
-from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, quantity, revert_data
+from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused
 from bridge.chains.evm.storage import Layout
+from bridge.chains.evm.wire import call_object, pinned, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, RetryableError
 from bridge.domain.payouts import Batch, Distribution, Order, Payout, PlannedCall, pack_batches
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, hexed
 
 RULE = "bridge: which recipients make a batch revert"
 """The rule of the parts' ids. No rule file can have this name: names have no spaces."""
@@ -51,8 +52,8 @@ class Culprits:
         self._operator = operator
         self._distributor = distributor
         self._asset = asset
-        self._hash = "0x" + at.hash.hex()
-        self._block = {"blockHash": self._hash}
+        self._hash = hexed(at.hash)
+        self._block = pinned(at)
 
     async def find(self, payouts: Part, selector: bytes) -> tuple[Address, ...]:
         """Recipients without whom the batch would not revert with the error `selector`.
@@ -104,8 +105,8 @@ class Culprits:
     async def _executed(self, number: int, part: Part) -> bytes:
         distribution, _, execute = self._planned(number, part)
         words = self._proposed(distribution, execute.payload)
-        written = {"0x" + slot.hex(): "0x" + word.hex() for slot, word in words.items()}
-        state = {"0x" + self._distributor.hex(): {"stateDiff": written}}
+        written = {hexed(slot): hexed(word) for slot, word in words.items()}
+        state = {hexed(self._distributor): {"stateDiff": written}}
         try:
             await self._rpc.call("eth_call", [self._call(self._operator, execute.payload), self._block, state])
         except RpcRefused as refused:
@@ -155,11 +156,11 @@ class Culprits:
         return quantity(header.get("timestamp"))
 
     async def _view(self, data: bytes) -> bytes:
-        call = {"to": "0x" + self._distributor.hex(), "data": "0x" + data.hex()}
+        call = call_object(self._distributor, data)
         return bytes.fromhex((await self._rpc.call("eth_call", [call, self._block]))[2:])
 
     def _call(self, sender: Address, data: bytes) -> dict[str, str]:
-        return {"from": "0x" + sender.hex(), "to": "0x" + self._distributor.hex(), "data": "0x" + data.hex()}
+        return call_object(self._distributor, data, sender)
 
 
 def _halves(part: Part) -> tuple[Part, Part]:

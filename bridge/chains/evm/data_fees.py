@@ -10,9 +10,10 @@ What was taken in the end the receipt says (charges.py), and that is what is boo
 from __future__ import annotations
 
 from bridge.chains.evm.abi import encode_call
-from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, data_of
+from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused
+from bridge.chains.evm.wire import call_object, data_of, pinned
 from bridge.domain.errors import ChainDisagrees
-from bridge.domain.units import Address, BlockStamp
+from bridge.domain.units import Address, BlockStamp, hexed
 
 ORACLES = (Address(b"\x42" + bytes(18) + b"\x0f"), Address(b"\x53" + bytes(18) + b"\x02"))
 L1_FEE, OPERATOR_FEE = "getL1Fee(bytes)", "getOperatorFee(uint256)"
@@ -47,23 +48,19 @@ class DataFees:
 
     async def _find(self, at: BlockStamp) -> Address | None:
         for oracle in ORACLES:
-            if await self._rpc.agreed("eth_getCode", ["0x" + oracle.hex(), _block(at)], data_of):
+            if await self._rpc.agreed("eth_getCode", [hexed(oracle), pinned(at)], data_of):
                 return oracle
         return None
 
     async def _ask(self, oracle: Address, function: str, argument: bytes | int, at: BlockStamp) -> int:
         """0 where the contract has no such function: it was made before there was such a fee."""
-        call = {"to": "0x" + oracle.hex(), "data": "0x" + encode_call(function, argument).hex()}
+        call = call_object(oracle, encode_call(function, argument))
         try:
-            answer = await self._rpc.agreed("eth_call", [call, _block(at)], data_of)
+            answer = await self._rpc.agreed("eth_call", [call, pinned(at)], data_of)
         except RpcRefused as refused:
             if refused.kind is Refusal.REVERTED:
                 return 0
             raise
         if len(answer) != 32:
-            raise ChainDisagrees(f"{function} of 0x{oracle.hex()} answers with {len(answer)} bytes")
+            raise ChainDisagrees(f"{function} of {hexed(oracle)} answers with {len(answer)} bytes")
         return int.from_bytes(answer)
-
-
-def _block(at: BlockStamp) -> dict[str, str]:
-    return {"blockHash": "0x" + at.hash.hex()}

@@ -28,11 +28,12 @@ from bridge.chains.evm.contracts import Artifact
 from bridge.chains.evm.fees import FeeCeilings, fee_fields, read_market
 from bridge.chains.evm.governance import ROLES, all_roles, role_id
 from bridge.chains.evm.payer import GAS_MARGIN_DENOMINATOR, GAS_MARGIN_NUMERATOR
-from bridge.chains.evm.rpc import EvmRpc, RpcRefused, quantity
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused
+from bridge.chains.evm.wire import quantity
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.governance import TokenLimits
 from bridge.domain.payouts import Signed
-from bridge.domain.units import Address
+from bridge.domain.units import Address, hexed
 from bridge.ports import Signer
 
 BUMP_AFTER_BLOCKS = 5
@@ -85,11 +86,11 @@ def make_plan(order: Order, deployer: Address, first_nonce: int) -> Plan:
     names = [name for name in ARTIFACT_OF if name != "claims" or order.activation_delay_s is not None]
     contracts = {name: contract_address(deployer, first_nonce + index) for index, name in enumerate(names)}
     artifacts = {name: Artifact.load(ARTIFACT_OF[name]) for name in names}
-    admins = [_hex(admin) for admin in sorted(order.roles["timelock", "PROPOSER_ROLE"])]
-    gate = (_hex(deployer), _hex(contracts["vault"]), order.delay_s, order.approval_lifetime_s)
+    admins = [hexed(admin) for admin in sorted(order.roles["timelock", "PROPOSER_ROLE"])]
+    gate = (hexed(deployer), hexed(contracts["vault"]), order.delay_s, order.approval_lifetime_s)
     arguments: dict[str, tuple[object, ...]] = {
         "timelock": (order.admin_delay_s, admins),
-        "vault": (_hex(deployer), order.epoch_s),
+        "vault": (hexed(deployer), order.epoch_s),
         "distributor": gate,
         "claims": (*gate, order.activation_delay_s),
     }
@@ -99,20 +100,20 @@ def make_plan(order: Order, deployer: Address, first_nonce: int) -> Plan:
         steps.append(Step(name, contracts[contract], artifacts[contract].call(function, *arguments)))
 
     for token, limits in sorted(order.limits.items()):
-        call(f"limits of {_hex(token)}", "vault", "setLimits", _hex(token), limits.floor, limits.cap_per_epoch)
+        call(f"limits of {hexed(token)}", "vault", "setLimits", hexed(token), limits.floor, limits.cap_per_epoch)
         autos = {"distributor": limits.auto_per_epoch, "claims": limits.claims_auto_per_epoch}
         for contract in names:
             if autos.get(contract):
-                call(f"auto-limit of {_hex(token)}", contract, "setAutoLimit", _hex(token), autos[contract])
+                call(f"auto-limit of {hexed(token)}", contract, "setAutoLimit", hexed(token), autos[contract])
     roles, owned = all_roles(order.roles, contracts), names[1:]  # the timelock is made with its roles
     # The admin's role last: it is what all other steps need.
     granted = [(contract, role) for contract in owned for role in ROLES[contract]]
     for contract, role in sorted(granted, key=lambda pair: pair[1] == "DEFAULT_ADMIN_ROLE"):
         for holder in sorted(roles[contract, role]):
-            call(f"{role} of {contract} to {_hex(holder)}", contract, "grantRole", role_id(role), _hex(holder))
+            call(f"{role} of {contract} to {hexed(holder)}", contract, "grantRole", role_id(role), hexed(holder))
     for contract in owned:
         admin = role_id("DEFAULT_ADMIN_ROLE")
-        call(f"the deployer renounces {contract}", contract, "renounceRole", admin, _hex(deployer))
+        call(f"the deployer renounces {contract}", contract, "renounceRole", admin, hexed(deployer))
     return Plan(tuple(steps), contracts, roles)
 
 
@@ -144,7 +145,7 @@ class Journal:
         digest = hashlib.sha256(repr(plan.steps).encode()).hexdigest()
         head: dict[str, object] = {
             "chain_id": chain_id,
-            "deployer": _hex(deployer),
+            "deployer": hexed(deployer),
             "first_nonce": first_nonce,
             "plan": digest,
         }
@@ -163,7 +164,7 @@ class Journal:
         if step == len(self.attempts):
             self.attempts.append([])
         fees = {"max_fee": signed.max_fee, "priority_fee": signed.priority_fee, "gas_limit": signed.gas_limit}
-        self.attempts[step].append({"tx_id": _hex(signed.tx_id), "raw": _hex(signed.raw)} | fees)
+        self.attempts[step].append({"tx_id": hexed(signed.tx_id), "raw": hexed(signed.raw)} | fees)
         self._write()
 
     def of_step(self, step: int) -> list[Signed]:
@@ -209,7 +210,7 @@ class Deployer:
 
     async def deploy(self, order: Order, tell: Callable[[str], None]) -> Deployed:
         """Raises ConfigError where the journal is of another order, RefusedError where a step fails."""
-        account = _hex(self._signer.account)
+        account = hexed(self._signer.account)
         nonce = self._journal.first_nonce
         if nonce is None:
             nonce = await self._number("eth_getTransactionCount", account, "latest")
@@ -228,7 +229,7 @@ class Deployer:
         while True:
             attempts = self._journal.of_step(index)
             for attempt in attempts:
-                receipt = await self._rpc.call("eth_getTransactionReceipt", [_hex(attempt.tx_id)])
+                receipt = await self._rpc.call("eth_getTransactionReceipt", [hexed(attempt.tx_id)])
                 if receipt is not None:
                     return _succeeded(step, receipt)
             head = await self._number("eth_blockNumber")
@@ -241,11 +242,11 @@ class Deployer:
                 sent_at = 0
             sent_at = sent_at or head
             # No answer counts: the same bytes are sent again, and every hash is looked up, until one is in a block.
-            await self._rpc.call_on_each("eth_sendRawTransaction", [_hex(attempts[-1].raw)])
+            await self._rpc.call_on_each("eth_sendRawTransaction", [hexed(attempts[-1].raw)])
             await asyncio.sleep(self._poll_s)
 
     async def _check_nonce(self, nonce: int) -> None:
-        account = _hex(self._signer.account)
+        account = hexed(self._signer.account)
         if await self._number("eth_getTransactionCount", account, "latest") > nonce:
             raise RefusedError(f"{account} has spent nonce {nonce} on something else; begin anew with a fresh account")
 
@@ -269,9 +270,9 @@ class Deployer:
         return Signed(tx_id, raw, gas_limit, fees.max_fee, fees.priority_fee)
 
     async def _gas_limit(self, step: Step) -> int:
-        call = {"from": _hex(self._signer.account), "data": _hex(step.data)}
+        call = {"from": hexed(self._signer.account), "data": hexed(step.data)}
         if step.to is not None:
-            call["to"] = _hex(step.to)
+            call["to"] = hexed(step.to)
         try:
             estimate = await self._number("eth_estimateGas", call)
         except RpcRefused as refused:
@@ -286,7 +287,3 @@ def _succeeded(step: Step, receipt: dict[str, Any]) -> dict[str, Any]:
     if quantity(receipt["status"]) != 1:
         raise RefusedError(f"`{step.name}` failed on chain, transaction {receipt['transactionHash']}")
     return receipt
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()

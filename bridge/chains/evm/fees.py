@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.chains.evm.rpc import QUORUM, Endpoint, EvmRpc, quantity
+from bridge.chains.evm.rpc import QUORUM, Endpoint, EvmRpc
+from bridge.chains.evm.wire import quantity
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.payouts import Fees, Signed, bump_fees, first_fees
-from bridge.domain.units import BlockStamp
+from bridge.domain.units import BlockStamp, hexed
 
 GAS_ALIKE_NUMERATOR, GAS_ALIKE_DENOMINATOR = 5, 4
 """How far apart two estimates may be: what is added to an estimate for safety covers it."""
@@ -54,7 +55,7 @@ async def read_market(rpc: EvmRpc, at: BlockStamp | None) -> FeeMarket:
 
     Raises ChainDisagrees where an endpoint does not know the block, ChainUnavailable where too few answer.
     """
-    method, block = ("eth_getBlockByNumber", "latest") if at is None else ("eth_getBlockByHash", "0x" + at.hash.hex())
+    method, block = ("eth_getBlockByNumber", "latest") if at is None else ("eth_getBlockByHash", hexed(at.hash))
 
     async def base_fee_of(endpoint: Endpoint) -> int | None:
         header = await rpc.call_on(endpoint, method, [block, False])

@@ -31,6 +31,7 @@ from bridge.domain.events import (
     Reorged,
     join_columns,
 )
+from bridge.domain.units import hexed
 
 RUN_MAX = 32  # blocks in one BlockAdded near the head
 BACKFILL_MIN = 64  # blocks below the finalized one from which wide ranges pay
@@ -308,7 +309,7 @@ class Follower:
 
     async def _block_by_hash(self, endpoint: Endpoint, hash_: bytes, number: int) -> Block:
         header = parse_header(
-            endpoint.name, await self._rpc.call_on(endpoint, "eth_getBlockByHash", ["0x" + hash_.hex(), False])
+            endpoint.name, await self._rpc.call_on(endpoint, "eth_getBlockByHash", [hexed(hash_), False])
         )
         if header is None or header.block.hash != hash_ or header.block.number != number:
             raise ChainDisagrees(f"{endpoint.name} does not know the parent of a block that it gave")

@@ -15,11 +15,12 @@ from eth_hash.auto import keccak
 
 from bridge.chains.evm.abi import decode_values, encode_call
 from bridge.chains.evm.ranges import agreed_blocks, common_head
-from bridge.chains.evm.rpc import QUORUM, EvmRpc, data_of
+from bridge.chains.evm.rpc import QUORUM, EvmRpc
+from bridge.chains.evm.wire import call_object, data_of, pinned
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block
 from bridge.domain.governance import Governance, TokenLimits
-from bridge.domain.units import Address
+from bridge.domain.units import Address, hexed
 
 READS_MAX = 5
 PAUSE_S = 0.5
@@ -113,10 +114,10 @@ class _Views:
     def __init__(self, rpc: EvmRpc, contracts: Mapping[str, Address], block: Block) -> None:
         self._rpc = rpc
         self._contracts = contracts
-        self._at = {"blockHash": "0x" + block.hash.hex()}
+        self._at = pinned(block)
 
     async def code_hash(self, contract: str) -> bytes:
-        return keccak(await self._rpc.agreed("eth_getCode", [self._hex(contract), self._at], data_of))
+        return keccak(await self._rpc.agreed("eth_getCode", [hexed(self._contracts[contract]), self._at], data_of))
 
     async def holders(self, contract: str, role: str) -> frozenset[Address]:
         identity = role_id(role)
@@ -130,7 +131,7 @@ class _Views:
         return frozenset(Address(bytes.fromhex(member[2:])) for (member,) in members)
 
     async def limits(self, token: Address) -> TokenLimits:
-        address = "0x" + token.hex()
+        address = hexed(token)
         floor, cap = await self._view("vault", "limits(address)", ["uint256", "uint256"], address)
         autos = {
             gate: await self.number(gate, "autoLimit(address)", address) for gate in GATES if gate in self._contracts
@@ -142,13 +143,10 @@ class _Views:
         return int(value)
 
     async def _view(self, contract: str, signature: str, returned: Sequence[str], *arguments: object) -> Any:
-        data = encode_call(signature, *arguments)
-        call = {"to": self._hex(contract), "data": "0x" + data.hex()}
+        address = self._contracts[contract]
+        call = call_object(address, encode_call(signature, *arguments))
         answer = await self._rpc.agreed("eth_call", [call, self._at], data_of)
         try:
             return decode_values(returned, answer)
         except ValueError:
-            raise ChainDisagrees(f"{self._hex(contract)} has no {signature}: it is not our {contract}") from None
-
-    def _hex(self, contract: str) -> str:
-        return "0x" + self._contracts[contract].hex()
+            raise ChainDisagrees(f"{hexed(address)} has no {signature}: it is not our {contract}") from None

@@ -17,6 +17,7 @@ from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
+from bridge.chains.broadcasts import combine_replies
 from bridge.chains.evm.abi import encode_call, selector
 from bridge.chains.evm.charges import read_charges
 from bridge.chains.evm.claim_plan import plan_tree
@@ -24,8 +25,9 @@ from bridge.chains.evm.culprits import Culprits
 from bridge.chains.evm.data_fees import DataFees
 from bridge.chains.evm.distributions import derive_id, token_of
 from bridge.chains.evm.fees import FeeCeilings, estimate_gas, fee_fields, read_market
-from bridge.chains.evm.replies import Reverts, classify_broadcast, combine_broadcasts
-from bridge.chains.evm.rpc import EvmRpc, RpcRefused, data_of, quantity, revert_data
+from bridge.chains.evm.replies import Reverts, read_answer
+from bridge.chains.evm.rpc import EvmRpc, RpcRefused
+from bridge.chains.evm.wire import call_object, data_of, pinned, quantity, revert_data
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, HoldError, RetryableError
 from bridge.domain.events import Block, Log
 from bridge.domain.payouts import (
@@ -48,7 +50,7 @@ from bridge.domain.payouts import (
     bump_is_due,
     pack_batches,
 )
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, hexed
 from bridge.ports import Broadcast, Ready, Settlement, Signer
 
 GAS_MARGIN_NUMERATOR, GAS_MARGIN_DENOMINATOR = 5, 4
@@ -159,10 +161,10 @@ class EvmPayer:
         price = market.price_now(self._ceilings)
         if price > self._ceilings.max_fee:
             return Refusal(f"gas costs {price} wei, over max_fee_per_gas {self._ceilings.max_fee}", temporary=True)
-        call = {"from": _hex(self.account), "to": _hex(action.target), "data": _hex(action.payload)}
+        call = call_object(action.target, action.payload, self.account)
         try:
-            await self._rpc.agreed("eth_call", [call, _at(at)], data_of)
-            estimate = await estimate_gas(self._rpc, [call, _at(at)])
+            await self._rpc.agreed("eth_call", [call, pinned(at)], data_of)
+            estimate = await estimate_gas(self._rpc, [call, pinned(at)])
         except RpcRefused as refused:
             refusal = self._reverts.refusal(refused)
             if refusal.temporary or action.kind is not ActionKind.EXECUTE or action.leg is Leg.CLAIM:
@@ -176,12 +178,12 @@ class EvmPayer:
         fees = market.offer(self._ceilings, None)
         assert fees is not None, "a first attempt always has fees"
         data_fee = await self._data_fees.estimate(action.payload, gas_limit, at)
-        balance = await self._rpc.agreed("eth_getBalance", [_hex(self.account), _at(at)], quantity)
+        balance = await self._rpc.agreed("eth_getBalance", [hexed(self.account), pinned(at)], quantity)
         need = gas_limit * fees.max_fee + data_fee
         if balance < need:
             part = f", {data_fee} of it for what the chain takes beside gas" if data_fee else ""
             return Refusal(
-                f"low gas balance: {_hex(self.account)} has {balance} wei, needs {need}{part}", temporary=True
+                f"low gas balance: {hexed(self.account)} has {balance} wei, needs {need}{part}", temporary=True
             )
         return Ready(gas_limit)
 
@@ -199,7 +201,7 @@ class EvmPayer:
                 self.plan,
                 operator=self.account,
                 distributor=self._distributor,
-                asset=AssetId(f"eip155:{self._chain_id}/erc20:{_hex(token)}"),
+                asset=AssetId(f"eip155:{self._chain_id}/erc20:{hexed(token)}"),
                 at=at,
             )
             payouts = tuple(
@@ -212,7 +214,7 @@ class EvmPayer:
         if not found:
             return ""
         more = f" and {len(found) - CULPRITS_SHOWN} more" if len(found) > CULPRITS_SHOWN else ""
-        return f"; for {', '.join(_hex(recipient) for recipient in found[:CULPRITS_SHOWN])}{more}"
+        return f"; for {', '.join(hexed(recipient) for recipient in found[:CULPRITS_SHOWN])}{more}"
 
     async def executed(self, action: Action, at: BlockStamp) -> bool:
         if action.leg is Leg.CLAIM:
@@ -268,12 +270,12 @@ class EvmPayer:
         return None  # attempts of a slot share its nonce
 
     async def broadcast(self, raw: bytes) -> Broadcast:
-        answers = await self._rpc.call_on_each("eth_sendRawTransaction", [_hex(raw)])
-        return combine_broadcasts([classify_broadcast(answer, keccak(raw)) for answer in answers])
+        answers = await self._rpc.call_on_each("eth_sendRawTransaction", [hexed(raw)])
+        return combine_replies([read_answer(answer, keccak(raw)) for answer in answers])
 
     # ── look up ──
     async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:
-        answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [_hex(tx_id)])
+        answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [hexed(tx_id)])
         if all(answer.error is not None for answer in answers):
             raise ChainUnavailable(f"no endpoint of {self._chain} answers for receipts: {answers[0].error}")
         found: dict[BlockStamp, Inclusion] = {}
@@ -294,14 +296,14 @@ class EvmPayer:
         def read(receipt: Any) -> Inclusion | None:
             return self._inclusion("an endpoint", receipt)
 
-        return await self._rpc.agreed("eth_getTransactionReceipt", [_hex(tx_id)], read)
+        return await self._rpc.agreed("eth_getTransactionReceipt", [hexed(tx_id)], read)
 
     async def disowned(self, tx_ids: Sequence[bytes], at: BlockStamp) -> bool:
-        headers = await self._rpc.call_on_each("eth_getBlockByHash", [_hex(at.hash), False])
+        headers = await self._rpc.call_on_each("eth_getBlockByHash", [hexed(at.hash), False])
         if any(header.error is not None or header.result is None for header in headers):
             return False  # an endpoint that lags or fails cannot deny anything
         for tx_id in tx_ids:
-            answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [_hex(tx_id)])
+            answers = await self._rpc.call_on_each("eth_getTransactionReceipt", [hexed(tx_id)])
             if any(answer.error is not None or answer.result is not None for answer in answers):
                 return False
         return True
@@ -319,7 +321,7 @@ class EvmPayer:
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ChainDisagrees(f"an endpoint gave something that is no transaction: {error!r}") from None
 
-        found = await self._rpc.agreed("eth_getTransactionByHash", [_hex(tx_id)], read)
+        found = await self._rpc.agreed("eth_getTransactionByHash", [hexed(tx_id)], read)
         inclusion = await self.settled(tx_id)
         if found is None or inclusion is None or inclusion.block.hash != found[3]:
             return None
@@ -348,11 +350,10 @@ class EvmPayer:
 
         Raises ChainDisagrees where they differ, or it does not stand there in that block.
         """
-        data = encode_call(signature, *arguments)
-        call = {"to": _hex(contract), "data": _hex(data)}
-        answer = await self._rpc.agreed("eth_call", [call, _at(at)], data_of)
+        call = call_object(contract, encode_call(signature, *arguments))
+        answer = await self._rpc.agreed("eth_call", [call, pinned(at)], data_of)
         if len(answer) < 32:
-            raise ChainDisagrees(f"no contract of ours at {_hex(contract)} in block {at}")
+            raise ChainDisagrees(f"no contract of ours at {hexed(contract)} in block {at}")
         return answer
 
     def _inclusion(self, endpoint: str, receipt: Any) -> Inclusion | None:
@@ -387,12 +388,3 @@ def _batch_arguments(distribution_id: bytes, batch: Batch) -> bytes:
 
 def _types(signature: str) -> list[str]:
     return signature[signature.index("(") + 1 : -1].split(",")
-
-
-def _at(stamp: BlockStamp) -> dict[str, str]:
-    """EIP-1898: by hash, so that a node on another branch refuses rather than answers."""
-    return {"blockHash": _hex(stamp.hash)}
-
-
-def _hex(value: bytes) -> str:
-    return "0x" + value.hex()

@@ -10,9 +10,11 @@ import numpy as np
 
 from bridge.chains.evm.blocks import Header, parse_header
 from bridge.chains.evm.logs import block_numbers, in_order, merge_logs, parse_logs, scan_logs
-from bridge.chains.evm.rpc import Endpoint, EvmRpc, quantity
+from bridge.chains.evm.rpc import Endpoint, EvmRpc
+from bridge.chains.evm.wire import quantity
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, LogColumns
+from bridge.domain.units import hexed
 from bridge.ports import LogFilter
 
 ADDRESSES_MAX = 500  # in one filter; providers refuse more somewhere above 1,000
@@ -75,7 +77,7 @@ class LogReader:
     async def of_blocks(self, endpoint: Endpoint, blocks: Sequence[Block]) -> list[LogColumns]:
         """The logs of each of `blocks`, asked for by hash: an answer cannot belong to another branch."""
         calls: list[tuple[str, Sequence[Any]]] = [
-            ("eth_getLogs", [{"blockHash": "0x" + block.hash.hex()} | criteria])
+            ("eth_getLogs", [{"blockHash": hexed(block.hash)} | criteria])
             for block in blocks
             for criteria in self._criteria
         ]
@@ -172,8 +174,8 @@ async def agreed_blocks(rpc: EvmRpc, numbers: Sequence[int]) -> list[Block]:
 
 def _criteria_of(filter_: LogFilter) -> list[dict[str, Any]]:
     """The filter in JSON-RPC's words; several where it has more addresses than one request may name."""
-    topics = [None if group is None else ["0x" + topic.hex() for topic in group] for group in filter_.topics]
-    addresses = ["0x" + address.hex() for address in filter_.addresses]
+    topics = [None if group is None else [hexed(topic) for topic in group] for group in filter_.topics]
+    addresses = [hexed(address) for address in filter_.addresses]
     tail: dict[str, Any] = {"topics": topics} if topics else {}
     if not addresses:
         return [tail]

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from bridge.chains.evm.abi import EventPlan, compile_event, selector
 from bridge.chains.evm.follow import Finality, Follower
 from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks, common_head
-from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused, data_of, quantity
+from bridge.chains.evm.rpc import EvmRpc, Refusal, RpcRefused
+from bridge.chains.evm.wire import call_object, data_of, pinned, quantity
 from bridge.domain.calls import Argument, view_call
 from bridge.domain.errors import ConfigError, HoldError, StateUnavailable
 from bridge.domain.events import Block, ChainCursor, ChainEvent
-from bridge.domain.units import Address, AssetId, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp, hexed
 from bridge.ports import LogFilter
 
 _T = TypeVar("_T")
@@ -108,12 +109,12 @@ class EvmReader:
         if chain != self.reference:
             raise ValueError(f"{asset} is no asset of {self.reference}")
         if kind.startswith("slip44:"):
-            return await self._pinned("eth_getBalance", ["0x" + account.hex()], at, quantity)
+            return await self._pinned("eth_getBalance", [hexed(account)], at, quantity)
         token = Address(bytes.fromhex(kind.removeprefix("erc20:0x")))
         answer = await self.read_call(token, "balanceOf(address)", [account], at)
         if answer is not None:
             return answer[0]
-        if await self._pinned("eth_getCode", ["0x" + token.hex()], at, str) == "0x":
+        if await self._pinned("eth_getCode", [hexed(token)], at, str) == "0x":
             return 0
         raise HoldError(f"{self.name}: {asset} does not answer balanceOf at {at}")
 
@@ -129,9 +130,8 @@ class EvmReader:
         """See ports.ChainReader."""
         call = view_call(signature, arguments, returns)
         data = selector(call.signature) + call.words
-        request = {"to": "0x" + contract.hex(), "data": "0x" + data.hex()}
         try:
-            answer = await self._pinned("eth_call", [request], at, data_of)
+            answer = await self._pinned("eth_call", [call_object(contract, data)], at, data_of)
         except RpcRefused as refused:
             if refused.kind is Refusal.REVERTED:
                 return None
@@ -139,7 +139,7 @@ class EvmReader:
         return call.read(answer)
 
     async def sequence(self, account: Address, at: BlockStamp) -> int:
-        return await self._pinned("eth_getTransactionCount", ["0x" + account.hex()], at, quantity)
+        return await self._pinned("eth_getTransactionCount", [hexed(account)], at, quantity)
 
     async def blocks(self, numbers: Sequence[int]) -> list[Block]:
         """See ports.ChainReader; agreed by two endpoints where there are two, for a window ends where blocks say so.
@@ -147,13 +147,12 @@ class EvmReader:
         return await agreed_blocks(self._rpc, numbers)
 
     async def _pinned(self, method: str, params: list[Any], at: BlockStamp, read: Callable[[Any], _T]) -> _T:
-        """A read at the state after block `at`, by its hash (EIP-1898), agreed by two endpoints where there are two.
+        """A read at the state after block `at`, agreed by two endpoints where there are two.
 
         Raises ChainDisagrees where nobody knows the block, or they differ.
         """
-        block = {"blockHash": "0x" + at.hash.hex(), "requireCanonical": True}
         try:
-            return await self._rpc.agreed(method, [*params, block], read)
+            return await self._rpc.agreed(method, [*params, pinned(at)], read)
         except RpcRefused as refused:
             if refused.kind is Refusal.UNKNOWN_BLOCK:
                 raise StateUnavailable(f"no endpoint has the state of {at}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,12 @@ from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
+from bridge.chains.broadcasts import read_reply
 from bridge.chains.evm import rpc
-from bridge.chains.evm.rpc import Answer, RpcRefused, revert_data
+from bridge.chains.evm.rpc import Answer, RpcRefused
+from bridge.chains.evm.wire import revert_data
 from bridge.domain.payouts import Refusal
+from bridge.domain.units import hexed
 from bridge.ports import Broadcast, BroadcastOutcome
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
@@ -63,26 +66,9 @@ REPLIES: tuple[tuple[str, BroadcastOutcome], ...] = (
 )
 
 
-def classify_broadcast(answer: Answer, tx_id: bytes) -> Broadcast:
+def read_answer(answer: Answer, tx_id: bytes) -> Broadcast:
     """What one endpoint said to the transaction `tx_id`."""
-    if isinstance(answer.error, RpcRefused):
-        text = answer.error.message.lower()
-        outcome = next((outcome for part, outcome in REPLIES if part in text), _UNKNOWN)
-        return Broadcast(outcome, str(answer.error))
-    if answer.error is not None:
-        return Broadcast(_UNKNOWN, str(answer.error))
-    if answer.result == "0x" + tx_id.hex():
-        return Broadcast(BroadcastOutcome.ACCEPTED)
-    return Broadcast(_UNKNOWN, f"{answer.endpoint.name} named another transaction, {answer.result!r}"[:200])
-
-
-def combine_broadcasts(answers: Sequence[Broadcast]) -> Broadcast:
-    """One endpoint that took it is enough; else what is least certain counts, for it may have been taken."""
-    for outcome in (BroadcastOutcome.ACCEPTED, _KNOWN, _UNKNOWN, _REJECTED):
-        for answer in answers:
-            if answer.outcome is outcome:
-                return answer
-    return Broadcast(_UNKNOWN, "no endpoint answered")
+    return read_reply(answer, hexed(tx_id), REPLIES)
 
 
 # ── Reasons of a revert ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,7 +155,7 @@ class Reverts:
 def _show(name: str, value: object) -> str:
     if name in _TIMES and isinstance(value, int):
         return _utc(value)
-    text = "0x" + value.hex() if isinstance(value, bytes) else str(value)
+    text = hexed(value) if isinstance(value, bytes) else str(value)
     return text[:200]
 
 

@@ -1,4 +1,4 @@
-"""What errors of EVM nodes mean, and the values they write; how endpoints are asked is in chains.jsonrpc."""
+"""What errors of EVM nodes mean; how endpoints are asked is in chains.jsonrpc, what they write and read in wire."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import re
 from enum import StrEnum
 from typing import Any
 
+from bridge.chains.evm.wire import revert_data
 from bridge.chains.jsonrpc import QUORUM, Answer, Endpoint, JsonRpc, Refused
-from bridge.domain.errors import ChainDisagrees
 
-__all__ = ["QUORUM", "Answer", "Endpoint", "EvmRpc", "Refusal", "RpcRefused", "classify", "data_of", "quantity"]
-
-_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
-_HEX_DATA = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
+__all__ = ["QUORUM", "Answer", "Endpoint", "EvmRpc", "Refusal", "RpcRefused", "classify"]
 
 
 class Refusal(StrEnum):
@@ -58,7 +55,9 @@ _WORDS: tuple[tuple[Refusal, str], ...] = (
         Refusal.UNKNOWN_BLOCK,
         "(unknown|could not find) (block|header)|(block|header|for hash|resource) not found|trie node|out ?of ?range",
     ),
-    (Refusal.UNKNOWN_BLOCK, "beyond current head|not available|not currently canonical"),
+    (Refusal.UNKNOWN_BLOCK, "beyond current head|not available"),
+    # Nodes that have the block on another branch: geth and Erigon; Nethermind; Besu, in EIP-1898's own words.
+    (Refusal.UNKNOWN_BLOCK, r"not currently canonical|block is not canonical|^invalid input\Z"),
     # Nodes that have the block and not its state: geth, Nethermind, Besu, Erigon and Reth, in that order.
     (Refusal.UNKNOWN_BLOCK, "state (is )?unavailable|no state|world ?state|pruned|pruning"),
     (Refusal.NO_METHOD, "method not found|does not exist|not supported|unsupported method"),
@@ -80,27 +79,3 @@ class EvmRpc(JsonRpc):
     """The endpoints of one EVM chain."""
 
     refused = RpcRefused
-
-
-def data_of(value: object) -> bytes:
-    """JSON-RPC data. Raises ChainDisagrees where the endpoint sent something else."""
-    try:
-        return bytes.fromhex(str(value)[2:])
-    except ValueError:
-        raise ChainDisagrees(f"the endpoint sent {value!r:.100} where data is due") from None
-
-
-def revert_data(data: object) -> bytes:
-    """The bytes that a call reverted with, wherever the node put them; empty where it gave none."""
-    if isinstance(data, dict):
-        data = data.get("data") or data.get("result")
-    # Some clients write "Reverted 0x…".
-    found = _HEX_DATA.search(data) if isinstance(data, str) else None
-    return b"" if found is None else bytes.fromhex(found[0][2:])
-
-
-def quantity(value: object) -> int:
-    """A JSON-RPC quantity. Raises ChainDisagrees where the endpoint sent something else."""
-    if not isinstance(value, str) or not _QUANTITY.match(value):
-        raise ChainDisagrees(f"the endpoint sent {value!r:.100} where a quantity is due")
-    return int(value, 16)

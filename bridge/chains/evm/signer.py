@@ -5,12 +5,12 @@ A private key in plain text is refused wherever it is found; no message, repr or
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from bridge.chains.keystores import read_keystore
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address
 
@@ -71,19 +71,8 @@ class KeystoreSigner:
 
 def _read(path: Path, where: str) -> dict[str, object]:
     where = f"{where} keystore"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", where=where, mend=_MAKE_ONE) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a keystore", where=where, mend=_MAKE_ONE) from None
-    if _PLAIN_KEY.match(text):
-        raise ConfigError(f"{path} holds a private key in plain text, which is refused", where=where, mend=_MAKE_ONE)
-    try:
-        keystore = json.loads(text)
-    except json.JSONDecodeError:
-        keystore = None
+    keystore = read_keystore(path, plain=_PLAIN_KEY, where=where, mend=_MAKE_ONE)
     # Some wallets write "Crypto"; eth_keyfile reads both.
-    if not isinstance(keystore, dict) or not {"crypto", "Crypto"} & keystore.keys():
+    if keystore is None or not {"crypto", "Crypto"} & keystore.keys():
         raise ConfigError(f"{path} is not a version 3 keystore", where=where, mend=_MAKE_ONE)
     return keystore

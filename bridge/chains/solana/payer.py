@@ -18,6 +18,7 @@ import base64
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from bridge.chains.broadcasts import combine_replies
 from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import SOL, read_account, read_mint
@@ -41,7 +42,7 @@ from bridge.chains.solana.packing import capacity, widest
 from bridge.chains.solana.payloads import PayBatch, Proposal, alone, derive_id, mint_of, plan_push, read_payload
 from bridge.chains.solana.programs import ASSOCIATED_TOKEN, MEMO, NATIVE, TOKEN_PROGRAMS
 from bridge.chains.solana.receipts import budget_of, deposits_of
-from bridge.chains.solana.replies import classify_broadcast, combine_broadcasts
+from bridge.chains.solana.replies import read_answer
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
 from bridge.chains.solana.screening import Prepared, Screening
 from bridge.chains.solana.tables import Tables
@@ -310,7 +311,7 @@ class SolanaPayer:
         tx_id = tx_id_of(raw)
         config = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
         answers = await self._rpc.call_on_each("sendTransaction", [base64.b64encode(raw).decode(), config])
-        return combine_broadcasts([classify_broadcast(answer, tx_id) for answer in answers])
+        return combine_replies([read_answer(answer, tx_id) for answer in answers])
 
     # ── look up ──
     async def inclusions(self, tx_id: bytes) -> tuple[Inclusion, ...]:

@@ -7,11 +7,11 @@ end of its life without one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from bridge.chains.broadcasts import read_reply
 from bridge.chains.jsonrpc import Answer
 from bridge.chains.solana import rpc as values
-from bridge.chains.solana.rpc import RpcRefused
 from bridge.ports import Broadcast, BroadcastOutcome
 
 _ACCEPTED, _KNOWN, _REJECTED, _UNKNOWN = (
@@ -36,23 +36,6 @@ REPLIES: tuple[tuple[str, BroadcastOutcome], ...] = (
 )
 
 
-def classify_broadcast(answer: Answer, tx_id: bytes) -> Broadcast:
+def read_answer(answer: Answer, tx_id: bytes) -> Broadcast:
     """What one endpoint said to the transaction `tx_id`."""
-    if isinstance(answer.error, RpcRefused):
-        text = answer.error.message.lower()
-        outcome = next((outcome for part, outcome in REPLIES if part in text), None)
-        return Broadcast(outcome or CODES.get(answer.error.code, _UNKNOWN), str(answer.error))
-    if answer.error is not None:
-        return Broadcast(_UNKNOWN, str(answer.error))
-    if answer.result == values.text(tx_id):
-        return Broadcast(_ACCEPTED)
-    return Broadcast(_UNKNOWN, f"{answer.endpoint.name} named another transaction, {answer.result!r}"[:200])
-
-
-def combine_broadcasts(answers: Sequence[Broadcast]) -> Broadcast:
-    """One endpoint that took it is enough; else what is least certain counts, for it may have been taken."""
-    for outcome in (_ACCEPTED, _KNOWN, _UNKNOWN, _REJECTED):
-        for answer in answers:
-            if answer.outcome is outcome:
-                return answer
-    return Broadcast(_UNKNOWN, "no endpoint answered")
+    return read_reply(answer, values.text(tx_id), REPLIES, CODES)

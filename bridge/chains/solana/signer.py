@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from Crypto.Cipher import AES
 from solders.keypair import Keypair
 
+from bridge.chains.keystores import read_keystore
 from bridge.chains.solana.messages import signed_part, signers_of, tx_id_of, with_signature
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import Address, format_address, parse_address
@@ -31,8 +32,10 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**18, 8, 1
 SCRYPT_N_MAX, SCRYPT_RP_MAX = 2**20, 64
 """A file that asks for more would use up the memory of the machine."""
 
-_PLAIN_LIST = re.compile(r"\s*\[\s*\d{1,3}(\s*,\s*\d{1,3}){31,63}\s*\]\s*\Z")
-_PLAIN_KEY = re.compile(r"\s*([1-9A-HJ-NP-Za-km-z]{86,88}|(0x)?[0-9a-fA-F]{64}|(0x)?[0-9a-fA-F]{128})\s*\Z")
+_PLAIN_KEY = re.compile(
+    r"\s*([1-9A-HJ-NP-Za-km-z]{86,88}|(0x)?[0-9a-fA-F]{64}|(0x)?[0-9a-fA-F]{128}"
+    r"|\[\s*\d{1,3}(\s*,\s*\d{1,3}){31,63}\s*\])\s*\Z"
+)
 _MAKE_ONE = "make a keystore from the key (bridge keystore import) and name that file"
 _TAG_BYTES = 16
 
@@ -149,22 +152,8 @@ def _derive(kdf: Mapping[str, Any], password: str) -> bytes:
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
-    where_file = f"{where} keystore"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", where=where_file, mend=_MAKE_ONE) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a keystore", where=where_file, mend=_MAKE_ONE) from None
-    if _PLAIN_KEY.match(text) or _PLAIN_LIST.match(text):
-        raise ConfigError(
-            f"{path} holds a private key in plain text, which is refused", where=where_file, mend=_MAKE_ONE
-        )
-    try:
-        keystore = json.loads(text)
-    except json.JSONDecodeError:
-        keystore = None
-    if not isinstance(keystore, dict) or (keystore.get("kind"), keystore.get("version")) != ("ed25519", 1):
+    keystore = read_keystore(path, plain=_PLAIN_KEY, where=f"{where} keystore", mend=_MAKE_ONE)
+    if keystore is None or (keystore.get("kind"), keystore.get("version")) != ("ed25519", 1):
         raise _not_a_keystore(path, where)
     return keystore
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bridge.domain.units import Address
+from bridge.domain.units import Address, hexed
 from bridge.simulation.scenario import Surplus, Weights
 from bridge.simulation.traffic import Cast, Kind, Stage, Token
 
@@ -40,11 +40,11 @@ class Ground:
     @property
     def usdx(self) -> str:
         """Its address, as 0x and hex digits."""
-        return "0x" + self.tokens[0].contract.address.hex()
+        return hexed(self.tokens[0].contract.address)
 
     @property
     def vault_hex(self) -> str:
-        return "0x" + self.vault.hex()
+        return hexed(self.vault)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from bridge.simulation.svm.faults import Faults
 from bridge.simulation.svm.parameters import Config, Parameters
 from bridge.simulation.svm.records import Record
 from bridge.simulation.svm.refusals import min_context_slot_not_reached, node_unhealthy
+from bridge.simulation.svm.transactions import Reader
 
 API_VERSION = "3.1.4"
 
@@ -43,6 +44,10 @@ class View:
     def account(self, key: Pubkey, block: Block) -> Account | None:
         """The account as it was after `block`."""
         return self.chain.account(key, block)
+
+    def reader(self, block: Block) -> Reader:
+        """Of accounts as they were after `block`."""
+        return lambda key: self.account(key, block)
 
     def record(self, signature: str) -> Record | None:
         """The transaction, unless this node does not have it yet, or no longer."""

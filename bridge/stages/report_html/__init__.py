@@ -44,7 +44,7 @@ def environment(*directories: Path) -> Environment:
     )
     made.filters |= {
         "utc": utc,
-        "hex": _hex,
+        "hex": format_tx,
         "short": short_hash,
         "account": _account,
         "plain": plain,
@@ -54,10 +54,6 @@ def environment(*directories: Path) -> Environment:
         "drawing": _drawing,
     }
     return made
-
-
-def _hex(value: bytes) -> str:
-    return format_tx(value)
 
 
 def _account(code: str) -> Markup:

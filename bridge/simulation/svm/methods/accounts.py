@@ -11,7 +11,6 @@ from bridge.simulation.svm.encodings import encode_account
 from bridge.simulation.svm.parameters import Parameters, key_of
 from bridge.simulation.svm.refusals import invalid_params
 from bridge.simulation.svm.tokens import PROGRAM_NAMES, Mint, read_holding, read_mint, ui_amount
-from bridge.simulation.svm.transactions import Reader
 from bridge.simulation.svm.view import Method, View, with_context
 
 MULTIPLE_ACCOUNTS_MAX = 100
@@ -32,7 +31,7 @@ def get_account_info(view: View, parameters: Parameters) -> dict[str, Any]:
     config = parameters.config(1)
     block = view.bank(config)
     account = view.account(parameters.key(0), block)
-    return with_context(block, encode_account(account, config, _reader(view, block)))
+    return with_context(block, encode_account(account, config, view.reader(block)))
 
 
 def get_multiple_accounts(view: View, parameters: Parameters) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def get_multiple_accounts(view: View, parameters: Parameters) -> dict[str, Any]:
         raise invalid_params(f"Too many inputs provided; max {MULTIPLE_ACCOUNTS_MAX}")
     config = parameters.config(1)
     block = view.bank(config)
-    read = _reader(view, block)
+    read = view.reader(block)
     return with_context(block, [encode_account(read(key_of(key)), config, read) for key in keys])
 
 
@@ -83,7 +82,7 @@ def get_token_accounts_by_owner(view: View, parameters: Parameters) -> dict[str,
     parameters.require(2)
     owner, choice, config = parameters.key(0), parameters.config(1), parameters.config(2)
     block = view.bank(config)
-    read = _reader(view, block)
+    read = view.reader(block)
     mint: Pubkey | None = None
     if "mint" in choice:
         mint = key_of(choice["mint"])
@@ -110,10 +109,6 @@ def _mint(view: View, key: Pubkey, block: Block) -> Mint:
             "Invalid param: could not find mint" if account is None else "Invalid param: not a Token mint"
         )
     return mint
-
-
-def _reader(view: View, block: Block) -> Reader:
-    return lambda key: view.account(key, block)
 
 
 METHODS: dict[str, Method] = {

@@ -19,7 +19,6 @@ from bridge.simulation.svm.records import inner_instructions
 from bridge.simulation.svm.refusals import invalid_params, preflight_failure, signature_verification_failure
 from bridge.simulation.svm.transactions import (
     LookupFailure,
-    Reader,
     Wire,
     decode,
     load,
@@ -66,7 +65,7 @@ def get_fee_for_message(view: View, parameters: Parameters) -> dict[str, Any]:
     block = view.bank(parameters.config(1))
     unsigned = [Signature.default()] * message.header.num_required_signatures
     wire = Wire(VersionedTransaction.populate(message, unsigned), message, "", len(raw))
-    verdict = admit(view.chain, wire, block, _reader(view, block))
+    verdict = admit(view.chain, wire, block, view.reader(block))
     return with_context(block, None if verdict.err else view.chain.machine.simulate(wire.transaction).fee)
 
 
@@ -124,7 +123,7 @@ def send_transaction(view: View, parameters: Parameters) -> str:
     head = view.newest(Commitment.PROCESSED)
     block = head if skip and "minContextSlot" not in config else view.bank(_preflight(config, skip=skip))
     try:
-        load(wire.message, _reader(view, block), view.chain.moment(block))
+        load(wire.message, view.reader(block), view.chain.moment(block))
     except LookupFailure as failure:
         raise invalid_params(f"invalid transaction: {describe(failure.err)}") from None
     fits = wire.signatures_fit()
@@ -163,11 +162,11 @@ def request_airdrop(view: View, parameters: Parameters) -> str:
 def _simulate(view: View, wire: Wire, block: Block) -> Outcome:
     """Run it upon `block`: where accounts have changed since, they are put back for the moment."""
     chain = view.chain
-    verdict = admit(chain, wire, block, _reader(view, block))
+    verdict = admit(chain, wire, block, view.reader(block))
     if verdict.err is not None:
         return _refused(verdict.err)
     try:
-        loaded = load(wire.message, _reader(view, block), view.chain.moment(block))
+        loaded = load(wire.message, view.reader(block), view.chain.moment(block))
     except LookupFailure as failure:
         raise invalid_params(f"invalid transaction: {describe(failure.err)}") from None
     then = chain.written_since(loaded.keys, block)
@@ -211,12 +210,8 @@ def _accounts_after(view: View, wire: Wire, block: Block, outcome: Outcome, conf
     for address in addresses:
         key = key_of(address)
         account = posts[key] if key in posts else view.account(key, block)
-        told.append(encode_account(account if account and account.lamports else None, config, _reader(view, block)))
+        told.append(encode_account(account if account and account.lamports else None, config, view.reader(block)))
     return told
-
-
-def _reader(view: View, block: Block) -> Reader:
-    return lambda key: view.account(key, block)
 
 
 METHODS: dict[str, Method] = {
