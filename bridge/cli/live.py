@@ -106,8 +106,10 @@ def _surplus(status: Status) -> str:
 
 
 def _payouts(status: Status) -> str:
-    final = sum(count for outcome, count in status.payouts.items() if outcome != "in_flight")
-    return f"{status.payouts.get('in_flight', 0)} in flight, {final} final"
+    waiting = ("in_flight", "held", "given_up")
+    final = sum(count for outcome, count in status.payouts.items() if outcome not in waiting)
+    aside = [f"{status.payouts[name]} {name.replace('_', ' ')}" for name in waiting[1:] if name in status.payouts]
+    return ", ".join([f"{status.payouts.get('in_flight', 0)} in flight", *aside, f"{final} final"])
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from bridge.cli.app import DEFAULT_CONFIG, EXIT_NO, ConfigPath, app, run
 from bridge.daemon import divergence, open_services, reconciler
-from bridge.domain.breaks import Outcome
+from bridge.domain.breaks import HELD, Outcome
 from bridge.domain.errors import ConfigError
 from bridge.domain.units import format_hash, format_tx
 from bridge.runtime.config import load_config
@@ -94,7 +94,8 @@ async def _reconcile(path: Path) -> int:
         counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
         print(f"  {level:<13} {counts or 'nothing to check'}")
     for check in found.skipped:
-        print(f"skipped: {check.level} of {check.subject}: {check.skipped}")
+        name = "held" if check.subject == HELD else "skipped"
+        print(f"{name}: {check.level} of {check.subject}: {check.skipped}")
     for broken in found.breaks:
         amount = "" if broken.amount is None else f", {broken.amount:+,} atoms"
         since = f"{broken.opened_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -49,6 +49,8 @@ async def _status(path: Path, as_json: bool) -> int:
         for rule in content["rules"]:
             # As strings: see print_json.
             rule |= {"surplus": str(rule["surplus"]), "allocated": str(rule["allocated"])}
+        for held in content["held"]:
+            held["amount"] = str(held["amount"])
         content["consistency"] |= {
             "agreed_ppm": status.consistency.agreed_ppm,
             "coverage_ppm": status.consistency.coverage_ppm,
@@ -127,6 +129,11 @@ def _print_counts(console: Console, status: Status) -> None:
     console.print(f"distributions   {_counts(status.distributions)}")
     console.print(f"actions         {_counts(status.actions)}")
     console.print(f"payouts         {_counts(status.payouts)}")
+    for held in status.held:
+        console.print(
+            f"held            {format_amount(held.amount, held.decimals)} {held.symbol} on {held.chain}, to "
+            f"{count_of(held.payouts, 'recipient')} in {count_of(held.batches, 'batch')}"
+        )
     console.print(f"open breaks     {_counts(status.breaks)}")
     if status.break_ages:
         console.print(f"  by age        {_counts(status.break_ages)}")

@@ -264,8 +264,16 @@ class Reconciliation:
         return counts
 
 
+EXEMPT = "exempt"
+"""The cause of a check that is left out on purpose begins so: it is no gap in what is covered, and is counted apart."""
+
 IN_FLIGHT = "batches in flight"
 """What a check is about that cannot be judged before they are over."""
+OVERDUE = "batches in time"
+HELD = "batches held"
+"""What a person decides about: no time runs for it."""
+HELD_NAMED = 20
+"""Batches that the cause of one check names."""
 
 
 # ── Judging ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -368,10 +376,28 @@ class Waiting:
     amount: int  # atoms
     window_end: int  # seconds; of its decision
     landed: int | None  # the block in which its transaction is final and succeeded
+    held: str | None = None  # why it waits for a person, or its proposal does
+    resumed_s: int | None = None  # database time since it, or its proposal, was last held; None where it never was
+
+    def overdue(self, at: BlockStamp, time: int, deadline_s: int) -> bool:
+        """Whether it should be on the chain by now.
+
+        final without its event      yes: what is final has one
+        held for a person            no, for as long as it is
+        released                     it has `deadline_s` from then on, by the clock that knows when that was
+        any other                    it has `deadline_s` after its window, by the chain's clock
+        """
+        if self.landed is not None and self.landed <= at.number:
+            return True
+        if self.held is not None or time - self.window_end <= deadline_s:
+            return False
+        return self.resumed_s is None or self.resumed_s > deadline_s
 
 
-def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadline_s: int) -> Check:
-    """No batch is final without its event, and none waits for longer than `deadline_s` after its window."""
+def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadline_s: int) -> list[Check]:
+    """No batch is final without its event, and none waits for longer than `deadline_s` after its window, unless it is
+    held. What is in time is in flight: whether it lands, nobody can say yet."""
+    overdue = [batch for batch in waiting if batch.overdue(at, time, deadline_s)]
     differences = tuple(
         Difference(
             BreakKind.MISSING_ON_CHAIN,
@@ -380,11 +406,41 @@ def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadlin
             batch.asset,
             -batch.amount,
         )
-        for batch in waiting
-        if (batch.landed is not None and batch.landed <= at.number) or time - batch.window_end > deadline_s
+        for batch in overdue
     )
-    skipped = f"{len(waiting)} batches are in flight" if waiting else None
-    return Check(Level.PAYOUT, IN_FLIGHT, at, skipped=skipped, differences=differences)
+    flying = sum(batch.held is None for batch in waiting) - len(overdue)
+    skipped = f"{flying} batches are in flight" if flying else None
+    return [
+        Check(Level.PAYOUT, OVERDUE, at, differences=differences),
+        Check(Level.PAYOUT, IN_FLIGHT, at, skipped=skipped),
+        *_judge_held(at, waiting),
+    ]
+
+
+def _judge_held(at: BlockStamp, waiting: Sequence[Waiting]) -> list[Check]:
+    """One of each asset of which something is held: which batches, how much of it, and why."""
+    held: defaultdict[AssetId, list[Waiting]] = defaultdict(list)
+    for batch in waiting:
+        if batch.held is not None:
+            held[batch.asset].append(batch)
+    return [
+        Check(
+            Level.PAYOUT,
+            HELD,
+            at,
+            asset,
+            expected=sum(batch.amount for batch in batches),
+            skipped=f"{EXEMPT}: {len(batches)} batch{'' if len(batches) == 1 else 'es'} held for a person: "
+            + "; ".join(
+                [
+                    f"batch {batch.index} of 0x{batch.distribution_id.hex()}, {batch.amount} atoms: {batch.held}"
+                    for batch in batches[:HELD_NAMED]
+                ]
+                + ([f"and {len(batches) - HELD_NAMED} more"] if len(batches) > HELD_NAMED else [])
+            ),
+        )
+        for asset, batches in sorted(held.items())
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,6 @@ from datetime import timedelta
 
 from bridge.domain.breaks import AGE_BANDS, age_band, share_ppm
 
-EXEMPT = "exempt"
-"""The cause of a check that is left out on purpose begins so: it is no gap in what is covered, and is counted apart."""
-
 LAG_BOUNDS_MS = (1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000, 3_600_000)
 """Where one bar of the histogram of lags ends and the next begins."""
 LAG_BANDS = ("<1 s", "<2 s", "<5 s", "<10 s", "<30 s", "<1 min", "<5 min", "<1 h", "≥1 h")

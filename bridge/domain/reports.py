@@ -14,13 +14,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
-from bridge.domain.breaks import BreakKind, Outcome, share_ppm
+from bridge.domain.breaks import EXEMPT, BreakKind, Outcome, share_ppm
 from bridge.domain.figures import (
-    EXEMPT,
     AgeBand,
     Entries,
     Lag,
@@ -34,7 +35,7 @@ from bridge.domain.figures import (
     spread,
 )
 from bridge.domain.ledger import CARRIED, FEES, OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Asset
-from bridge.domain.units import AssetId, format_address, format_amount, format_hash
+from bridge.domain.units import Address, AssetId, format_address, format_amount, format_hash
 from bridge.domain.windows import Window
 
 
@@ -291,6 +292,30 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldFact:
+    """A batch that was put aside by the cut-off, and neither executed nor given up by then; that it waits for a person,
+    or its proposal does, is as it stands when the report is read."""
+
+    distribution_id: bytes
+    chain: str
+    rule: str
+    batch_index: int
+    recipients: int
+    recipient: bytes | None  # where it is only one
+    asset: AssetId
+    amount: int
+    reason: str
+    since: int  # seconds
+
+
+class Aside(NamedTuple):
+    """Of what one asset has payable, that which is not on its way. Atoms."""
+
+    held: int = 0  # waits for a person
+    given_up: int = 0  # nothing is planned that would pay it
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     chains: tuple[ChainScope, ...]
     assets: tuple[Asset, ...]
@@ -315,6 +340,15 @@ class Facts:
     trend: tuple[TrendPoint, ...] = ()
     entries_automatic: int = 0  # journals that no person asked for
     entries_by_hand: int = 0
+    held: tuple[HeldFact, ...] = ()
+    given_up: Mapping[AssetId, int] = field(default_factory=dict)  # payable, neither put aside nor to be planned yet
+
+    @property
+    def aside(self) -> Mapping[AssetId, Aside]:
+        held: defaultdict[AssetId, int] = defaultdict(int)
+        for fact in self.held:
+            held[fact.asset] += fact.amount
+        return {asset: Aside(held[asset], self.given_up.get(asset, 0)) for asset in held.keys() | self.given_up.keys()}
 
 
 # ── Report: what is printed ─────────────────────────────────────────────────────────────────────────────────────────
@@ -342,7 +376,7 @@ class Waterfall:
     """Where an asset's surplus came from and where it is.
 
     opening + earned + adjustments = allocated + carried + unallocated
-                         promised + └─ = paid + credited + claimable + in_flight
+                         promised + └─ = paid + credited + claimable + in_flight + held + given_up
     """
 
     asset: Asset
@@ -354,17 +388,20 @@ class Waterfall:
     credited: Amount  # refused by the recipient, kept for it by the contract
     claimable: Amount  # in a tree that its accounts claim from, whether they have or not
     in_flight: Amount  # decided, not yet final on chain
+    held: Amount  # decided, and waits for a person
+    given_up: Amount  # owed to recipients, and no payment is on its way
     carried: Amount  # too small to pay yet, or more than a guardrail lets through
     unallocated: Amount
     decided: Amount  # the same as allocated, counted from the decisions instead of the ledger
-    promised: Amount  # allocated before the period and in flight at its start; zero without a period
+    promised: Amount  # allocated before the period and not paid at its start; zero without a period
 
     def __post_init__(self) -> None:
         sources = self.opening.atoms + self.earned.atoms + self.adjustments.atoms
         assert sources == self.allocated.atoms + self.carried.atoms + self.unallocated.atoms, "the waterfall leaks"
-        landed = self.paid.atoms + self.credited.atoms + self.claimable.atoms + self.in_flight.atoms
-        assert self.promised.atoms + self.allocated.atoms == landed, (
-            "what was allocated is not what was paid, kept for others or in flight"
+        landed = self.paid.atoms + self.credited.atoms + self.claimable.atoms
+        waiting = self.in_flight.atoms + self.held.atoms + self.given_up.atoms
+        assert self.promised.atoms + self.allocated.atoms == landed + waiting, (
+            "what was allocated is not what was paid, kept for others, in flight, held or given up"
         )
 
     @property
@@ -386,24 +423,43 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class PendingBridge:
-    """What the custody accounts (our contracts) hold, by whom it is for: free + in_flight + owed = ledger."""
+    """What the custody accounts (our contracts) hold, by whom it is for: free + in_flight + held + given_up + owed =
+    ledger."""
 
     asset: Asset
     free: Amount
     in_flight: Amount  # promised to recipients, not yet final on chain
+    held: Amount  # promised to recipients, and waits for a person
+    given_up: Amount  # promised to recipients, and no payment is on its way
     owed: Amount  # credited or claimable, waiting to be withdrawn or claimed
     ledger: Amount
     chain: Amount | None
     difference: Amount | None  # chain − ledger
 
     def __post_init__(self) -> None:
-        assert self.free.atoms + self.in_flight.atoms + self.owed.atoms == self.ledger.atoms, "the bridge has a hole"
+        promised = self.in_flight.atoms + self.held.atoms + self.given_up.atoms
+        assert self.free.atoms + promised + self.owed.atoms == self.ledger.atoms, "the bridge has a hole"
 
 
 @dataclass(frozen=True, slots=True)
 class Suspense:
     account: str
     balance: Amount  # credits − debits; zero when everything is explained
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A batch that waits for a person."""
+
+    distribution_id: bytes
+    chain: str
+    rule: str
+    batch_index: int
+    recipients: int
+    recipient: str | None  # where it is only one
+    amount: Amount
+    reason: str
+    since: int  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,6 +617,7 @@ class Report:
     completeness: tuple[Completeness, ...]
     rules: tuple[RuleVersion, ...]
     attention: tuple[Attention, ...]
+    held: tuple[Held, ...]
     limitations: tuple[str, ...]
     period: Window | None
     movements: tuple[Movement, ...]
@@ -606,16 +663,17 @@ def assemble(facts: Facts, origin: Origin = NOBODY) -> Report:
         accounts=accounts,
         contracts=tuple(account for account in accounts if account.startswith(CUSTODY)),
         roll_forward=rows,
-        waterfalls=waterfalls(facts.flows, facts.decided, assets, facts.earlier),
+        waterfalls=waterfalls(facts.flows, facts.decided, assets, facts.earlier, facts.aside),
         distributions=tuple(_distribution(fact, assets) for fact in facts.distributions),
         breaks=breaks,
-        pending=_pending(posted, rows),
+        pending=_pending(posted, rows, facts.aside),
         gas=_gas(facts, assets),
         checks=facts.checks,
         suspense=_suspense(posted, assets),
         completeness=completeness,
         rules=facts.rules,
         attention=facts.attention,
+        held=tuple(_held(fact, assets) for fact in facts.held),
         limitations=_limitations(facts, rows, completeness),
         period=facts.period,
         movements=tuple(
@@ -769,8 +827,11 @@ def waterfalls(
     decided: Mapping[AssetId, int],
     assets: Mapping[AssetId, Asset],
     earlier: Sequence[Flow] = (),
+    aside: Mapping[AssetId, Aside] = MappingProxyType({}),
 ) -> tuple[Waterfall, ...]:
     """One waterfall for each asset in which surplus was found, allocated or held when the books were opened.
+
+    Of what is payable, all that is not `aside` is in flight.
 
     Sums over flows and balances of accounts are taken apart from each other; the Waterfall asserts that they meet.
     """
@@ -780,10 +841,13 @@ def waterfalls(
         for some in (flows, earlier)
     )
     touched = {flow.asset for flow in (*before, *own) if {_place(flow.debit), _place(flow.credit)} != {"outside"}}
-    return tuple(_waterfall(assets[asset], own, before, decided.get(asset, 0)) for asset in sorted(touched))
+    return tuple(
+        _waterfall(assets[asset], own, before, decided.get(asset, 0), aside.get(asset, Aside()))
+        for asset in sorted(touched)
+    )
 
 
-def _waterfall(asset: Asset, flows: Sequence[Flow], earlier: Sequence[Flow], decided: int) -> Waterfall:
+def _waterfall(asset: Asset, flows: Sequence[Flow], earlier: Sequence[Flow], decided: int, aside: Aside) -> Waterfall:
     own = [flow for flow in flows if flow.asset == asset.id]
     before = [flow for flow in earlier if flow.asset == asset.id]
     start = _balances(before)
@@ -799,7 +863,9 @@ def _waterfall(asset: Asset, flows: Sequence[Flow], earlier: Sequence[Flow], dec
     return Waterfall(
         asset=asset,
         **named,
-        in_flight=Amount(balance[PAYABLE], asset),
+        in_flight=Amount(balance[PAYABLE] - sum(aside), asset),
+        held=Amount(aside.held, asset),
+        given_up=Amount(aside.given_up, asset),
         carried=Amount(balance[CARRIED], asset),
         # Decisions take what the opening held from surplus:unallocated too: only both together are what is left.
         unallocated=Amount(balance[UNALLOCATED] + balance[OPENING], asset),
@@ -852,12 +918,15 @@ def _balances(flows: Iterable[Flow]) -> defaultdict[str, int]:
     return balance
 
 
-def _pending(flows: Sequence[Flow], rows: Sequence[RollForward]) -> tuple[PendingBridge, ...]:
+def _pending(
+    flows: Sequence[Flow], rows: Sequence[RollForward], aside: Mapping[AssetId, Aside]
+) -> tuple[PendingBridge, ...]:
     custody = [row for row in rows if row.account.startswith(CUSTODY)]
     bridges = []
     for asset in sorted({row.closing.asset for row in custody}, key=lambda asset: asset.id):
         own = [row for row in custody if row.closing.asset == asset]
         balance = _balances(flow for flow in flows if flow.asset == asset.id)
+        waits = aside.get(asset.id, Aside())
         ledger = sum(row.closing.atoms for row in own)
         read = [row.on_chain.atoms for row in own if row.on_chain is not None]
         chain = sum(read) if len(read) == len(own) else None
@@ -865,7 +934,9 @@ def _pending(flows: Sequence[Flow], rows: Sequence[RollForward]) -> tuple[Pendin
             PendingBridge(
                 asset=asset,
                 free=Amount(ledger - balance[PAYABLE] - balance[OWED] - balance[CLAIMABLE], asset),
-                in_flight=Amount(balance[PAYABLE], asset),
+                in_flight=Amount(balance[PAYABLE] - sum(waits), asset),
+                held=Amount(waits.held, asset),
+                given_up=Amount(waits.given_up, asset),
                 owed=Amount(balance[OWED] + balance[CLAIMABLE], asset),
                 ledger=Amount(ledger, asset),
                 chain=None if chain is None else Amount(chain, asset),
@@ -913,6 +984,20 @@ def _gas(facts: Facts, assets: Mapping[AssetId, Asset]) -> tuple[Gas, ...]:
             )
         )
     return tuple(found)
+
+
+def _held(fact: HeldFact, assets: Mapping[AssetId, Asset]) -> Held:
+    return Held(
+        distribution_id=fact.distribution_id,
+        chain=fact.chain,
+        rule=fact.rule,
+        batch_index=fact.batch_index,
+        recipients=fact.recipients,
+        recipient=None if fact.recipient is None else format_address(Address(fact.recipient)),
+        amount=Amount(fact.amount, label(fact.asset, assets)),
+        reason=fact.reason,
+        since=fact.since,
+    )
 
 
 def _distribution(fact: DistributionFact, assets: Mapping[AssetId, Asset]) -> Distribution:
@@ -1074,7 +1159,8 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
         found.append(f"{count_of(unsealed, 'journal')} not sealed into the hash chain when the report was read.")
     found.append("Movements of a native coin that emit no log show as a balance difference, not as an event.")
     found.append(
-        "States of distributions, and breaks, are as they stood when the report was read; books end at the cut-off."
+        "States of distributions, what is held, and breaks, are as they stood when the report was read; books end at "
+        "the cut-off."
     )
     if facts.period is not None:
         found.append(
@@ -1083,7 +1169,7 @@ def _limitations(facts: Facts, rows: Sequence[RollForward], completeness: Sequen
     return tuple(found)
 
 
-_OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Break, Gas, Correction, ValueShare)
+_OF_ONE_ASSET = (RollForward, Movement, Suspense, Distribution, Held, Break, Gas, Correction, ValueShare)
 """Rows whose amounts are of one asset: its id stands beside them in JSON, where an amount is atoms alone."""
 
 

@@ -49,7 +49,8 @@ class ShareFact:
     amount: int
     carried_in: int
     batch_index: int | None  # None before it is planned
-    outcome: str | None  # paid, credited, claimable; None before its batch is final
+    outcome: str | None  # paid, credited, claimable; held, given_up; None while it is on its way
+    held: str | None = None  # why it waits for a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,7 @@ class Share:
     weights_total: str | None
     batch_index: int | None
     outcome: str | None
+    held: str | None  # why it waits for a person
 
 
 @dataclass(frozen=True, slots=True)

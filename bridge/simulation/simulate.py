@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 from bridge.daemon import open_services, reconciler
-from bridge.domain.breaks import IN_FLIGHT, BreakKind, Reconciliation
+from bridge.domain.breaks import HELD, BreakKind, Reconciliation
 from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.ledger import UNALLOCATED
 from bridge.domain.states import ActionState
@@ -443,11 +443,10 @@ def doubts(
         if distribution.state != "final" and distribution not in waiting
     ]
     reasons += [f"break {found.break_id}: {found.kind} of {found.subject}" for found in reconciliation.breaks]
-    # A share that stays held is put aside in the books, as if it was on its way.
     reasons += [
         f"{check.level} check of {check.subject} was skipped: {check.skipped}"
         for check in reconciliation.skipped
-        if not waiting or check.subject != IN_FLIGHT
+        if not waiting or check.subject != HELD
     ]
     reasons += [
         f"decision held: {waiting.reason}"

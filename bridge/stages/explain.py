@@ -260,6 +260,7 @@ def _shares(facts: StoryFacts, artifact: Mapping[str, Any]) -> tuple[Share, ...]
             weights_total=total,
             batch_index=share.batch_index,
             outcome=share.outcome,
+            held=share.held,
         )
         for share in facts.shares
     )

@@ -12,7 +12,7 @@ one snapshot; the chain is asked for the same block by its hash (ask.py).
                   journals as they were sealed;
                   in a full run also journals with their keys, balances as the sum of transfers, and what remake.py does
     suspense      suspense:in and suspense:out are empty
-    payout        executed batches = intended batches; what is pending = what is in flight; nothing waits for too long;
+    payout        executed batches = intended batches; what is pending = in flight + held; nothing in flight is overdue;
                   batches that are over = what the chain keeps of them, where it does (some of them in each run);
                   nobody has claimed more than it was given; the distributor owes each account what the books say, and
                   each has claimed what they say: accounts that moved at once, others when the sweep comes to them
@@ -488,19 +488,20 @@ class Reconcile:
         return next(each.watched.mirrors for each in self._books if each.chain.name == chain)
 
     async def _intents(self, tx: Transaction, at: BlockStamp) -> list[Check]:
-        """What the books hold as pending is what batches in flight are to pay; and these are not overdue."""
+        """What the books hold as pending is what batches that are in flight or held are to pay; none is overdue."""
         waiting = await tx.audits.waiting(at.chain)
         in_flight: defaultdict[AssetId, int] = defaultdict(int)
+        held: defaultdict[AssetId, int] = defaultdict(int)
         for batch in waiting:
-            in_flight[batch.asset] += batch.amount
+            (in_flight if batch.held is None else held)[batch.asset] += batch.amount
         pending = await tx.audits.pending(at)
         checks = [
-            judge_waiting(at, await tx.audits.time(at), waiting, self._deadline_s),
+            *judge_waiting(at, await tx.audits.time(at), waiting, self._deadline_s),
             judge_claims(at, *await tx.audits.overdrawn(at)),
         ]
-        for asset in sorted(pending.keys() | in_flight.keys()):
-            books, rows = pending.get(asset, 0), in_flight[asset]
-            evidence = {"pending": str(books), "in_flight": str(rows)}
+        for asset in sorted(pending.keys() | in_flight.keys() | held.keys()):
+            books, rows = pending.get(asset, 0), in_flight[asset] + held[asset]
+            evidence = {"pending": str(books), "in_flight": str(in_flight[asset]), "held": str(held[asset])}
             wrong = (Difference(BreakKind.AMOUNT_MISMATCH, "pending payouts", evidence, asset, rows - books),)
             late = await tx.audits.unjudged(at.chain) if books != rows else 0
             skipped = f"{late} executed batches are not settled yet" if late else None

@@ -158,8 +158,14 @@ def _tell_share(share: Share) -> list[str]:
         _weight(share.weight),
         _weight(share.weights_total),
         "—" if share.batch_index is None else str(share.batch_index),
-        share.outcome or "not final",
+        _outcome(share),
     ]
+
+
+def _outcome(share: Share) -> str:
+    if share.outcome is None:
+        return "not final"
+    return share.outcome.replace("_", " ") + ("" if share.held is None else f": {share.held}")
 
 
 def _weight(digits: str | None) -> str:

@@ -298,7 +298,11 @@ INTENDED = """
 """
 
 WAITING = """
-    SELECT d.distribution_id, p.batch_index AS index, d.asset, p.amount, e.window_end,
+    SELECT d.distribution_id, p.batch_index AS index, d.asset, p.amount, e.window_end, h.reason AS held,
+           (SELECT extract(epoch FROM now() - max(c.confirmed_at))::BIGINT
+              FROM actions a JOIN confirmations c USING (action_id)
+             WHERE a.distribution_id = d.distribution_id AND a.ordinal IN (0, p.batch_index + 1)
+               AND c.from_state = 'held') AS resumed_s,
            (SELECT min(t.block_number) FROM actions a JOIN slots USING (action_id) JOIN attempts t USING (slot_id)
              WHERE a.distribution_id = d.distribution_id AND a.ordinal = p.batch_index + 1 AND a.state = 'final'
                AND t.final AND t.succeeded AND t.purpose = 'pay') AS landed
@@ -307,6 +311,7 @@ WAITING = """
       JOIN journal_keys k ON (k.source, k.ref) = ('distribution', encode(d.distribution_id, 'hex'))
       JOIN LATERAL (SELECT batch_index, sum(amount) AS amount FROM payouts
                      WHERE distribution_id = d.distribution_id GROUP BY batch_index) p ON TRUE
+      LEFT JOIN held_batches h USING (distribution_id, batch_index)
      WHERE d.chain = $1
        AND NOT EXISTS (SELECT FROM journal_keys c WHERE c.source = 'batch'
                           AND c.ref = encode(d.distribution_id, 'hex') || ':' || p.batch_index)

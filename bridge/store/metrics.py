@@ -49,6 +49,9 @@ def _work(status: Status, conditions: list[Condition], letters: int) -> Iterator
         yield Sample("bridge_distributions", "Distributions by state.", count, {"state": state})
     for outcome, count in status.payouts.items():
         yield Sample("bridge_payouts", "Payouts by outcome.", count, {"outcome": outcome})
+    for item in status.held:
+        labels = {"chain": item.chain, "asset": item.asset, "symbol": item.symbol}
+        yield Sample("bridge_held_atoms", "Put aside for payouts that wait for a person.", item.amount, labels)
     yield Sample("bridge_waiting", "Steps, decisions and rules that wait with a reason.", len(status.waiting))
     yield Sample("bridge_dead_letters", "Work that was given up after its retries.", letters)
     for name in ConditionName:

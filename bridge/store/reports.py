@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bridge.domain.breaks import share_ppm
-from bridge.domain.figures import EXEMPT, LAG_BANDS, LAG_BOUNDS_MS, Lag, LevelTally, Milestones, Tally, TrendPoint
+from bridge.domain.breaks import EXEMPT, share_ppm
+from bridge.domain.figures import LAG_BANDS, LAG_BOUNDS_MS, Lag, LevelTally, Milestones, Tally, TrendPoint
 from bridge.domain.ledger import Asset
 from bridge.domain.reports import (
     Attention,
@@ -29,6 +29,7 @@ from bridge.domain.reports import (
     FinalizedSpan,
     Flow,
     GasFact,
+    HeldFact,
     Reconciliation,
     RuleVersion,
     SealFact,
@@ -36,6 +37,7 @@ from bridge.domain.reports import (
 )
 from bridge.domain.units import AssetId, hash_of
 from bridge.domain.windows import Window
+from bridge.store.ledger import BALANCES_AT
 from bridge.store.milestones import MILESTONE_COLUMNS
 
 if TYPE_CHECKING:
@@ -370,6 +372,41 @@ ATTENTION = """
      ORDER BY kind, subject, reason
 """
 
+# What the books had put aside at the cut-off, and had not closed; that it waits for a person is as of now.
+HELD = """
+    SELECT h.distribution_id, h.chain, d.rule, h.batch_index, d.asset, p.amount, p.recipients, p.recipient, h.reason,
+           extract(epoch FROM h.since)::BIGINT AS since
+      FROM held_batches h
+      JOIN distributions d USING (distribution_id)
+      JOIN journal_keys k ON (k.source, k.ref) = ('distribution', encode(h.distribution_id, 'hex'))
+      JOIN LATERAL (SELECT sum(amount) AS amount, count(*) AS recipients,
+                           CASE count(*) WHEN 1 THEN (array_agg(recipient))[1] END AS recipient
+                      FROM payouts o
+                     WHERE (o.distribution_id, o.batch_index) = (h.distribution_id, h.batch_index)) AS p
+           ON p.recipients > 0
+     WHERE h.chain = $1 AND k.block_number <= $2
+       AND NOT EXISTS (SELECT FROM journal_keys c
+                        WHERE (c.source, c.ref) = ('batch', encode(h.distribution_id, 'hex') || ':' || h.batch_index)
+                          AND c.block_number <= $2)
+     ORDER BY d.rule, h.distribution_id, h.batch_index
+"""
+
+# Payable at the cut-off, less what was put aside for batches, less what was decided and is to be planned.
+GIVEN_UP = f"""
+    SELECT asset, sum(amount) AS amount FROM (
+        SELECT asset, credits_posted - debits_posted - debits_pending AS amount FROM ({BALANCES_AT}) AS balances
+         WHERE code LIKE 'payable:%' AND $3::TEXT[] IS NULL
+        UNION ALL
+        SELECT d.asset, -d.total FROM decisions d
+          JOIN journal_keys k ON (k.source, k.ref) = ('decision', encode(d.decision_id, 'hex'))
+         WHERE d.chain = $1 AND d.verdict = 'pay' AND k.block_number <= $2
+           AND NOT EXISTS (SELECT FROM distributions p
+                             JOIN journal_keys i
+                               ON (i.source, i.ref) = ('distribution', encode(p.distribution_id, 'hex'))
+                            WHERE p.decision_id = d.decision_id AND i.block_number <= $2)
+    ) AS parts GROUP BY asset HAVING sum(amount) <> 0
+"""  # noqa: S608  # of the constant above
+
 _BEFORE_ALL = -2
 """A block number below that of every journal: books that cover block 0 are opened before it."""
 _NO_LIMIT = 2**62
@@ -411,6 +448,9 @@ class Reports:
         distributions = tuple(_distribution(row) for row in await self._each(DISTRIBUTIONS, spans))
         for row in await self._each(DECIDED, spans):
             decided[row["asset"]] += row["total"]
+        ends = [(chain, last) for chain, last, _ in spans]
+        held = [row for end in ends for row in await fetch(HELD, *end)]
+        given_up = [row for end in ends for row in await fetch(GIVEN_UP, *end, None)]
         progress("breaks and checks")
         references = {chain.chain: chain.reference for chain in chains}
         breaks = tuple(_break(row, references) for row in await self._breaks(chains, run_id, period))
@@ -441,6 +481,8 @@ class Reports:
             trend=trend,
             entries_automatic=sum(row["automatic"] for row in entries),
             entries_by_hand=sum(row["by_hand"] for row in entries),
+            held=tuple(HeldFact(**row) for row in held),
+            given_up={row["asset"]: int(row["amount"]) for row in given_up},
         )
 
     async def _lags(self, spans: list[tuple[str, int, int]]) -> list[asyncpg.Record]:

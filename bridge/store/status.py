@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bridge.domain.breaks import AGE_BANDS, AGES, share_ppm
+from bridge.domain.breaks import AGE_BANDS, AGES, EXEMPT, share_ppm
 from bridge.domain.figures import (
-    EXEMPT,
     LAG_BANDS,
     LAG_BOUNDS_MS,
     Entries,
@@ -54,7 +53,33 @@ RULES = """
 DISTRIBUTIONS = "SELECT state, count(*) AS distributions FROM distribution_states GROUP BY state ORDER BY state"
 ACTIONS = "SELECT state, count(*) AS actions FROM actions GROUP BY state ORDER BY state"
 PAYOUTS = """
-    SELECT COALESCE(outcome, 'in_flight') AS outcome, count(*) AS payouts FROM payouts GROUP BY 1 ORDER BY 1
+    -- What is held or given up is found by its batches, so that all payouts are gone through once.
+    WITH aside AS (
+        SELECT 'held' AS outcome, distribution_id, batch_index FROM held_batches
+        UNION ALL
+        SELECT 'given_up', distribution_id, ordinal - 1 FROM actions WHERE state = 'void' AND kind = 'execute'
+    ), counted AS (
+        SELECT a.outcome, count(*) AS payouts
+          FROM aside a JOIN payouts p USING (distribution_id, batch_index) WHERE p.outcome IS NULL GROUP BY 1
+    ), whole AS (
+        SELECT outcome, count(*) AS payouts FROM payouts GROUP BY 1
+    )
+    SELECT outcome, payouts FROM whole WHERE outcome IS NOT NULL
+    UNION ALL
+    SELECT outcome, payouts FROM counted
+    UNION ALL
+    SELECT 'in_flight', payouts - (SELECT COALESCE(sum(payouts), 0) FROM counted)::BIGINT
+      FROM whole WHERE outcome IS NULL AND payouts > (SELECT COALESCE(sum(payouts), 0) FROM counted)
+     ORDER BY 1
+"""
+HELD = """
+    SELECT h.chain, d.asset, COALESCE(a.symbol, d.asset) AS symbol, COALESCE(a.decimals, 0) AS decimals,
+           count(DISTINCT h.action_id) AS batches, count(*) AS payouts, sum(p.amount) AS amount
+      FROM held_batches h
+      JOIN distributions d USING (distribution_id)
+      JOIN payouts p USING (distribution_id, batch_index)
+      LEFT JOIN assets a ON a.asset = d.asset
+     GROUP BY h.chain, d.asset, a.symbol, a.decimals ORDER BY h.chain, d.asset
 """
 # What a person may want to look at, the oldest first: every action that waits with a reason, every held decision, and
 # every decision that waits for a tree.
@@ -206,6 +231,19 @@ class RuleStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldStatus:
+    """What waits for a person of one asset: in batches that are held, or behind a proposal that is."""
+
+    chain: str
+    asset: str
+    symbol: str
+    decimals: int
+    batches: int
+    payouts: int
+    amount: int  # atoms
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     chain: str
     state: str
@@ -263,7 +301,8 @@ class Status:
     rules: tuple[RuleStatus, ...]
     distributions: dict[str, int]  # by state
     actions: dict[str, int]  # by state
-    payouts: dict[str, int]  # by outcome
+    payouts: dict[str, int]  # by outcome: paid, credited, claimable; or held, given_up, in_flight
+    held: tuple[HeldStatus, ...]
     waiting: tuple[Waiting, ...]
     breaks: dict[str, int]  # unresolved ones by kind
     break_ages: dict[str, int]  # unresolved ones by band of age
@@ -286,6 +325,7 @@ class StatusReader:
             distributions=dict([tuple(row) for row in await fetch(DISTRIBUTIONS)]),
             actions=dict([tuple(row) for row in await fetch(ACTIONS)]),
             payouts=dict([tuple(row) for row in await fetch(PAYOUTS)]),
+            held=tuple([HeldStatus(**{**row, "amount": int(row["amount"])}) for row in await fetch(HELD)]),
             waiting=tuple([Waiting(**row) for row in await fetch(WAITING)]),
             breaks=dict([tuple(row) for row in await fetch(BREAKS)]),
             break_ages={AGE_BANDS[row["band"]]: row["breaks"] for row in await fetch(BREAK_AGES, _BOUNDS)},

@@ -59,10 +59,15 @@ ASSET = "SELECT asset AS id, chain, address, symbol, decimals FROM assets WHERE 
 
 # Largest first: who reads a part of the list reads the part that matters.
 SHARES = """
-    SELECT a.recipient, a.amount, a.carried_in, p.batch_index, p.outcome
+    SELECT a.recipient, a.amount, a.carried_in, p.batch_index,
+           COALESCE(p.outcome, CASE WHEN h.action_id IS NOT NULL THEN 'held'
+                                    WHEN s.state = 'void' THEN 'given_up' END) AS outcome,
+           CASE WHEN p.outcome IS NULL THEN h.reason END AS held
       FROM allocations a
       LEFT JOIN distributions d USING (decision_id)
       LEFT JOIN payouts p ON p.distribution_id = d.distribution_id AND p.recipient = a.recipient
+      LEFT JOIN held_batches h ON (h.distribution_id, h.batch_index) = (p.distribution_id, p.batch_index)
+      LEFT JOIN actions s ON (s.distribution_id, s.ordinal) = (p.distribution_id, p.batch_index + 1)
      WHERE a.decision_id = $1
      ORDER BY a.amount DESC, a.recipient
 """

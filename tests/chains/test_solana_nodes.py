@@ -13,7 +13,7 @@ from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
 from bridge.chains.jsonrpc import Endpoint
-from bridge.chains.solana import follow, signatures
+from bridge.chains.solana import follow, signatures, witness
 from bridge.chains.solana.history import SolanaHistory
 from bridge.chains.solana.logs import DEPOSITED, FEE_PAID, RECORDED, WITHDRAWN, derive
 from bridge.chains.solana.rpc import RpcRefused, SolanaRpc
@@ -80,13 +80,17 @@ def stop_lying(world: SolanaWorld) -> None:
     world.rpc.lies.clear()
 
 
-async def patiently(consumer: Consumer, world: SolanaWorld) -> None:
-    """As ingest does: after an error that passes, from what is committed."""
-    async with asyncio.timeout(20):
-        while True:
-            with contextlib.suppress(RetryableError):
-                await consumer.listen(world)
-                return
+WALKS_MAX = 20
+
+
+async def patiently(consumer: Consumer, world: SolanaWorld) -> int:
+    """As ingest does: after an error that passes, from what is committed. How many walks it took, which is what bounds
+    it: how long they take is the machine's affair."""
+    for walk in range(1, WALKS_MAX + 1):
+        with contextlib.suppress(RetryableError):
+            await consumer.listen(world)
+            return walk
+    raise AssertionError(f"not there after {WALKS_MAX} walks")
 
 
 # ── What one node alone can do ──────────────────────────────────────────────────────────────────────────────────────
@@ -281,14 +285,19 @@ async def test_follow__listed_and_not_there__a_gap_that_is_named(make: Make):
 
 
 async def test_follow__too_many_requests__slower_and_complete(make: Make, monkeypatch: pytest.MonkeyPatch):
+    """A range is read twice. So many refusals that, whichever read meets them, one gives up and with it the walk; and
+    so few that the next walk waits them out. Lists are refused too, but never so often that anybody gives up."""
     monkeypatch.setattr("bridge.chains.solana.witness.PAUSE_FIRST_MS", 1)
     world = await make(None)
     await world.mine(5, 5)
-    world.node.faults.requests.append(Fault(Kind.RATE_LIMIT, "getTransaction", remaining=None, per_mille=300))
-    world.node.faults.requests.append(Fault(Kind.ERROR, "getBlock", remaining=2))
+    faults = world.node.faults.requests
+    faults.append(Fault(Kind.RATE_LIMIT, "getTransaction", remaining=2 * witness.TRIES_MAX - 1))
+    faults.append(Fault(Kind.RATE_LIMIT, "getSignaturesForAddress", remaining=witness.TRIES_MAX - 1))
+    faults.append(Fault(Kind.ERROR, "getBlock", remaining=2))
     consumer = Consumer(world.first)
-    await patiently(consumer, world)
+    assert await patiently(consumer, world) == 2
     assert consumer.counts() == {world.first: 5, world.first + 1: 5}
+    assert faults == []  # each was met, and asked past
 
 
 async def test_follow__node_takes_one_call_at_a_time__asked_so(make: Make, monkeypatch: pytest.MonkeyPatch):

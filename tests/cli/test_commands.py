@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
@@ -379,8 +380,72 @@ def _daemon(kept: Kept, log: Path) -> Iterator[None]:
 
 
 # ── Sandbox ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_sandbox__ended__exit_code_0_and_no_process_left(tmp_path: Path, end: signal.Signals):
+def descendants(pid: int) -> set[tuple[int, str]]:
+    """(process, when it started) of all that `pid` started, however far down; a number alone may be used again."""
+    found: dict[int, tuple[int, str]] = {}  # parent and start
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        found[int(entry.name)] = int(fields[1]), fields[19]
+    below = {pid}
+    while more := {child for child, (parent, _) in found.items() if parent in below} - below:
+        below |= more
+    return {(child, found[child][1]) for child in below - {pid}}
+
+
+def still_there(processes: set[tuple[int, str]]) -> list[int]:
+    left = []
+    for pid, start in processes:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        if fields[19] == start and fields[0] != "Z":
+            left.append(pid)
+    return left
+
+
+def test_sandbox__of_both_chains__its_configuration_fits_and_ctrl_c_ends_it_all(tmp_path: Path):
+    directory = tmp_path / "box"
+    command = [sys.executable, "-m", "bridge", "sandbox", str(directory), "--chain", "both", "--seed", "3"]
+    command += ["--block-time", "0.1", "--participants", "3"]
+    # In a group of its own, as a shell has it: Ctrl-C reaches everything in it at once.
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline()]
+        while said[-1] and not said[-1].startswith("Ctrl-C"):
+            said.append(process.stdout.readline())
+        evm, solana = (json.loads((directory / file).read_text()) for file in ("sandbox.json", "solana.json"))
+        heads = int(rpc(evm, "eth_blockNumber"), 16), rpc(solana, "getSlot")
+        config = directory / "bridge.toml"
+        migrated, checked = (bridge(name, "--config", config) for name in ("migrate", "check"))
+        assert int(rpc(evm, "eth_blockNumber"), 16) > heads[0]
+        wait_until(lambda: rpc(solana, "getSlot") > heads[1], "a new slot")
+        processes = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        _, complaints = process.communicate(timeout=30)
+    commands = [line.split() for line in said[-4:-1]]
+    assert commands == [["bridge", name, "--config", str(config)] for name in ("migrate", "check", "run")]
+    assert said[0] == f"sandbox ready, seed 3: {directory / 'sandbox.json'}\n"
+    assert solana["rpc_url"] in said[1]
+    assert (migrated.returncode, checked.returncode) == (0, 0), (migrated.stderr, checked.stdout, checked.stderr)
+    told = checked.stdout.splitlines()
+    assert [line.partition(":")[0] for line in told if not line.startswith(" ")] == ["anvil", "svm", "everything fits"]
+    for tokens in ("USDX, DAIX, PTSX", "USDX, PTSX, SOL"):
+        assert f"  tokens    {tokens}" in told
+    assert (process.returncode, complaints) == (0, "")
+    assert not alive(evm)
+    assert not alive(solana | {"database_url": evm["database_url"]})
+    if Path("/proc/self/stat").exists():
+        assert len(processes) >= 6  # three servers, each behind its guard
+        assert still_there(processes) == []
+
+
+def test_sandbox__asked_to_end__exit_code_0_and_nothing_left(tmp_path: Path):
     directory = tmp_path / "box"
     command = [sys.executable, "-m", "bridge", "sandbox", str(directory), "--seed", "3", "--block-time", "0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -389,7 +454,7 @@ def test_sandbox__ended__exit_code_0_and_no_process_left(tmp_path: Path, end: si
         facts = json.loads((directory / "sandbox.json").read_text())
         first = int(rpc(facts, "eth_blockNumber"), 16)
         wait_until(lambda: int(rpc(facts, "eth_blockNumber"), 16) > first + 3, "mining")
-        process.send_signal(end)
+        process.send_signal(signal.SIGTERM)
         _, complaints = process.communicate(timeout=30)
     assert said == [
         f"sandbox ready, seed 3: {directory / 'sandbox.json'}\n",

@@ -13,10 +13,10 @@ import pytest
 from bridge.domain.breaks import BreakKind, Check, Difference, Level
 from bridge.domain.units import BlockStamp
 from bridge.store.database import Database
-from tests.cli.program import bridge
+from tests.cli.program import bridge, bridge_here
 from tests.stages.sending import SendingWorld
 
-pytestmark = pytest.mark.slow  # each starts the program anew
+pytestmark = pytest.mark.slow  # each runs many commands
 
 
 class Place:
@@ -29,7 +29,7 @@ class Place:
         return await self.program("payouts", *arguments)
 
     async def program(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(bridge, *arguments, "--config", self.config)
+        return await asyncio.to_thread(bridge_here, *arguments, "--config", self.config)
 
 
 CONFIG = """
@@ -131,7 +131,8 @@ async def test_payouts__show__every_transaction_and_order(place: Place):
     ],
 )
 async def test_payouts__mistake__exit_code_2_and_what_to_do(place: Place, arguments: tuple[str, ...], said: str):
-    run = await place.bridge(*(place.distribution if one == "DISTRIBUTION" else one for one in arguments))
+    given = [place.distribution if one == "DISTRIBUTION" else one for one in arguments]
+    run = await asyncio.to_thread(bridge, "payouts", *given, "--config", place.config)
     assert run.returncode == 2
     assert said in run.stderr
     assert "Traceback" not in run.stderr

@@ -19,6 +19,7 @@ from bridge.domain.reports import (
     FinalizedSpan,
     Flow,
     GasFact,
+    HeldFact,
     Reconciliation,
     Report,
     Verdict,
@@ -218,9 +219,14 @@ any_flow = st.builds(
 ).filter(lambda item: item.debit != item.credit)
 
 
-@given(st.lists(any_flow, max_size=12))
-def test_reports__any_flows__every_statement_adds_up(flows: list[Flow]):
+@given(st.lists(any_flow, max_size=12), st.lists(st.integers(1, 2**256 - 1), max_size=3), st.integers(0, 2**256 - 1))
+def test_reports__any_flows__every_statement_adds_up(flows: list[Flow], held: list[int], given_up: int):
     # The assertions are in the dataclasses; any flow that a step forgets or counts twice breaks one of them.
+    waiting = tuple(HeldFact(HASH, "main", "r", n, 1, HASH, USDX.id, held[n], "frozen", 7) for n in range(len(held)))
+    changed = assemble(facts(flows=tuple(flows), decided={}, held=waiting, given_up={USDX.id: given_up}))
+    told = [(item.held.atoms, item.given_up.atoms) for item in changed.waterfalls]
+    told += [(item.held.atoms, item.given_up.atoms) for item in changed.pending if item.asset == USDX]
+    assert set(told) <= {(sum(held), given_up)}
     report = assemble(facts(flows=tuple(flows), decided={}))
     assert sum(row.closing.atoms for row in report.roll_forward if row.account == VAULT) == sum(
         (item.debit == VAULT) * item.atoms - (item.credit == VAULT) * item.atoms for item in flows
@@ -231,7 +237,7 @@ def test_reports__any_flows__every_statement_adds_up(flows: list[Flow]):
 def test_waterfall__does_not_add_up__refused():
     zero, one = Amount(0, USDX), Amount(1, USDX)
     with pytest.raises(AssertionError, match="leaks"):
-        Waterfall(USDX, zero, one, *[zero] * 10)
+        Waterfall(USDX, zero, one, *[zero] * 12)
 
 
 def test_to_json__amounts__strings_of_atoms():

@@ -20,8 +20,9 @@ from bridge.chains.solana.signer import KeystoreSigner
 from bridge.compose.chain import open_chain
 from bridge.compose.keystores import encrypt_keypair
 from bridge.domain.errors import ConfigError
+from bridge.domain.reports import count_of
 from bridge.domain.rules import Token
-from bridge.domain.units import Address, base58, format_address, format_tx, from_base58, parse_address
+from bridge.domain.units import Address, base58, format_address, format_amount, format_tx, from_base58, parse_address
 from bridge.runtime.config import load_config
 from bridge.runtime.rulefile import load_configured
 from bridge.simulation.alone import simulate_alone
@@ -52,6 +53,7 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     async def finished(outcome: Outcome) -> None:
         config, rules = outcome.directory / "bridge.toml", outcome.directory / "rules" / "svm"
         summary = next(each for each in outcome.run.distributions if each.rule == "fee_window")
+        buffer = next(each for each in outcome.run.distributions if each.rule == "reserve_buffer")
         transaction = format_tx(summary.tx_ids[-1])
         url = outcome.sandbox["solana"]["rpc_url"]
         for name, arguments in {
@@ -60,6 +62,8 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
             "verify": ("verify", summary.decision_id.hex(), "--config", config),
             "report": ("verify", outcome.report_directory, "--rpc", url),
             "reconcile": ("reconcile", "--config", config),
+            "status": ("status", "--config", config),
+            "held": ("explain", buffer.distribution_id.hex(), "--config", config),
             "backtest": ("rules", "backtest", rules / "reserve_buffer.yaml", "--config", config, "--out", backtested),
             "bare": (*backtest_bare(outcome, rules / "fee_window.yaml"), "--out", bare),
             # The operator is not named, and the record's rule asks what it has paid.
@@ -131,6 +135,17 @@ async def test_simulate__solana_alone__balanced_and_told_by_the_same_commands(tm
     held = [each["reason"] for each in document["attention"]]
     assert held
     assert all(f"{format_address(poor)} would hold less than the 890880 lamports" in reason for reason in held)
+    [fall] = [row for row in document["waterfalls"] if row["asset"]["id"] == native]
+    kept = sum(int(row["amount"]) for row in document["held"])
+    assert {row["recipient"] for row in document["held"]} == {format_address(poor)}
+    assert (fall["held"], fall["in_flight"], fall["given_up"]) == (str(kept), "0", "0")
+    [named] = re.findall("held: payout of batches held: exempt: .*", said["reconcile"])
+    assert f"{len(held)} batch" in named
+    assert "would hold less than" in named
+    assert "in flight" not in said["reconcile"]
+    assert f"{len(held)} held" in said["status"]
+    assert f"{format_amount(kept, 9)} SOL on {CHAIN}, to {count_of(len(held), 'recipient')}" in said["status"]
+    assert f"held: {format_address(poor)} would hold less" in said["held"]
     signs = "[1-9A-HJ-NP-Za-km-z]{32,44}\n"
     assert re.search(rf"pinned to +block \d+ {signs}", said["explain"])
     assert re.search(rf"at block [\d,]+ of svm, {signs}", said["reconcile"])

@@ -21,6 +21,7 @@ from bridge.domain.reports import (
     FinalizedSpan,
     Flow,
     GasFact,
+    HeldFact,
     Origin,
     Reconciliation,
     Report,
@@ -163,6 +164,17 @@ def rich_facts() -> Facts:
         trend=tuple(_trend(place) for place in range(24)),
         entries_automatic=45_311,
         entries_by_hand=3,
+        held=(
+            HeldFact(
+                *(digest("distribution 11"), "mainnet", "fee_window", 0, 412, None, USDX.id, 166_600_001),
+                *("waits for approval: 166 is above approve_above of 150; read it first", END - DAY),
+            ),
+            HeldFact(
+                *(digest("distribution 3"), "mainnet", "fee_window", 1_002_087, 1, digest("frozen"), USDX.id, 733_000),
+                *("cannot take the token: its account is frozen", END - 9 * DAY),
+            ),
+        ),
+        given_up={USDX.id: 1_000_000},
     )
 
 

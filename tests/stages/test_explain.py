@@ -102,6 +102,24 @@ async def test_explain__in_flight__every_attempt_of_its_nonce(database: Database
     assert {share.outcome for share in story.shares} == {None}
 
 
+@pytest.mark.parametrize(("ordinal", "others"), [(1, "broadcast"), (0, "planned")])
+async def test_explain__held__its_share_says_so_and_why(database: Database, world: World, ordinal: int, others: str):
+    """Its own step, or the proposal that it waits for."""
+    change = "UPDATE actions SET state = $3, reason = $4 WHERE distribution_id = $1 AND (ordinal = $2) = $5"
+    async with database.begin() as transaction:
+        sql = transaction.connection
+        await sql.execute("SET LOCAL session_replication_role = replica")
+        await sql.execute(change, world.flying_distribution, ordinal, others, None, False)
+        await sql.execute(change, world.flying_distribution, ordinal, "held", "its account is frozen", True)
+    story = await tell(database, world.flying_distribution.hex())
+    assert [(share.outcome, share.held) for share in story.shares] == [("held", "its account is frozen")]
+    assert " held: its account is frozen" in render(story)
+    async with database.begin() as transaction:
+        await transaction.connection.execute("UPDATE actions SET state = 'void' WHERE state = 'held'")
+    outcomes = [share.outcome for share in (await tell(database, world.flying_distribution.hex())).shares]
+    assert outcomes == ["given_up" if ordinal == 1 else None]
+
+
 async def test_explain__one_recipient__its_share_and_its_rows_alone(database: Database, world: World):
     story = await tell(database, world.paid_distribution.hex(), recipient=hexed(BOB))
     assert [share.recipient for share in story.shares] == [BOB]

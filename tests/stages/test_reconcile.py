@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import pytest
 
-from bridge.domain.breaks import BreakKind, Check, Level, Outcome, Reconciliation
+from bridge.domain.breaks import HELD, IN_FLIGHT, BreakKind, Check, Level, Outcome, Reconciliation
 from bridge.domain.errors import ChainDisagrees, RetryableError
 from bridge.domain.events import Block, BlockAdded, Log, Value, pack_logs
 from bridge.domain.ledger import Journal
-from bridge.domain.units import Address, BlockStamp
+from bridge.domain.units import Address, AssetId, BlockStamp
 from bridge.ports import LogFilter
 from bridge.stages.reconcile import Reconcile
 from bridge.stages.seal import Seal, walk_on
@@ -25,6 +25,7 @@ from tests.stages.books import (
     OPERATOR,
     OPERATOR_CODE,
     PAYER,
+    SKIPPED,
     T0,
     THIEF,
     TOKEN,
@@ -683,6 +684,90 @@ async def test_intent__in_flight__skipped_then_past_its_deadline_missing_on_chai
     assert found(await reconcile(chain, deadline_s=3)) == [("missing_on_chain", subject, -999)]
     await follow(chain, batch(AMOUNTS, {}))
     assert found(await reconcile(chain, deadline_s=3)) == []
+
+
+async def test_batch_held__named_with_its_reason_and_never_overdue_until_it_is_released(database: Database):
+    chain, action_id = await planned(database)
+    for _ in range(5):
+        await chain.mine()
+    await run(await bookkeeper(chain))
+    overdue = ("missing_on_chain", f"batch {DISTRIBUTION.hex()}:0", -999)
+    assert found(await reconcile(chain, deadline_s=3)) == [overdue]
+
+    await advance(chain, action_id, "held")
+    result = await reconcile(chain, deadline_s=3)
+    assert (found(result), result.balanced) == ([], True)
+    told = f"exempt: 1 batch held for a person: batch 0 of 0x{DISTRIBUTION.hex()}, 999 atoms: test"
+    assert told_of(result, HELD) == [(USDX, 999, told)]
+    assert [check.outcome for check in result.checks if check.subject == IN_FLIGHT] == [Outcome.AGREED]
+    pending = next(check for check in result.checks if check.subject == "pending payouts")
+    assert (pending.expected, pending.actual, pending.outcome) == (999, 999, Outcome.AGREED)
+
+    await advance(chain, action_id, "planned")
+    result = await reconcile(chain, deadline_s=3)
+    assert (found(result), told_of(result, HELD)) == ([], [])  # the time that it has begins anew
+    assert told_of(result, IN_FLIGHT) == [(None, None, "1 batches are in flight")]
+    await sql(database, "UPDATE confirmations SET confirmed_at = confirmed_at - INTERVAL '4 seconds'")
+    assert found(await reconcile(chain, deadline_s=3)) == [overdue]
+    await follow(chain, batch(AMOUNTS, {}))
+    assert found(await reconcile(chain, deadline_s=3)) == []
+
+
+async def test_batch_behind_a_held_proposal__held_too_with_its_reason(database: Database):
+    chain, _ = await planned(database)
+    await sql(
+        database,
+        "INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target, state, reason) "
+        "VALUES ($1, 0, 'propose', $2, '', $3, 'held', 'above approve_above')",
+        *(DISTRIBUTION, CHAIN, DISTRIBUTOR),
+    )
+    for _ in range(5):
+        await chain.mine()
+    await run(await bookkeeper(chain))
+    result = await reconcile(chain, deadline_s=3)
+    assert found(result) == []
+    [(_, amount, told)] = told_of(result, HELD)
+    assert amount == 999
+    assert told is not None
+    assert told.endswith(": above approve_above")
+
+
+async def test_recipient_left_out__held_in_its_own_batch_others_settled_then_paid_or_given_up(database: Database):
+    """As a vault on Solana pays: who can take nothing is left out, and waits alone."""
+    chain, action_id = await planned(database)
+    skipped: Mapping[str, Value] = {"id": DISTRIBUTION, "token": TOKEN, "to": BOB, "index": 0}
+    await chain.mine((DISTRIBUTOR, SKIPPED, skipped), *batch({ALICE: 600}, {}))
+    await land(chain, action_id, 2, gas=0)
+    async with database.begin() as tx:
+        await tx.connection.execute("UPDATE payouts SET batch_index = 1000001 WHERE recipient = $1", BOB)
+        own: int = await tx.connection.fetchval(
+            "INSERT INTO actions (distribution_id, ordinal, kind, chain, payload, target) "
+            "VALUES ($1, 1000002, 'execute', $2, '', $3) RETURNING action_id",
+            *(DISTRIBUTION, CHAIN, DISTRIBUTOR),
+        )
+    await advance(chain, own, "held")
+    for _ in range(5):
+        await chain.mine()
+    await run(await bookkeeper(chain))
+    result = await reconcile(chain, deadline_s=3, full=False)
+    missing = [item for item in found(result) if item[0] == "missing_on_chain" and "batch" in item[1]]
+    assert missing == []
+    [(asset, amount, told)] = told_of(result, HELD)
+    assert (asset, amount) == (USDX, 399)
+    assert f"batch 1000001 of 0x{DISTRIBUTION.hex()}, 399 atoms: test" in str(told)
+    [pending] = [check for check in result.checks if check.subject == "pending payouts"]
+    assert (pending.expected, pending.actual) == (399, 399)
+
+    await advance(chain, own, "void")
+    await run(await bookkeeper(chain))
+    result = await reconcile(chain, deadline_s=3, full=False)
+    assert told_of(result, HELD) == told_of(result, IN_FLIGHT) == []
+    [pending] = [check for check in result.checks if check.subject == "pending payouts"]
+    assert (pending.expected, pending.actual) == (0, 0)
+
+
+def told_of(result: Reconciliation, subject: str) -> list[tuple[AssetId | None, int | None, str | None]]:
+    return [(check.asset, check.expected, check.skipped) for check in result.skipped if check.subject == subject]
 
 
 async def test_action_final_without_its_event__missing_on_chain(database: Database):

@@ -364,6 +364,12 @@ def _paid(document: dict[str, Any]) -> None:
     fall["paid"], fall["in_flight"] = "70", "10"
 
 
+def _held(document: dict[str, Any]) -> None:
+    for table in ("waterfalls", "pending"):
+        row = document[table][-1]
+        row["held"], row["in_flight"] = "5", str(int(row["in_flight"]) - 5)
+
+
 def _float(document: dict[str, Any]) -> None:
     document["roll_forward"][0]["closing"] = 10.0
 
@@ -377,6 +383,7 @@ def _float(document: dict[str, Any]) -> None:
         (_row, "roll_forward has no row for vault:0x01 in .*, which moved"),
         (_verdict, "the verdict is `balanced` though a break is open"),
         (_paid, "waterfall of USDX: its movements = 60, but paid is 70"),
+        (_held, "waterfall of USDX: batches held = 0, but held is 5"),
         (_float, "report.json: is not a report of this version: .*10.0 is no whole number"),
     ],
 )

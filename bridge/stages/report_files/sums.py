@@ -137,19 +137,26 @@ def _waterfalls(document: Document, flows: list[Flow], assets: dict[AssetId, Ass
         sources = _of(row, "opening") + _of(row, "earned") + _of(row, "adjustments")
         left = sources - _of(row, "allocated") - _of(row, "carried")
         yield from _unequal(where, "opening + earned + adjustments − allocated − carried", row, "unallocated", left)
-        landed = _of(row, "paid") + _of(row, "credited") + _of(row, "claimable")
+        landed = sum(_of(row, name) for name in ("paid", "credited", "claimable", "held", "given_up"))
         flying = _of(row, "promised") + _of(row, "allocated") - landed
-        yield from _unequal(where, "promised + allocated − paid − credited − claimable", row, "in_flight", flying)
+        formula = "promised + allocated − paid − credited − claimable − held − given_up"
+        yield from _unequal(where, formula, row, "in_flight", flying)
+        yield from _unequal(where, "batches held", row, "held", _held(document, row["asset"]["id"]))
         mine = made.get(row["asset"]["id"])
         for name in _FALLEN:
             yield from _unequal(where, "its movements", row, name, 0 if mine is None else getattr(mine, name).atoms)
 
 
+def _held(document: Document, asset: str) -> int:
+    return sum(_of(item, "amount") for item in document["held"] if item["asset"] == asset)
+
+
 def _pending(document: Document) -> Iterator[str]:
     for row in document["pending"]:
         asset, where = row["asset"]["id"], f"pending in {row['asset']['symbol']}"
-        parts = _of(row, "free") + _of(row, "in_flight") + _of(row, "owed")
-        yield from _unequal(where, "free + in_flight + owed", row, "ledger", parts)
+        parts = sum(_of(row, name) for name in ("free", "in_flight", "held", "given_up", "owed"))
+        yield from _unequal(where, "free + in_flight + held + given_up + owed", row, "ledger", parts)
+        yield from _unequal(where, "batches held", row, "held", _held(document, asset))
         own = [item for item in document["roll_forward"] if item["asset"] == asset]
         held = sum(_of(item, "closing") for item in own if item["account"].startswith(CUSTODY))
         yield from _unequal(where, "closings of our contracts", row, "ledger", held)

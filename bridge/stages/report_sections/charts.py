@@ -51,7 +51,7 @@ def waterfall_chart(fall: Waterfall, name: str) -> Chart:
     """
     came = [
         ("Held at opening", fall.opening),
-        ("In flight before", fall.promised),
+        ("Promised before", fall.promised),
         ("Earned", fall.earned),
         ("Adjustments", fall.adjustments),
     ]
@@ -60,6 +60,8 @@ def waterfall_chart(fall: Waterfall, name: str) -> Chart:
         ("Credited", fall.credited, "dots"),
         ("Claimable", fall.claimable, "lines"),
         ("In flight", fall.in_flight, "hatch"),
+        ("Held", fall.held, "grid"),
+        ("Given up", fall.given_up, "rings"),
         ("Carried", fall.carried, "cross"),
         ("Unallocated", fall.unallocated, "blank"),
     ]
@@ -283,6 +285,8 @@ _PATTERNS = {
     "hatch": '<path d="M0 60L60 0" stroke="currentColor" stroke-width="14"/>',
     "cross": '<path d="M0 60L60 0M0 0L60 60" stroke="currentColor" stroke-width="8"/>',
     "dots": '<circle cx="30" cy="30" r="16" fill="currentColor"/>',
+    "grid": '<path d="M0 30H60M30 0V60" stroke="currentColor" stroke-width="8"/>',
+    "rings": '<circle cx="30" cy="30" r="18" fill="none" stroke="currentColor" stroke-width="8"/>',
     "lines": '<path d="M0 30H60" stroke="currentColor" stroke-width="14"/>',
 }
 

@@ -13,6 +13,7 @@ from bridge.domain.reports import (
     Completeness,
     Distribution,
     Gas,
+    Held,
     KeyFigures,
     Report,
     RollForward,
@@ -116,7 +117,7 @@ def _key_figures(report: Report) -> Section:
         figures.append(
             Figure(f"Earned, {symbol}", Money(fall.earned), (f"plus {_told(fall.opening)} held at opening",))
         )
-        parts = ("paid", "credited", "claimable", "in_flight")
+        parts = ("paid", "credited", "claimable", "in_flight", "held", "given_up")
         told = [(name, getattr(fall, name)) for name in parts]
         notes = ", ".join(f"{_told(amount)} {name.replace('_', ' ')}" for name, amount in told if amount.atoms)
         figures.append(Figure(f"Distributed, {symbol}", Money(fall.allocated), (notes or "nothing yet",)))
@@ -169,6 +170,9 @@ def _attention(report: Report) -> Section | None:
     if not report.attention:
         return None
     rows = [_row(Words(item.kind), Code(item.subject), Words(item.reason)) for item in report.attention]
+    held = [_held(item) for item in report.held]
+    names = ("Distribution", "Rule", "Batch#", "For", "Amount#", "Since (UTC)", "Why")
+    shares = (2, 2, 1, 3, 2, 2, 4)
     return Section(
         "attention",
         "Waits for a person",
@@ -179,13 +183,27 @@ def _attention(report: Report) -> Section | None:
                 ("What", "Which", "Why"),
                 rows,
             ),
+            *([_table("Payouts that are held", names, held, shares=shares)] if held else []),
         ),
         warns=True,
     )
 
 
+def _held(item: Held) -> Row:
+    whom = Words(count_of(item.recipients, "recipient")) if item.recipient is None else Code(item.recipient)
+    return _row(
+        Hash(item.distribution_id),
+        Words(item.rule),
+        Words(f"{item.batch_index:,}"),
+        whom,
+        Money(item.amount, symbol=True),
+        Moment(item.since),
+        Words(item.reason),
+    )
+
+
 def _surplus(report: Report) -> Section:
-    promised = "what was in flight at the start + " if report.period else ""
+    promised = "what was promised before and not paid at the start + " if report.period else ""
     falls = report.waterfalls
     blocks: tuple[Block, ...] = (Paragraph("No surplus has been booked yet."),)
     if falls:
@@ -195,7 +213,7 @@ def _surplus(report: Report) -> Section:
         "surplus",
         "Surplus",
         "Where surplus came from and where it is now. Opening + earned ± adjustments = allocated + carried + "
-        f"unallocated, and {promised}allocated = paid + credited + claimable + in flight.",
+        f"unallocated, and {promised}allocated = paid + credited + claimable + in flight + held + given up.",
         blocks,
     )
 
@@ -205,11 +223,13 @@ _STEPS = (
     ("earned", "Earned", ""),
     ("adjustments", "Adjustments", ""),
     ("allocated", "Allocated by decisions", "subtotal"),
-    ("promised", "In flight at the start of the period", ""),
+    ("promised", "Promised before the period, and not paid at its start", ""),
     ("paid", "of which paid", "part"),
     ("credited", "of which credited: the transfer failed, the contract keeps it for the recipient", "part"),
     ("claimable", "of which claimable: each account claims its part, or has claimed it", "part"),
     ("in_flight", "of which in flight: decided, not final on chain", "part"),
+    ("held", "of which held: it waits for a person", "part"),
+    ("given_up", "of which given up: still owed, and no payment is on its way", "part"),
     ("carried", "Carried to later windows", ""),
     (
         "unallocated",
@@ -447,6 +467,8 @@ def _pending(report: Report) -> Section:
             Words(item.asset.symbol),
             Money(item.free),
             Money(item.in_flight),
+            Money(item.held),
+            Money(item.given_up),
             Money(item.owed),
             Money(item.ledger),
             Words("not read") if item.chain is None else Money(item.chain),
@@ -456,14 +478,26 @@ def _pending(report: Report) -> Section:
     ]
     table = _table(
         "Custody, by whom it is for",
-        ("Asset", "Free#", "In flight#", "Owed on chain#", "Ledger#", "On chain#", "Difference#"),
+        (
+            "Asset",
+            "Free#",
+            "In flight#",
+            "Held#",
+            "Given up#",
+            "Owed on chain#",
+            "Ledger#",
+            "On chain#",
+            "Difference#",
+        ),
         rows,
+        kind="wide",
         empty="Nothing is in custody yet.",
     )
     return Section(
         "pending",
         "Pending bridge",
-        "What our contracts hold and for whom. Free + in flight + owed = ledger, and the ledger equals the chain.",
+        "What our contracts hold and for whom. Free + in flight + held + given up + owed = ledger, and the ledger "
+        "equals the chain.",
         (table,),
     )
 
@@ -816,6 +850,8 @@ _TERMS = (
     ),
     ("Surplus", "What a rule found that the vault holds beyond what it owes."),
     ("In flight", "Decided to be paid, and not yet in a finalized block."),
+    ("Held", "Decided to be paid, and stopped until a person releases it or gives it up. It stays put aside."),
+    ("Given up", "Decided to be paid, and not paid by the bridge any more: still owed, until a person settles it."),
     ("Credited", "A transfer that the recipient's side refused: the contract keeps the amount for it."),
     ("Claimable", "Published in a tree of claims: each account takes its part itself."),
     ("Carried", "Too small to be paid yet, or more than a limit lets through: it waits for a later window."),
