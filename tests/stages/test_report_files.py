@@ -254,22 +254,56 @@ async def test_check__chain_that_writes_base58__read_back_and_whole(tmp_path: Pa
         map(base58, (genesis, cut_off, seen))
     )
     manifest = json.loads((tmp_path / MANIFEST).read_text())
-    assert (manifest["format"], manifest["chains"][0]["cut_off"]["hash"]) == ("bridge.report/2", base58(cut_off))
+    assert (manifest["format"], manifest["chains"][0]["cut_off"]["hash"]) == ("bridge.report/3", base58(cut_off))
     page = (tmp_path / "report.html").read_text()
     assert f'title="{base58(cut_off)}"' in page
     assert cut_off.hex() not in page
 
 
-async def test_check__report_of_the_first_format__whole(tmp_path: Path):
-    """All hashes were hex then, whatever the chain."""
-    made = small(chains=of_cluster(bytes([7]) * 32, bytes([8]) * 32))
-    await write(dataclasses.replace(made, origin=Origin("0.1.0", "11" * 32, None)), tmp_path, TABULAR)
-    path = tmp_path / MANIFEST
-    path.write_text(path.read_text().replace("bridge.report/2", "bridge.report/1"))
+async def of_an_older_format(directory: Path, number: int) -> None:
+    """As it was written when nothing told what is held; in the first, all hashes were hex, whatever the chain."""
+    made = small(chains=of_cluster(bytes([7]) * 32, bytes([8]) * 32) if number == 1 else small().chains)
+    await write(dataclasses.replace(made, origin=Origin("0.1.0", "11" * 32, None)), directory, TABULAR)
+    path = directory / "report.json"
+    document = json.loads(path.read_text())
+    del document["held"]
+    for row in (*document["waterfalls"], *document["pending"]):
+        del row["held"], row["given_up"]
+    path.write_text(json.dumps(document))
+    for kind in ("csv", "parquet"):
+        (directory / kind / f"held.{kind}").unlink()
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text())
+    files = [file for file in manifest["files"] if "/held." not in file["path"]]
+    for file in files:
+        content = (directory / file["path"]).read_bytes()
+        file |= {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    path.write_text(json.dumps(manifest | {"format": f"bridge.report/{number}", "files": files}))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_check__report_of_an_older_format__whole_and_what_was_not_looked_at_is_said(number: int, tmp_path: Path):
+    await of_an_older_format(tmp_path, number)
     checked = check_folder(tmp_path)
-    assert (checked.problems, len(checked.notes)) == ((), 1)
-    [chain] = table(tmp_path, "chains")
-    assert chain["cut_off_hash"] == "0x" + "08" * 32
+    assert checked.problems == ()
+    assert checked.notes == (
+        f"the tables were checked by sha256 alone: the report has the format bridge.report/{number}",
+        "the report was made by another version of this program: its pages were checked by sha256 alone",
+    )
+
+
+async def test_check__older_report_whose_sums_or_files_were_changed__named(tmp_path: Path):
+    await of_an_older_format(tmp_path, 2)
+    path = tmp_path / "report.json"
+    document = json.loads(path.read_text())
+    [fall, *_] = document["waterfalls"]
+    fall["in_flight"] = str(int(fall["in_flight"]) + 1)
+    path.write_text(json.dumps(document))
+    (tmp_path / "csv/gas.csv").write_text("")
+    problems = check_folder(tmp_path).problems
+    assert any("csv/gas.csv: is 0 of" in problem for problem in problems)
+    assert any("report.json: was changed" in problem for problem in problems)
+    assert any("in_flight" in problem and "waterfall of" in problem for problem in problems)
 
 
 def test_check__hash_in_no_form__named(folder: Path):

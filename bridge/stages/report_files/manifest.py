@@ -13,9 +13,10 @@ from bridge.stages.report_files.tables import Document
 
 MANIFEST = "manifest.json"
 HTML, PDF, README = "report.html", "report.pdf", "README.txt"
-FORMAT = "bridge.report/2"
-"""Since 2 hashes are as their chain writes them; in 1 all are 0x hex, which every reader of 2 understands."""
-READ = (FORMAT, "bridge.report/1")
+FORMAT = "bridge.report/3"
+"""Since 3 what is held or given up is told apart from what is in flight; since 2 hashes are as their chain writes them,
+in 1 all are 0x hex."""
+OLDER = ("bridge.report/2", "bridge.report/1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ def subject(document: Document) -> dict[str, Any]:
 
 def entries_of(content: Mapping[str, Any]) -> list[Entry]:
     """Raises KeyError, TypeError or ValueError where it is no manifest, or names a file outside of its folder."""
-    if content["format"] not in READ:
-        raise ValueError(f"has the format {content['format']!r}, this version reads {' and '.join(READ)}")
+    if content["format"] not in (FORMAT, *OLDER):
+        raise ValueError(f"has the format {content['format']!r}, this version reads {', '.join((FORMAT, *OLDER))}")
     found = [Entry(file["path"], file["sha256"], file["size"], file["rows"]) for file in content["files"]]
     for entry in found:
         parts = entry.path.split("/")
