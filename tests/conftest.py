@@ -3,7 +3,9 @@
 import asyncio
 import os
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,7 +15,12 @@ from bridge.simulation.postgres import Postgres
 from bridge.store.database import Database
 from bridge.store.migrations import migrate
 
+TESTS = Path(__file__).parent
 TEMPLATE = "bridge_template"
+
+QUICK_ONE_IN = 10
+QUICK_WHOLE = ("domain", "http", "prices", "rules", "runtime")
+"""Folders whose tests need neither a database nor a chain."""
 
 # Each failure prints the blob that reproduces it. Seeds differ on each run, on purpose: over time more is searched.
 settings.register_profile(
@@ -27,6 +34,28 @@ settings.register_profile(
 settings.register_profile("quick", settings.get_profile("default"), max_examples=25)
 settings.register_profile("long", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="what is slow is left out, of other modules a tenth is run")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --quick: the same ones each time, and of each module the first, so that nothing is wholly broken."""
+    if not config.getoption("--quick"):
+        return
+    places: Counter[Path] = Counter()
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            left.append(item)
+            continue
+        whole = item.path.relative_to(TESTS).parts[0] in QUICK_WHOLE
+        (kept if whole or places[item.path] % QUICK_ONE_IN == 0 else left).append(item)
+        places[item.path] += 1
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 @pytest.fixture(scope="session")
