@@ -33,12 +33,13 @@ from bridge.chains.solana.fees import FeeCeilings, offer, read_market
 from bridge.chains.solana.lookups import ENTRIES_MAX, KEY_BYTES, Shelf, Table
 from bridge.chains.solana.messages import TRANSACTION_BYTES_MAX, Coin, tx_id_of, unsigned
 from bridge.chains.solana.programs import MEMO, NATIVE
+from bridge.chains.solana.replies import read_answer
 from bridge.chains.solana.rpc import FINALIZED, RpcRefused, SolanaRpc
 from bridge.chains.solana.tables import META_BYTES, read_tables
 from bridge.chains.solana.witness import together
 from bridge.domain.errors import ChainUnavailable, RefusedError, RetryableError
 from bridge.domain.units import Address, format_address
-from bridge.ports import Signer
+from bridge.ports import BroadcastOutcome, Signer
 
 ENTRIES_AT_ONCE = 24
 """Of one transaction, so that it also has room for making the table and for its memo."""
@@ -51,6 +52,7 @@ COOLING_BLOCKS = 513
 
 _MADE = re.compile(r"bridge:1:table:([1-9A-HJ-NP-Za-km-z]{32,44})")
 _CONFIRMED: Mapping[str, Any] = {"commitment": "confirmed"}
+_TAKEN = (BroadcastOutcome.ACCEPTED, BroadcastOutcome.KNOWN)
 Tell = Callable[[str], None]
 
 
@@ -332,9 +334,9 @@ class Keeper:
         none can be asked."""
         config = {"encoding": "base64", "preflightCommitment": "confirmed"}
         answers = await self._rpc.call_on_each("sendTransaction", [base64.b64encode(raw).decode(), config])
-        errors = [answer.error for answer in answers if answer.error is not None and not _has_landed(answer.error)]
-        if len(errors) < len(answers):
+        if any(read_answer(answer, tx_id_of(raw)).outcome in _TAKEN for answer in answers):
             return None
+        errors = [answer.error for answer in answers]
         failed = [error for error in errors if isinstance(error, RpcRefused) and error.kind is values.Refusal.FAILED]
         if not failed:
             raise ChainUnavailable(f"no endpoint takes the transaction: {errors[0]}")
@@ -351,10 +353,6 @@ class Keeper:
             if all(found is None or found >= slot for found, _ in await self._rpc.each(slot_of)):
                 return
             await asyncio.sleep(self._poll_interval_ms / 1000)
-
-
-def _has_landed(error: RetryableError) -> bool:
-    return isinstance(error, RpcRefused) and "already been processed" in error.message
 
 
 # ── What goes where ─────────────────────────────────────────────────────────────────────────────────────────────────
