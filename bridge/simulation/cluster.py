@@ -129,7 +129,9 @@ class Cluster:
 
     async def _make_tables(self) -> tuple[Address, ...]:
         """As `bridge lookup-tables extend` does, for those who were there early."""
-        self.stage.fund(self.keeper.pubkey(), PERSON_LAMPORTS)
+        funded = self.stage.fund(self.keeper.pubkey(), PERSON_LAMPORTS)
+        while self.final < funded.slot:  # nodes answer with what is confirmed, however fast they are asked
+            self.chain.advance()
         vault = _address(self.world.vault.pubkey())
         mint = _address(self.fees.mint)
         early = [_address(person.pubkey()) for person in self.world.participants[:-LATECOMERS]]
