@@ -67,7 +67,7 @@ from bridge.domain.payouts import (
 )
 from bridge.domain.prices import FeedAnswer, MarketAnswer
 from bridge.domain.records import RuleText, Stored
-from bridge.domain.reports import Facts
+from bridge.domain.reports.facts import Facts
 from bridge.domain.rules import Rule, RuleStart
 from bridge.domain.seals import Sealed, Tip, Walk, Walked
 from bridge.domain.states import ActionState

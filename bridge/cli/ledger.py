@@ -14,7 +14,7 @@ from bridge.compose.database import open_database
 from bridge.domain.corrections import Correction
 from bridge.domain.errors import ConfigError
 from bridge.domain.ledger import FalseBalance
-from bridge.domain.reports import count_of
+from bridge.domain.reports.wording import count_of
 from bridge.domain.seals import Tip
 from bridge.ports import Transaction
 from bridge.runtime.config import load_config

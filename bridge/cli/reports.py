@@ -13,8 +13,8 @@ from bridge.cli.node import Names, open_node, parse_moment
 from bridge.cli.progress import Progress
 from bridge.compose.database import open_database
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import Verdict, calendar_period
-from bridge.domain.windows import Window
+from bridge.domain.reports.report import Verdict
+from bridge.domain.windows import Window, calendar_period
 from bridge.runtime.config import load_config
 from bridge.stages.report import FORMATS, check_extras, report, write
 from bridge.stages.report_files.program import file_sha256

@@ -17,7 +17,7 @@ from bridge.cli.app import DEFAULT_CONFIG, PLAIN_WIDTH, ConfigPath, app, print_j
 from bridge.compose.database import open_database
 from bridge.domain.figures import percent
 from bridge.domain.jobs import JobState
-from bridge.domain.reports import count_of
+from bridge.domain.reports.wording import count_of
 from bridge.domain.units import format_amount
 from bridge.runtime.config import load_config
 from bridge.store.status import Consistency, Performance, Status, Waiting

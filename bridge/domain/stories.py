@@ -12,7 +12,7 @@ from typing import Any
 from bridge.domain.events import Log
 from bridge.domain.ledger import Asset
 from bridge.domain.payouts import Leg
-from bridge.domain.reports import Amount
+from bridge.domain.reports.report import Amount
 
 
 @dataclass(frozen=True, slots=True)

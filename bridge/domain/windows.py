@@ -14,6 +14,7 @@ Every trigger makes windows of seconds, so that weights, reports and the chain's
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -118,3 +119,22 @@ def _floor(clock: Clock, second: int) -> int:
 def boundary_block(blocks: Blocks, number: int) -> int:
     """The first multiple of the trigger's count that is greater than `number`: where the next window begins."""
     return (number // blocks.count + 1) * blocks.count
+
+
+def calendar_period(text: str) -> Window:
+    """`2026`, `2026-11` or `2026-11-30`: a year, month or day of UTC. Raises ValueError."""
+    found = _PERIOD.fullmatch(text)
+    if found is None or not "1970" <= found[1] < "9999":
+        raise ValueError("is not a year, month or day since 1970")
+    year, month, day = (None if part is None else int(part) for part in found.groups())
+    first = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
+    if month is None:
+        last = first.replace(year=first.year + 1)
+    elif day is None:
+        last = (first + timedelta(days=31)).replace(day=1)
+    else:
+        last = first + timedelta(days=1)
+    return Window(int(first.timestamp()), int(last.timestamp()))
+
+
+_PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)

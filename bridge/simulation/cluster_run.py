@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
-from bridge.domain.reports import count_of
+from bridge.domain.reports.wording import count_of
 from bridge.domain.states import ActionState
 from bridge.domain.units import format_address
 from bridge.simulation.audit import audit_rule

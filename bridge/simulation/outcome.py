@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.domain.payouts import Leg
-from bridge.domain.reports import count_of
+from bridge.domain.reports.wording import count_of
 from bridge.domain.units import format_address, format_amount, format_tx, hexed
 from bridge.simulation.run import Run
 from bridge.store.summaries import Summary

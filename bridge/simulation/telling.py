@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.domain.reports import count_of
+from bridge.domain.reports.wording import count_of
 from bridge.domain.units import AssetId, format_address, format_amount
 from bridge.simulation.incidents import Failed, Gift, Incident, Refused
 from bridge.store.database import Transaction

@@ -16,17 +16,9 @@ from bridge.domain.declarations import compile_where, field_types, parse_declara
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Value
 from bridge.domain.quantities import NO_UNIT, parse_unit
-from bridge.domain.reports import Amount, to_json
-from bridge.domain.stories import (
-    JournalFact,
-    Match,
-    Share,
-    SourceEvents,
-    SourceLog,
-    Step,
-    Story,
-    StoryFacts,
-)
+from bridge.domain.reports.canonical import to_json
+from bridge.domain.reports.report import Amount
+from bridge.domain.stories import JournalFact, Match, Share, SourceEvents, SourceLog, Step, Story, StoryFacts
 from bridge.domain.units import base58_ranges, format_address, format_tx, from_base58, hexed, parse_address
 from bridge.ports import Database, EventDecoder, Transaction
 

@@ -19,7 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import BalanceCheck, Facts, Report, assemble, to_json, unread
+from bridge.domain.reports.assembly import assemble
+from bridge.domain.reports.balances import unread
+from bridge.domain.reports.canonical import to_json
+from bridge.domain.reports.facts import BalanceCheck, Facts
+from bridge.domain.reports.report import Report
 from bridge.domain.units import BlockStamp, parse_address
 from bridge.domain.windows import Window
 from bridge.ports import ChainReader, Database

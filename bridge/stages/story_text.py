@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.domain.payouts import Leg, Purpose
-from bridge.domain.reports import count_of
+from bridge.domain.reports.wording import count_of
 from bridge.domain.stories import JournalFact, Share, SignedAttempt, Slot, Story
 from bridge.domain.units import format_address, format_hash, format_tx, hash_of
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.domain.breaks import EXEMPT, share_ppm
 from bridge.domain.figures import LAG_BANDS, LAG_BOUNDS_MS, Lag, LevelTally, Milestones, Tally, TrendPoint
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import (
+from bridge.domain.reports.facts import (
     Attention,
     BalanceCheck,
     BreakEvent,

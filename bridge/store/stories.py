@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bridge.domain.events import Log
 from bridge.domain.ledger import Asset
 from bridge.domain.payouts import Leg
-from bridge.domain.reports import Amount
+from bridge.domain.reports.report import Amount
 from bridge.domain.stories import (
     DecisionFact,
     Entry,

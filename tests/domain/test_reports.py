@@ -1,15 +1,15 @@
 """Assembling: sums that must meet, the verdict, ages and limitations."""
 
-from datetime import UTC, datetime
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.domain.figures import Spread
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import (
-    Amount,
+from bridge.domain.reports.assembly import assemble
+from bridge.domain.reports.balances import roll_forward, waterfalls
+from bridge.domain.reports.canonical import to_json
+from bridge.domain.reports.facts import (
     BalanceCheck,
     BreakFact,
     ChainScope,
@@ -21,16 +21,9 @@ from bridge.domain.reports import (
     GasFact,
     HeldFact,
     Reconciliation,
-    Report,
-    Verdict,
-    Waterfall,
-    assemble,
-    calendar_period,
-    count_of,
-    roll_forward,
-    to_json,
-    waterfalls,
 )
+from bridge.domain.reports.report import Amount, Report, Verdict, Waterfall
+from bridge.domain.reports.wording import count_of
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
 
@@ -278,27 +271,6 @@ def test_assemble__breaks__times_ages_and_what_is_left_to_match():
 
 
 # ── Periods ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize(
-    ("text", "first", "end"),
-    [
-        ("2026-11", "2026-11-01", "2026-12-01"),
-        ("2026-12", "2026-12-01", "2027-01-01"),
-        ("2028-02", "2028-02-01", "2028-03-01"),
-        ("2026", "2026-01-01", "2027-01-01"),
-        ("2026-11-30", "2026-11-30", "2026-12-01"),
-    ],
-)
-def test_calendar_period__text__from_midnight_to_midnight_of_utc(text: str, first: str, end: str):
-    start, stop = (int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) for day in (first, end))
-    assert calendar_period(text) == Window(start, stop)
-
-
-@pytest.mark.parametrize("text", ["2026-13", "2026-1", "11-2026", "2026-02-30", "", "0000", "9999", "9999-12"])
-def test_calendar_period__no_such_period__refused(text: str):
-    with pytest.raises(ValueError, match=r"\w"):
-        calendar_period(text)
-
-
 def over(flows: tuple[Flow, ...], earlier: tuple[Flow, ...], **changed: object) -> Report:
     values = {"period": Window(1, 2), "flows": flows, "earlier": earlier, "decided": {}, "balance_checks": ()}
     return assemble(facts(**{**values, **changed}))

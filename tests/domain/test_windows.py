@@ -15,6 +15,7 @@ from bridge.domain.windows import (
     Window,
     boundary_after,
     boundary_block,
+    calendar_period,
     first_window,
     window_after,
 )
@@ -93,3 +94,24 @@ def test_boundary_block__any_block__next_multiple(count: int, number: int):
 def test_window__not_ascending__refused():
     with pytest.raises(ValueError, match="not a window"):
         Window(5, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "end"),
+    [
+        ("2026-11", "2026-11-01", "2026-12-01"),
+        ("2026-12", "2026-12-01", "2027-01-01"),
+        ("2028-02", "2028-02-01", "2028-03-01"),
+        ("2026", "2026-01-01", "2027-01-01"),
+        ("2026-11-30", "2026-11-30", "2026-12-01"),
+    ],
+)
+def test_calendar_period__text__from_midnight_to_midnight_of_utc(text: str, first: str, end: str):
+    start, stop = (int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) for day in (first, end))
+    assert calendar_period(text) == Window(start, stop)
+
+
+@pytest.mark.parametrize("text", ["2026-13", "2026-1", "11-2026", "2026-02-30", "", "0000", "9999", "9999-12"])
+def test_calendar_period__no_such_period__refused(text: str):
+    with pytest.raises(ValueError, match=r"\w"):
+        calendar_period(text)

@@ -13,7 +13,7 @@ from eth_hash.auto import keccak
 
 from bridge.chains.evm.contracts import Contract
 from bridge.domain.breaks import Reconciliation
-from bridge.domain.reports import Report
+from bridge.domain.reports.report import Report
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.runtime.config import load_config
 from bridge.simulation.anvil import FINALITY_DISTANCE

@@ -10,7 +10,7 @@ from bridge.chains.evm.contracts import Artifact, Contract
 from bridge.domain.breaks import Break, Reconciliation
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.ledger import FEES, SUSPENSE_OUT, UNALLOCATED, sender_code
-from bridge.domain.reports import Report, Waterfall
+from bridge.domain.reports.report import Report, Waterfall
 from bridge.domain.units import Address, AssetId, format_address
 from bridge.simulation.deploy import CREATION_GAS_LIMIT
 from bridge.simulation.scenario import weights

@@ -20,7 +20,7 @@ from bridge.chains.solana.signer import KeystoreSigner
 from bridge.compose.chain import open_chain
 from bridge.compose.keystores import encrypt_keypair
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import count_of
+from bridge.domain.reports.wording import count_of
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, base58, format_address, format_amount, format_tx, from_base58, parse_address
 from bridge.runtime.config import load_config

@@ -7,7 +7,8 @@ import hashlib
 
 from bridge.domain.figures import Lag, LevelTally, Milestones, Tally, TrendPoint
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import (
+from bridge.domain.reports.assembly import assemble
+from bridge.domain.reports.facts import (
     Attention,
     BalanceCheck,
     BreakEvent,
@@ -22,14 +23,12 @@ from bridge.domain.reports import (
     Flow,
     GasFact,
     HeldFact,
-    Origin,
     Reconciliation,
-    Report,
     RuleVersion,
     SealFact,
     ValueFact,
-    assemble,
 )
+from bridge.domain.reports.report import Origin, Report
 from bridge.domain.units import Address, AssetId
 from bridge.domain.windows import Window
 

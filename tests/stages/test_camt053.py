@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import Flow, assemble
+from bridge.domain.reports.assembly import assemble
+from bridge.domain.reports.facts import Flow
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, write
 from bridge.stages.report_files.camt053 import EXACT_NAMESPACE, NAMESPACE, camt_text, rounded

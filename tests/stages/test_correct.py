@@ -10,7 +10,7 @@ import pytest
 
 from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, gas_code
-from bridge.domain.reports import Verdict
+from bridge.domain.reports.report import Verdict
 from bridge.domain.units import Address, AssetId, base58
 from bridge.stages import correct
 from bridge.stages.correct import approve, ask_adjustment, ask_classification, ask_reversal, refuse

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bridge.domain.ledger import SUSPENSE_OUT, payable_code
-from bridge.domain.reports import PendingBridge, Report, Waterfall
+from bridge.domain.reports.report import PendingBridge, Report, Waterfall
 from bridge.stages.correct import approve, ask_adjustment
 from bridge.stages.report import render_json, report
 from bridge.stages.report_files.sums import disagreements

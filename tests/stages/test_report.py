@@ -11,7 +11,8 @@ import pytest
 from bridge.chains.fake.chain import FakeChain
 from bridge.chains.fake.reader import FakeReader
 from bridge.domain.errors import ChainUnavailable
-from bridge.domain.reports import Report, Verdict, assemble
+from bridge.domain.reports.assembly import assemble
+from bridge.domain.reports.report import Report, Verdict
 from bridge.domain.units import Address, AssetId, BlockStamp, hexed
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import Amount, Facts, assemble
+from bridge.domain.reports.assembly import assemble
+from bridge.domain.reports.facts import Facts
+from bridge.domain.reports.report import Amount
 from bridge.domain.units import AssetId
 from bridge.stages.report_html import render_html
 from bridge.stages.report_pdf import render_pdf

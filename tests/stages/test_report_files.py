@@ -21,7 +21,9 @@ from bridge.chains.fake.reader import FakeReader
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import BalanceCheck, ChainScope, CheckCount, CutOff, Flow, Origin, Report, assemble
+from bridge.domain.reports.assembly import assemble
+from bridge.domain.reports.facts import BalanceCheck, ChainScope, CheckCount, CutOff, Flow
+from bridge.domain.reports.report import Origin, Report
 from bridge.domain.units import Address, AssetId, base58, format_address, hash_of
 from bridge.domain.windows import Window
 from bridge.stages.report import render_json, report, write

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from bridge.domain.reports import CutOff, Facts, FinalizedSpan
+from bridge.domain.reports.facts import CutOff, Facts, FinalizedSpan
 from bridge.domain.windows import Window
 from bridge.store.database import Database
 from tests.stages.world import CHAIN, ETH, T0, USDX, VAULT_CODE, block_hash, build_world

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from bridge.domain.decisions import Verdict
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import Amount
+from bridge.domain.reports.report import Amount
 from bridge.domain.units import AssetId, format_address
 from bridge.replay.backtest_outcome import RECIPIENTS_SHOWN, Epoch, Outcome, Tally
 from bridge.stages.report_html import CSS, environment

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.domain.errors import ConfigError
-from bridge.domain.reports import Report
+from bridge.domain.reports.report import Report
 from bridge.stages.report_files import camt053
 from bridge.stages.report_files.manifest import HTML, MANIFEST, OLDER, PDF, README, Entry, entries_of, subject
 from bridge.stages.report_files.program import code_sha256

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import bridge
-from bridge.domain.reports import Origin
+from bridge.domain.reports.report import Origin
 
 _CODE = frozenset((".py", ".j2", ".css", ".typ", ".json"))
 

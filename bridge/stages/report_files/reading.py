@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import Amount, Report, label
+from bridge.domain.reports.balances import label
+from bridge.domain.reports.report import Amount, Report
 from bridge.domain.units import Address, AssetId, parse_address, parse_hash
 from bridge.stages.report_files.tables import Document
 

@@ -14,17 +14,10 @@ from typing import Any
 
 from bridge.domain.figures import Milestones, ages, latencies, spread
 from bridge.domain.ledger import Asset
-from bridge.domain.reports import (
-    CUSTODY,
-    CheckCount,
-    Flow,
-    Verdict,
-    label,
-    roll_forward,
-    tally,
-    to_json,
-    waterfalls,
-)
+from bridge.domain.reports.balances import CUSTODY, label, roll_forward, waterfalls
+from bridge.domain.reports.canonical import to_json
+from bridge.domain.reports.facts import CheckCount, Flow, tally
+from bridge.domain.reports.report import Verdict
 from bridge.domain.units import AssetId, parse_address
 from bridge.stages.report_files.tables import Document
 

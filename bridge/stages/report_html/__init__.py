@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from bridge.domain.reports import Amount, Report
+from bridge.domain.reports.report import Amount, Report
 from bridge.domain.units import format_tx
 from bridge.stages.report_sections import Chart, digits, short_account, short_hash, utc
 from bridge.stages.report_sections.sections import page_of

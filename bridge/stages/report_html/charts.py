@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from bridge.domain.reports import Amount
+from bridge.domain.reports.report import Amount
 from bridge.stages.report_html import plain
 
 _WIDTH = 10_000  # of the plot, in user units: a bar is placed to the hundredth of a percent

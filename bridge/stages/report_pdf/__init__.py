@@ -15,7 +15,7 @@ from typing import Any
 
 import typst
 
-from bridge.domain.reports import Report
+from bridge.domain.reports.report import Report
 from bridge.stages.report_sections import (
     Account,
     Block,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bridge.domain.reports import Amount
+from bridge.domain.reports.report import Amount
 from bridge.domain.units import format_tx
 
 

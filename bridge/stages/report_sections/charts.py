@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from bridge.domain.breaks import PPM, Level
 from bridge.domain.figures import LAG_BANDS, AgeBand, Lag, TrendPoint, percent
-from bridge.domain.reports import Amount, Distribution, Waterfall
+from bridge.domain.reports.report import Amount, Distribution, Waterfall
 from bridge.stages.report_sections import Chart
 
 WIDTH = 3_600

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 
 from bridge.domain.figures import Spread, percent
-from bridge.domain.reports import (
+from bridge.domain.reports.facts import ChainScope
+from bridge.domain.reports.report import (
     Amount,
     Break,
-    ChainScope,
     Completeness,
     Distribution,
     Gas,
@@ -19,8 +19,8 @@ from bridge.domain.reports import (
     RollForward,
     Verdict,
     Waterfall,
-    count_of,
 )
+from bridge.domain.reports.wording import count_of
 from bridge.stages.report_sections import (
     Account,
     Block,
