@@ -34,7 +34,9 @@ from bridge.domain.units import AssetId, format_tx
 from bridge.http.claims import ClaimRoutes
 from bridge.http.metrics import MetricRoutes
 from bridge.http.server import serve_http
-from bridge.ports import ChainReader, ClaimedAmounts, Executions, History, Lease, LogFilter, Market, Payer
+from bridge.ports.paying import Payer
+from bridge.ports.reading import ChainReader, ClaimedAmounts, Executions, History, LogFilter, Market
+from bridge.ports.running import Lease
 from bridge.prices.http import HttpMarket
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.config import ChainSection, Config

@@ -12,7 +12,7 @@ from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.errors import ConfigError
 from bridge.domain.governance import Governance, TokenLimits, differences
 from bridge.domain.units import Address, format_address
-from bridge.ports import Signer
+from bridge.ports.paying import Signer
 from bridge.runtime.config import Config
 from bridge.runtime.evm_section import EvmSection
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bridge.chains.jsonrpc import Answer, Refused
-from bridge.ports import Broadcast, BroadcastOutcome
+from bridge.ports.paying import Broadcast, BroadcastOutcome
 
 
 def read_reply(

@@ -16,7 +16,7 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.ledger import FalseBalance
 from bridge.domain.reports.wording import count_of
 from bridge.domain.seals import Tip
-from bridge.ports import Transaction
+from bridge.ports.database import Transaction
 from bridge.runtime.config import load_config
 from bridge.stages import correct
 from bridge.stages.balances import false_balances

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from bridge.domain.errors import ConfigError
-from bridge.ports import EventDecoder
+from bridge.ports.reading import EventDecoder
 from bridge.runtime.config import Config
 from bridge.runtime.evm_section import EvmSection
 

@@ -22,7 +22,7 @@ from bridge.domain import rules
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError
 from bridge.domain.events import Block
 from bridge.domain.units import Address, AssetId, format_address, parse_address
-from bridge.ports import ChainReader, History, PriceFeeds
+from bridge.ports.reading import ChainReader, History, PriceFeeds
 from bridge.runtime.config import ChainSection, Config
 from bridge.runtime.evm_section import EvmSection
 from bridge.runtime.solana_section import NATIVE, SolanaSection

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bridge.chains.evm.claim_folder import ClaimFolder
 from bridge.domain.ledger import Watched
-from bridge.ports import ChainReader, ClaimedAmounts, Executions, History, Payer, PriceFeeds
+from bridge.ports.paying import Payer
+from bridge.ports.reading import ChainReader, ClaimedAmounts, Executions, History, PriceFeeds
 
 
 @dataclass(frozen=True, slots=True)

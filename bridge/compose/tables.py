@@ -17,7 +17,7 @@ from bridge.chains.solana.tokens import VAULT
 from bridge.compose.solana import names_of
 from bridge.domain.errors import ConfigError, HoldError
 from bridge.domain.units import Address, AssetId, format_address
-from bridge.ports import Signer
+from bridge.ports.paying import Signer
 from bridge.runtime.config import Config
 from bridge.runtime.solana_section import SolanaSection
 

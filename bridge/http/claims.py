@@ -20,7 +20,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from bridge.domain.errors import ConfigError, NotInClaimSet, RefusedError
-from bridge.ports import ClaimFiles
+from bridge.ports.paying import ClaimFiles
 
 _ID = re.compile(r"0x[0-9a-f]{64}\Z")
 _FILES = re.compile(r"(index\.json|claims\.parquet|proofs/[0-9a-f]{1,8}\.json)\Z")

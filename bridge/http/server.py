@@ -7,7 +7,7 @@ import asyncio
 
 from aiohttp import web
 
-from bridge.ports import Clock
+from bridge.ports.running import Clock
 from bridge.runtime.logs import get_logger
 
 RETRY_MS = 5_000

@@ -20,7 +20,7 @@ from bridge.domain.decisions import Decision
 from bridge.domain.errors import ConfigError, StateUnavailable
 from bridge.domain.events import Block, BlockAdded
 from bridge.domain.ledger import Asset
-from bridge.ports import ChainReader, History
+from bridge.ports.reading import ChainReader, History
 from bridge.replay.backtest_files import Files
 from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress, Tally, Word
 from bridge.replay.replay import Follower, Replay

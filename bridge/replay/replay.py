@@ -26,7 +26,7 @@ from bridge.domain.readings import Reading
 from bridge.domain.rules import Binding, RuleStart
 from bridge.domain.units import Address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, first_window, window_after
-from bridge.ports import ChainReader
+from bridge.ports.reading import ChainReader
 from bridge.stages.binding import BoundRule
 from bridge.stages.closing import Closing, Counted, Found, conclude, count, count_found, find, read_inputs
 from bridge.stages.headers import boundary_after, last_before, time_from

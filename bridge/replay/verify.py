@@ -31,7 +31,8 @@ from bridge.domain.records import RuleText
 from bridge.domain.rules import Balance, Binding, Committed, Input, Read, RuleStart, Sums, Token
 from bridge.domain.units import Address, AssetId, parse_address
 from bridge.domain.windows import Window
-from bridge.ports import ChainReader, Database, History, LogFilter
+from bridge.ports.database import Database
+from bridge.ports.reading import ChainReader, History, LogFilter
 from bridge.replay.cases import compare
 from bridge.replay.replay import Follower, Replay, Step
 from bridge.runtime.rulefile import parse_rule

@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from bridge.domain.errors import HoldError, LeaseLost, RetryableError
-from bridge.ports import Clock, Database, Lease, LeaseStore, Stage
+from bridge.ports.database import Database
+from bridge.ports.running import Clock, Lease, LeaseStore, Stage
 from bridge.runtime.logs import get_logger
 
 BACKOFF_FIRST_MS = 100

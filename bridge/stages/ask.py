@@ -16,7 +16,8 @@ from bridge.domain.errors import ChainDisagrees, StateUnavailable
 from bridge.domain.events import Log, TimedLogs, unpack_logs
 from bridge.domain.ledger import Mirror, gas_code, log_ref
 from bridge.domain.units import Address, format_hash, format_tx, hash_of, parse_address
-from bridge.ports import ClaimedAmounts, Database, Executions, History
+from bridge.ports.database import Database
+from bridge.ports.reading import ClaimedAmounts, Executions, History
 from bridge.stages.post import EventReader
 from bridge.stages.view import Books, View, bounded, posted
 

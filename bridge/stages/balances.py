@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from bridge.domain.ledger import FalseBalance, Sums, add_sums, compare_sums
-from bridge.ports import Transaction
+from bridge.ports.database import Transaction
 
 ACCOUNTS_AT_ONCE = 100_000
 TRANSFERS_AT_ONCE = 100_000

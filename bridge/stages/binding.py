@@ -13,7 +13,7 @@ from bridge.domain.events import Event, EventColumns, Log, LogColumns, TimedLogs
 from bridge.domain.plans import Plan
 from bridge.domain.rules import Binding, Rule, Token, fixed_recipients, made_by
 from bridge.domain.units import Address, format_address
-from bridge.ports import ChainReader, EventDecoder, LogFilter
+from bridge.ports.reading import ChainReader, EventDecoder, LogFilter
 
 OURS = ("vault", "distributor", "claims")
 

@@ -25,7 +25,7 @@ from bridge.domain.readings import Reading
 from bridge.domain.rules import Balance, Binding, Input, Read
 from bridge.domain.units import Address, BlockStamp
 from bridge.domain.windows import Window
-from bridge.ports import ChainReader
+from bridge.ports.reading import ChainReader
 from bridge.stages.binding import BoundRule
 from bridge.stages.prices import PriceSources, read_price
 

@@ -26,7 +26,10 @@ from bridge.domain.interventions import Intervention, InterventionKind, objectio
 from bridge.domain.payouts import Action, ActionKind, Inclusion, InFlight, Leg, Purpose
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import ChainReader, Database, Lease, Payer, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.paying import Payer
+from bridge.ports.reading import ChainReader
+from bridge.ports.running import Lease
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.stages.guard import WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_transaction, settle_word
 

@@ -19,7 +19,7 @@ from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.ledger import Asset, Journal, Transfer
 from bridge.domain.states import BreakState
 from bridge.domain.units import UINT256_MAX, BlockStamp, from_base58
-from bridge.ports import Database, Transaction
+from bridge.ports.database import Database, Transaction
 
 CODES = (
     "vault:ADDRESS, distributor:ADDRESS, claims:ADDRESS, operator:ADDRESS, operator:gas:ADDRESS, surplus:unallocated, "

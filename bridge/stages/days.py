@@ -7,7 +7,8 @@ what is new have found; this says what a day's blocks were found to be, for whoe
 from __future__ import annotations
 
 from bridge.domain.breaks import Outcome
-from bridge.ports import Database, Lease
+from bridge.ports.database import Database
+from bridge.ports.running import Lease
 from bridge.stages.reconcile import Reconcile
 
 DAY_S = 86_400

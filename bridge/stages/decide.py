@@ -26,7 +26,9 @@ from bridge.domain.events import Block
 from bridge.domain.plans import Plan
 from bridge.domain.rules import Balances, RuleStart, TimeWeighted
 from bridge.domain.units import Address, BlockStamp, format_address
-from bridge.ports import ChainReader, Database, Lease, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.reading import ChainReader
+from bridge.ports.running import Lease
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, versions_of

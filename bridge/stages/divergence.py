@@ -21,7 +21,8 @@ from bridge.domain.errors import ConfigError, RetryableError
 from bridge.domain.events import Event, TimedLogs, unpack_logs
 from bridge.domain.ledger import Mirror, Watched, log_ref
 from bridge.domain.units import AssetId, BlockStamp, format_address
-from bridge.ports import ChainReader, Database, History, LogFilter
+from bridge.ports.database import Database
+from bridge.ports.reading import ChainReader, History, LogFilter
 from bridge.stages.headers import headers
 from bridge.stages.post import EventReader
 

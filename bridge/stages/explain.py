@@ -20,7 +20,8 @@ from bridge.domain.reports.canonical import to_json
 from bridge.domain.reports.report import Amount
 from bridge.domain.stories import JournalFact, Match, Share, SourceEvents, SourceLog, Step, Story, StoryFacts
 from bridge.domain.units import base58_ranges, format_address, format_tx, from_base58, hexed, parse_address
-from bridge.ports import Database, EventDecoder, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.reading import EventDecoder
 
 PREFIX_MIN = 6
 """Digits, or signs of base58: fewer would name too much."""

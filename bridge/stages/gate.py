@@ -9,7 +9,9 @@ from bridge.domain.errors import RefusedError, RetryableError
 from bridge.domain.payouts import Action, Inclusion, Refusal, Signed, Slot
 from bridge.domain.states import SlotState
 from bridge.domain.units import BlockStamp, format_tx
-from bridge.ports import BroadcastOutcome, ChainReader, Clock, Payer
+from bridge.ports.paying import BroadcastOutcome, Payer
+from bridge.ports.reading import ChainReader
+from bridge.ports.running import Clock
 
 POLL_MS = 500
 

@@ -12,7 +12,8 @@ from enum import StrEnum
 from bridge.domain.events import Log
 from bridge.domain.payouts import CANCELLED, Action, ActionKind, Leg
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import Payer, Transaction
+from bridge.ports.database import Transaction
+from bridge.ports.paying import Payer
 
 WORD_WITHOUT_EVENT = (
     "the chain says it was executed, but ingest has no event of it: check the endpoints against each other, and that "

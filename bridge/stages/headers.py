@@ -17,7 +17,7 @@ from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block
 from bridge.domain.units import BlockStamp
 from bridge.domain.windows import Blocks, boundary_block
-from bridge.ports import ChainReader
+from bridge.ports.reading import ChainReader
 
 PROBES = 16  # headers asked for at once
 

@@ -12,7 +12,9 @@ from typing import assert_never
 
 from bridge.domain.events import BlockAdded, ChainEvent, Finalized, Reorged
 from bridge.domain.units import BlockStamp
-from bridge.ports import ChainReader, Database, Lease, LogFilter, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.reading import ChainReader, LogFilter
+from bridge.ports.running import Lease
 from bridge.runtime.crashpoints import CrashPoint, reach
 
 

@@ -11,7 +11,7 @@ from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind
 from bridge.domain.states import ActionState
-from bridge.ports import Database, Transaction
+from bridge.ports.database import Database, Transaction
 
 PREFIX_MIN = 6
 """Hex digits: fewer would name too much."""

@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bridge.domain.jobs import Schedule
-from bridge.ports import Clock, Database, Lease
+from bridge.ports.database import Database
+from bridge.ports.running import Clock, Lease
 from bridge.runtime.logs import get_logger
 
 _log = get_logger("jobs")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from bridge.domain.confirmations import Confirmation
-from bridge.ports import Clock, Database, Lease
+from bridge.ports.database import Database
+from bridge.ports.running import Clock, Lease
 from bridge.runtime.crashpoints import CrashPoint, reach
 
 Subscriber = Callable[[Confirmation], Awaitable[None]]

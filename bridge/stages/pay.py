@@ -43,16 +43,10 @@ from bridge.domain.payouts import (
 )
 from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
-from bridge.ports import (
-    Broadcast,
-    BroadcastOutcome,
-    ChainReader,
-    Database,
-    Lease,
-    Payer,
-    Ready,
-    Transaction,
-)
+from bridge.ports.database import Database, Transaction
+from bridge.ports.paying import Broadcast, BroadcastOutcome, Payer, Ready
+from bridge.ports.reading import ChainReader
+from bridge.ports.running import Lease
 from bridge.runtime.crashpoints import CrashPoint, reach
 from bridge.stages.guard import WORD_WITHOUT_EVENT, Verdict, ask_chain, settle_word
 

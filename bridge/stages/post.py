@@ -30,7 +30,9 @@ from bridge.domain.ledger import (
 )
 from bridge.domain.payouts import Leg
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import ChainReader, Database, EventDecoder, Lease, LogFilter, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.reading import ChainReader, EventDecoder, LogFilter
+from bridge.ports.running import Lease
 from bridge.runtime.crashpoints import CrashPoint, reach
 
 LOGS_PER_STEP = 5_000

@@ -25,7 +25,8 @@ from bridge.domain.prices import (
 )
 from bridge.domain.readings import Reading
 from bridge.domain.units import Address
-from bridge.ports import Clock, Market, PriceFeeds
+from bridge.ports.reading import Market, PriceFeeds
+from bridge.ports.running import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.ports import ClaimFiles, Database, Lease
+from bridge.ports.database import Database
+from bridge.ports.paying import ClaimFiles
+from bridge.ports.running import Lease
 from bridge.runtime.crashpoints import CrashPoint, reach
 
 

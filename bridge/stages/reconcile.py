@@ -49,19 +49,11 @@ from bridge.domain.breaks import (
 )
 from bridge.domain.errors import RetryableError, StateUnavailable
 from bridge.domain.events import Event, Log, Value
-from bridge.domain.ledger import (
-    SUSPENSE_IN,
-    SUSPENSE_OUT,
-    Balance,
-    Journal,
-    Mirror,
-    Watched,
-    book_event,
-    log_ref,
-)
+from bridge.domain.ledger import SUSPENSE_IN, SUSPENSE_OUT, Balance, Journal, Mirror, Watched, book_event, log_ref
 from bridge.domain.matches import Moved, match
 from bridge.domain.units import Address, AssetId, BlockStamp, format_tx
-from bridge.ports import Database, Lease, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.running import Lease
 from bridge.stages.ask import Ask
 from bridge.stages.balances import false_balances
 from bridge.stages.headers import Period, find_period

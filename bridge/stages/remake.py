@@ -31,7 +31,7 @@ from bridge.domain.ledger import (
 )
 from bridge.domain.records import Record, carries_as_recorded, compare_with_record, follows
 from bridge.domain.units import AssetId, BlockStamp
-from bridge.ports import Transaction
+from bridge.ports.database import Transaction
 from bridge.stages.correct import remake
 
 PAGE = 200

@@ -26,7 +26,8 @@ from bridge.domain.reports.facts import BalanceCheck, Facts
 from bridge.domain.reports.report import Report
 from bridge.domain.units import BlockStamp, parse_address
 from bridge.domain.windows import Window
-from bridge.ports import ChainReader, Database
+from bridge.ports.database import Database
+from bridge.ports.reading import ChainReader
 from bridge.stages.report_files import camt053
 from bridge.stages.report_files.manifest import HTML, MANIFEST, PDF, README, Entry, manifest_text
 from bridge.stages.report_files.program import origin_of

@@ -17,7 +17,8 @@ from bridge.domain.events import NO_LOGS, Block, Log, TimedLogs
 from bridge.domain.rules import RuleStart
 from bridge.domain.units import Address
 from bridge.domain.windows import Blocks, Calendar, Each, Every, Window, boundary_block, first_window, window_after
-from bridge.ports import ChainReader, Database, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.reading import ChainReader
 from bridge.stages.binding import BoundRule, versions_of
 from bridge.stages.headers import boundary_after, last_before, time_from
 

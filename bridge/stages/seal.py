@@ -12,7 +12,8 @@ from __future__ import annotations
 from contextlib import aclosing
 
 from bridge.domain.seals import START, Tip, Verification, Walk, Walked, check_link
-from bridge.ports import Clock, Database, Lease, Transaction
+from bridge.ports.database import Database, Transaction
+from bridge.ports.running import Clock, Lease
 from bridge.runtime.logs import get_logger
 
 _log = get_logger("seal")

@@ -9,7 +9,7 @@ from bridge.domain.breaks import Check, Difference, Spent
 from bridge.domain.events import Block
 from bridge.domain.ledger import Balance, Watched
 from bridge.domain.units import AssetId, BlockStamp
-from bridge.ports import ChainReader, ClaimedAmounts, Executions, History
+from bridge.ports.reading import ChainReader, ClaimedAmounts, Executions, History
 
 Span = tuple[int, int]
 """Blocks: (after, last)."""

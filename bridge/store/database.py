@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from bridge.domain.errors import ConfigError, DatabaseUnavailable, LeaseLost
-from bridge.ports import Lease
+from bridge.ports.running import Lease
 from bridge.store.audits import Audits
 from bridge.store.bookings import Bookings
 from bridge.store.breaks import Breaks

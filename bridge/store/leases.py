@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.ports import Lease
+from bridge.ports.running import Lease
 
 if TYPE_CHECKING:
     from bridge.store.database import Database

@@ -27,7 +27,7 @@ from bridge.chains.evm.reader import EvmReader
 from bridge.chains.evm.rpc import EvmRpc
 from bridge.domain.events import LogColumns
 from bridge.domain.units import hexed
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 from bridge.simulation.postgres import Postgres
 from bridge.stages.ingest import Ingest

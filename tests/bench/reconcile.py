@@ -25,7 +25,7 @@ from pathlib import Path
 from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, pack_logs
 from bridge.domain.ledger import Asset, Journal, Mirror, Transfer, Watched, book_event, book_opening
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.simulation.postgres import Postgres
 from bridge.stages.post import OF_VAULT, TRANSFER, EventReader
 from bridge.stages.reconcile import Reconcile

@@ -36,7 +36,7 @@ from bridge.chains.solana.reader import SolanaReader
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.tokens import Names, Token
 from bridge.domain.units import Address, from_base58
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.simulation.postgres import Postgres
 from bridge.simulation.svm.node import NodeProcess
 from bridge.simulation.svm.settings import Settings

@@ -45,7 +45,7 @@ from bridge.chains.solana.signer import KeystoreSigner
 from bridge.domain.payouts import Action, Order, Payout, Signed, Slot
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import Ready
+from bridge.ports.paying import Ready
 from bridge.simulation.svm.node import NodeProcess
 from bridge.simulation.svm.settings import Settings
 from bridge.simulation.svm.stage import SOL, derive_key

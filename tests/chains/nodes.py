@@ -14,7 +14,7 @@ from bridge.chains.evm.abi import keccak256
 from bridge.chains.fake.chain import FakeBlock, FakeChain, matches
 from bridge.domain.events import Block, Log
 from bridge.domain.units import Address
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 Lie = Callable[[str, list[Any], Any], Any]  # (method, params, honest answer) → what is said instead
 

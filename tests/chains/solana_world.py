@@ -21,7 +21,7 @@ from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.tokens import Names, Token
 from bridge.domain.events import Block
 from bridge.domain.units import Address, AssetId, base58
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.simulation.svm import stage
 from bridge.simulation.svm.chain import Commitment
 from bridge.simulation.svm.node import Node

@@ -33,7 +33,8 @@ from bridge.domain.events import Block as Header
 from bridge.domain.events import Log
 from bridge.domain.payouts import Action, Payout
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
-from bridge.ports import LogFilter, Payer
+from bridge.ports.paying import Payer
+from bridge.ports.reading import LogFilter
 from bridge.simulation.svm.chain import Block, Commitment
 from bridge.simulation.svm.node import Node
 from bridge.simulation.svm.settings import Settings

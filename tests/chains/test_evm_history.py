@@ -13,7 +13,7 @@ from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.domain.errors import ChainDisagrees, StateUnavailable
 from bridge.domain.events import Log, TimedLogs, unpack_logs
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from tests.chains.nodes import Node, Refuse
 from tests.chains.world import TOPIC
 

@@ -22,7 +22,7 @@ from bridge.domain.errors import ChainDisagrees, ChainUnavailable, RetryableErro
 from bridge.domain.payouts import Action, ActionKind, Refusal
 from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import Ready
+from bridge.ports.paying import Ready
 from bridge.simulation.wallets import Wallet
 from tests.chains.nodes import HANG, Lie, Node, Refuse
 

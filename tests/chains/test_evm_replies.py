@@ -13,7 +13,7 @@ from bridge.chains.evm.rpc import Answer, Endpoint, RpcRefused
 from bridge.chains.evm.wire import revert_data
 from bridge.domain.errors import ChainUnavailable
 from bridge.domain.payouts import Fees, Signed
-from bridge.ports import Broadcast, BroadcastOutcome
+from bridge.ports.paying import Broadcast, BroadcastOutcome
 
 ACCEPTED, KNOWN = BroadcastOutcome.ACCEPTED, BroadcastOutcome.KNOWN
 REJECTED, UNKNOWN = BroadcastOutcome.REJECTED, BroadcastOutcome.UNKNOWN

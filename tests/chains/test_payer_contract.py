@@ -48,15 +48,9 @@ from bridge.domain.payouts import (
 )
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, AssetId, BlockStamp, format_address
-from bridge.ports import BroadcastOutcome, Payer, Ready, Settlement
+from bridge.ports.paying import BroadcastOutcome, Payer, Ready, Settlement
 from bridge.simulation.anvil import CHAIN_ID, Anvil
-from bridge.simulation.deploy import (
-    ACTIVATION_DELAY_S,
-    APPROVAL_LIFETIME_S,
-    GATE_DELAY_S,
-    Deployer,
-    Deployment,
-)
+from bridge.simulation.deploy import ACTIVATION_DELAY_S, APPROVAL_LIFETIME_S, GATE_DELAY_S, Deployer, Deployment
 from bridge.simulation.wallets import Wallet
 from tests.chains.svm_scene import SvmScene, svm_scene
 from tests.crash.proxy import Proxy

@@ -21,7 +21,7 @@ from bridge.chains.solana.tokens import Token
 from bridge.domain.errors import RetryableError
 from bridge.domain.events import TimedLogs, unpack_logs
 from bridge.domain.units import Address
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.simulation.svm import stage
 from bridge.simulation.svm.faults import Fault, Faults, Kind
 from bridge.simulation.svm.settings import Settings

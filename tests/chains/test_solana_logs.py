@@ -29,7 +29,7 @@ from bridge.chains.solana.transactions import Holding, Transaction
 from bridge.domain.errors import ChainDisagrees, ConfigError
 from bridge.domain.events import Log, pack_logs
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 AT = BlockStamp("solana", 7, b"\x07" * 32)
 

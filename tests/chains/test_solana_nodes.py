@@ -22,7 +22,7 @@ from bridge.chains.solana.transactions import OPTIONS, parse_transaction, read_r
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError, DeepReorg, RetryableError
 from bridge.domain.events import BlockAdded, Finalized, Reorged, TimedLogs, unpack_logs
 from bridge.domain.units import Address, BlockStamp, base58, from_base58
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.simulation.svm.faults import Fault, Kind
 from bridge.simulation.svm.settings import Settings
 from tests.chains.consumer import Consumer

@@ -39,7 +39,7 @@ from bridge.domain.payouts import (
 )
 from bridge.domain.states import ActionState, SlotState
 from bridge.domain.units import Address, format_address
-from bridge.ports import BroadcastOutcome, Payer, Ready, Settlement
+from bridge.ports.paying import BroadcastOutcome, Payer, Ready, Settlement
 from bridge.simulation.svm.chain import Commitment, Fate
 from bridge.simulation.svm.faults import Fault, Kind
 from tests.chains.svm_scene import (

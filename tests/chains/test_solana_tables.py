@@ -25,7 +25,7 @@ from bridge.chains.solana.transactions import OPTIONS, parse_transaction
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, ConfigError
 from bridge.domain.payouts import Action, Order, Payout
 from bridge.domain.units import Address, BlockStamp, format_address
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.simulation.svm.stage import transfer_checked
 from bridge.simulation.svm.transactions import Moment, load
 from tests.chains.consumer import Consumer

@@ -16,7 +16,7 @@ from bridge.chains.fake.chain import Emit, FakeChain
 from bridge.chains.fake.reader import FakeReader
 from bridge.domain.events import Block
 from bridge.domain.units import Address, AssetId
-from bridge.ports import ChainReader, LogFilter
+from bridge.ports.reading import ChainReader, LogFilter
 from bridge.simulation.anvil import CHAIN_ID, Anvil
 
 TOPIC = keccak(b"Emitted(uint256,uint256)")

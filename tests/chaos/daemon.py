@@ -18,7 +18,9 @@ from bridge.domain.jobs import Schedule
 from bridge.domain.ledger import Watched
 from bridge.domain.rules import Token
 from bridge.domain.units import Address
-from bridge.ports import ChainReader, Lease, Payer, Stage
+from bridge.ports.paying import Payer
+from bridge.ports.reading import ChainReader
+from bridge.ports.running import Lease, Stage
 from bridge.runtime.crashpoints import CrashPoint
 from bridge.runtime.rulefile import parse_rule
 from bridge.runtime.supervisor import Supervisor, Wake

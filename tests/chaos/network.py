@@ -19,7 +19,7 @@ from bridge.chains.fake.payer import NOTHING, FakePayer, FakeTransaction, _trees
 from bridge.domain.events import Log, Value
 from bridge.domain.payouts import Action, ActionKind, Leg
 from bridge.domain.units import Address
-from bridge.ports import Broadcast, BroadcastOutcome, Settlement
+from bridge.ports.paying import Broadcast, BroadcastOutcome, Settlement
 from bridge.stages.post import TRANSFER
 from tests.stages.books import (
     ACTIVATED,

@@ -15,7 +15,8 @@ from bridge.domain.errors import ChainDisagrees, ChainUnavailable
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.payouts import Action, Attempt, Inclusion, Purpose, Refusal, Signed, Slot
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import Broadcast, BroadcastOutcome, EventDecoder, LogFilter, Ready
+from bridge.ports.paying import Broadcast, BroadcastOutcome, Ready
+from bridge.ports.reading import EventDecoder, LogFilter
 from bridge.stages.ask import OWED
 from tests.chaos.network import Network
 from tests.chaos.process import Process

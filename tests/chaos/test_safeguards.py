@@ -10,7 +10,7 @@ import pytest
 
 from bridge.domain.payouts import Action, Attempt, InFlight, Purpose, Signed, Slot
 from bridge.domain.units import BlockStamp
-from bridge.ports import Lease
+from bridge.ports.running import Lease
 from bridge.stages.confirm import Confirm
 from bridge.stages.decide import Decide
 from bridge.store import payouts

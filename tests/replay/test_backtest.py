@@ -11,7 +11,7 @@ import pytest
 from bridge.domain.errors import ConfigError, StateUnavailable
 from bridge.domain.ledger import Asset
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import ChainReader
+from bridge.ports.reading import ChainReader
 from bridge.replay.backtest import backtest, block_from
 from bridge.replay.backtest_html import render_html
 from bridge.replay.backtest_outcome import Contest, Outcome, Plot, Progress, Tally

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.domain.errors import ChainUnavailable, ConfigError
 from bridge.domain.rules import RuleStart
-from bridge.ports import PriceFeeds
+from bridge.ports.reading import PriceFeeds
 from bridge.replay.replay import Follower, Replay
 from bridge.replay.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.runtime.clock import SystemClock

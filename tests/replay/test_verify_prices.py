@@ -13,7 +13,7 @@ from bridge.chains.fake.reader import FakeReader
 from bridge.domain.artifacts import canonical
 from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, BlockAdded, pack_logs
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.replay.verify import Answer, Claim, file_claim, stored_claim, verify
 from bridge.runtime.clock import SystemClock
 from bridge.stages.prices import PriceSources

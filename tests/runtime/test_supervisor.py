@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.domain.errors import ChainUnavailable, DeepReorg
-from bridge.ports import Lease
+from bridge.ports.running import Lease
 from bridge.runtime.supervisor import (
     BACKOFF_FIRST_MS,
     BACKOFF_MAX_MS,

@@ -18,7 +18,8 @@ from bridge.domain.events import Block, ChainCursor, ChainEvent, Log, Value, pac
 from bridge.domain.ledger import Asset, Watched
 from bridge.domain.payouts import Leg
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import Lease, LogFilter
+from bridge.ports.reading import LogFilter
+from bridge.ports.running import Lease
 from bridge.stages.post import OF_CLAIMS, OF_DISTRIBUTOR, OF_VAULT, TRANSFER, Post
 from bridge.store.database import Database
 from bridge.store.leases import Leases

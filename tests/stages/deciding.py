@@ -13,8 +13,9 @@ from bridge.domain.events import Block, ChainCursor, Log, TimedLogs, Value, pack
 from bridge.domain.plans import Plan
 from bridge.domain.rules import Token
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import ChainReader, EventDecoder, Lease
-from bridge.ports import Database as DatabasePort
+from bridge.ports.database import Database as DatabasePort
+from bridge.ports.reading import ChainReader, EventDecoder
+from bridge.ports.running import Lease
 from bridge.runtime.rulefile import parse_rule
 from bridge.stages.binding import BoundRule, bind_rules
 from bridge.stages.decide import Decide

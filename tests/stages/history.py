@@ -9,7 +9,7 @@ from typing import cast
 from bridge.chains.fake.chain import matches
 from bridge.domain.events import Block, BlockAdded, pack_logs
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import ChainReader, LogFilter
+from bridge.ports.reading import ChainReader, LogFilter
 from tests.stages.deciding import BOOK, TOKENS, VAULT, ScriptedChain
 
 ACCOUNTS = [Address(bytes([n]) * 20) for n in (0xA1, 0xB0, 0xB1, 0xB2)]

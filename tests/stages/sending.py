@@ -12,7 +12,7 @@ from bridge.chains.fake.reader import FakeReader
 from bridge.domain.ledger import gas_code
 from bridge.domain.payouts import NO_CEILINGS, Ceilings, GasFloor
 from bridge.domain.units import Address, AssetId
-from bridge.ports import Lease
+from bridge.ports.running import Lease
 from bridge.stages.confirm import Confirm
 from bridge.stages.pay import Pay
 from bridge.store.database import Database

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.domain.errors import HoldError
 from bridge.domain.payouts import Distribution, Payout
-from bridge.ports import Payer
+from bridge.ports.paying import Payer
 
 Trees = dict[bytes, tuple[Payout, ...]]
 """By distribution: the leaves."""

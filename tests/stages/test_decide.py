@@ -8,25 +8,14 @@ import pytest
 
 from bridge.domain.errors import ConfigError, HoldError, LeaseLost
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import Lease, LogFilter
+from bridge.ports.reading import LogFilter
+from bridge.ports.running import Lease
 from bridge.stages.binding import log_filters
 from bridge.stages.decide import Decide
 from bridge.stages.schedule import Schedule
 from bridge.store.database import Database
 from bridge.store.leases import Leases
-from tests.stages.deciding import (
-    ALICE,
-    BOB,
-    BOOK,
-    BUFFER,
-    CONTRACTS,
-    FEES,
-    POOL,
-    TOKEN,
-    VAULT,
-    ScriptedChain,
-    World,
-)
+from tests.stages.deciding import ALICE, BOB, BOOK, BUFFER, CONTRACTS, FEES, POOL, TOKEN, VAULT, ScriptedChain, World
 
 
 @pytest.fixture

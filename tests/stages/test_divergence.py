@@ -9,7 +9,7 @@ from bridge.domain.errors import ConfigError
 from bridge.domain.events import Block, BlockAdded, Log, pack_logs
 from bridge.domain.ledger import Mirror
 from bridge.domain.units import Address, AssetId, format_address, parse_address
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.stages.divergence import Divergence, Search, find_mirror
 from bridge.store.database import Database
 from tests.stages.books import (

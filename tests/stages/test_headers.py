@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.domain.events import Block
 from bridge.domain.windows import Blocks
-from bridge.ports import ChainReader
+from bridge.ports.reading import ChainReader
 from bridge.stages.headers import border, boundary_after, find_period, last_before, time_from
 
 

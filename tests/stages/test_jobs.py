@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.domain.errors import ChainUnavailable, LeaseLost
 from bridge.domain.jobs import JobState, Schedule
-from bridge.ports import Lease
+from bridge.ports.running import Lease
 from bridge.runtime.supervisor import Supervisor, Wake
 from bridge.stages.days import DAY_S, close_day
 from bridge.stages.jobs import NOT_YET_S, Job, Periodic

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.domain.errors import HoldError, LeaseLost
 from bridge.domain.payouts import Ceilings, Refusal
-from bridge.ports import Broadcast, BroadcastOutcome
+from bridge.ports.paying import Broadcast, BroadcastOutcome
 from bridge.store.database import Database
 from bridge.store.leases import Leases
 from tests.stages.sending import DISTRIBUTOR, TOKEN, SendingWorld, recipients

@@ -12,7 +12,7 @@ from bridge.domain.events import Block
 from bridge.domain.prices import PHASE_BITS, ROUNDS_MAX, MarketAnswer, PriceFrom, PriceInput
 from bridge.domain.readings import Reading
 from bridge.domain.units import Address
-from bridge.ports import Market
+from bridge.ports.reading import Market
 from bridge.runtime.clock import SystemClock
 from bridge.stages.prices import PriceSources, read_price
 

@@ -10,7 +10,7 @@ from bridge.domain.errors import ChainDisagrees, RetryableError
 from bridge.domain.events import Block, BlockAdded, Log, Value, pack_logs
 from bridge.domain.ledger import Journal
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 from bridge.stages.reconcile import Reconcile
 from bridge.stages.seal import Seal, walk_on
 from bridge.stages.view import Books

@@ -18,7 +18,7 @@ from bridge.domain.errors import RefusedError, RetryableError
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Refusal
 from bridge.domain.units import Address
-from bridge.ports import Broadcast, BroadcastOutcome
+from bridge.ports.paying import Broadcast, BroadcastOutcome
 from bridge.runtime import crashpoints
 from bridge.runtime.crashpoints import CrashPoint
 from bridge.stages.intervene import intervene

@@ -20,7 +20,8 @@ from bridge.domain.errors import RetryableError
 from bridge.domain.interventions import InterventionKind
 from bridge.domain.payouts import Action, ActionKind, Attempt, Payout, Purpose, Refusal, Signed, Slot
 from bridge.domain.units import format_tx
-from bridge.ports import Lease, LogFilter, Stage
+from bridge.ports.reading import LogFilter
+from bridge.ports.running import Lease, Stage
 from bridge.simulation.svm.chain import Commitment, Fate
 from bridge.simulation.svm.faults import Fault, Kind
 from bridge.simulation.svm.transactions import parse

@@ -13,7 +13,7 @@ import asyncio
 from bridge.domain.events import Block
 from bridge.domain.prices import ROUNDS_MAX, FeedAnswer, Round, previous_round
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import ChainReader
+from bridge.ports.reading import ChainReader
 
 ROUND = ("uint80", "int256", "uint256", "uint256", "uint80")
 """roundId, answer, startedAt, updatedAt, answeredInRound"""

@@ -9,7 +9,7 @@ from typing import Any
 from bridge.chains.evm.abi import keccak256
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 
 @dataclass(frozen=True, slots=True)

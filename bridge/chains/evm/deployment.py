@@ -34,7 +34,7 @@ from bridge.domain.errors import ConfigError, RefusedError
 from bridge.domain.governance import TokenLimits
 from bridge.domain.payouts import Signed
 from bridge.domain.units import Address, hexed
-from bridge.ports import Signer
+from bridge.ports.paying import Signer
 
 POLL_S = 1
 BUMP_AFTER_BLOCKS = 5

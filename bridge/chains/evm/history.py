@@ -10,7 +10,7 @@ from bridge.chains.evm.follow import Finality
 from bridge.chains.evm.ranges import LogReader, Span, agreed_blocks
 from bridge.chains.evm.rpc import Endpoint, EvmRpc, RpcRefused
 from bridge.domain.events import Block, BlockAdded
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 
 class EvmHistory:

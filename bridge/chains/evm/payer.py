@@ -51,7 +51,7 @@ from bridge.domain.payouts import (
     pack_batches,
 )
 from bridge.domain.units import Address, AssetId, BlockStamp, hexed
-from bridge.ports import Broadcast, Ready, Settlement, Signer
+from bridge.ports.paying import Broadcast, Ready, Settlement, Signer
 
 GAS_MARGIN_NUMERATOR, GAS_MARGIN_DENOMINATOR = 5, 4
 """Over the estimate: state may have changed when the transaction runs, and what is not used is not paid."""

@@ -15,7 +15,7 @@ from bridge.chains.evm.wire import quantity
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, LogColumns
 from bridge.domain.units import hexed
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 ADDRESSES_MAX = 500  # in one filter; providers refuse more somewhere above 1,000
 CALLS_MAX = 50  # in one batch

@@ -14,7 +14,7 @@ from bridge.domain.calls import Argument, view_call
 from bridge.domain.errors import ConfigError, HoldError, StateUnavailable
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp, hexed
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 _T = TypeVar("_T")
 

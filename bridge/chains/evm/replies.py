@@ -18,7 +18,7 @@ from bridge.chains.evm.rpc import Answer, RpcRefused
 from bridge.chains.evm.wire import revert_data
 from bridge.domain.payouts import Refusal
 from bridge.domain.units import hexed
-from bridge.ports import Broadcast, BroadcastOutcome
+from bridge.ports.paying import Broadcast, BroadcastOutcome
 
 # ── Replies to eth_sendRawTransaction ───────────────────────────────────────────────────────────────────────────────
 # By a part of the message, in lower case, because error codes differ between clients and messages hardly do. The first

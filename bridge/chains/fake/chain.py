@@ -11,7 +11,7 @@ from bridge.domain.calls import Argument, view_call
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Block, Log
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 
 @dataclass(frozen=True, slots=True)

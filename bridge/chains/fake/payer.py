@@ -45,7 +45,7 @@ from bridge.domain.payouts import (
     pack_batches,
 )
 from bridge.domain.units import UINT256_MAX, Address, AssetId, BlockStamp, format_address
-from bridge.ports import Broadcast, BroadcastOutcome, Ready, Settlement
+from bridge.ports.paying import Broadcast, BroadcastOutcome, Ready, Settlement
 
 GAS_LIMIT = 100_000
 GAS_USED = 60_000

@@ -10,7 +10,7 @@ from bridge.domain.calls import WORD, Argument, view_call
 from bridge.domain.errors import BridgeError, ChainDisagrees, DeepReorg
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Reorged, pack_logs
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import EventDecoder, LogFilter
+from bridge.ports.reading import EventDecoder, LogFilter
 
 RUN_MAX = 32
 

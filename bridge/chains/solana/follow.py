@@ -24,7 +24,7 @@ from bridge.chains.solana.witness import Contradiction, Span, Witness
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable, DeepReorg
 from bridge.domain.events import Block, BlockAdded, ChainCursor, ChainEvent, Finalized, Reorged
 from bridge.domain.units import Address
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 TRANSACTIONS_MAX = 512  # about so many in one range: what a crash makes us read again, and what is held in memory
 

@@ -10,7 +10,7 @@ from bridge.chains.solana.follow import Panel, agreed_block
 from bridge.chains.solana.rpc import SolanaRpc
 from bridge.chains.solana.tokens import Names, look_around
 from bridge.domain.events import Block, BlockAdded
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 
 class SolanaHistory:

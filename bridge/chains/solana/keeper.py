@@ -39,7 +39,7 @@ from bridge.chains.solana.tables import META_BYTES, read_tables
 from bridge.chains.solana.witness import together
 from bridge.domain.errors import ChainUnavailable, RefusedError, RetryableError
 from bridge.domain.units import Address, format_address
-from bridge.ports import BroadcastOutcome, Signer
+from bridge.ports.paying import BroadcastOutcome, Signer
 
 ENTRIES_AT_ONCE = 24
 """Of one transaction, so that it also has room for making the table and for its memo."""

@@ -25,7 +25,7 @@ from bridge.chains.solana.transactions import Transaction
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.events import Log
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 PLACES = 1 << 12  # log indexes for each transaction: 4 for each of 512 payments, then deeds, the record last
 PAYMENTS_MAX = PLACES // 8

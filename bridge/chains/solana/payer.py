@@ -70,7 +70,7 @@ from bridge.domain.payouts import (
 )
 from bridge.domain.states import ActionState
 from bridge.domain.units import Address, AssetId, BlockStamp
-from bridge.ports import Broadcast, Ready, Settlement, Signer
+from bridge.ports.paying import Broadcast, Ready, Settlement, Signer
 
 _HEADER = {**BLOCK_OPTIONS, "transactionDetails": "none"}
 _STAMPS_MAX = 64

@@ -21,7 +21,7 @@ from bridge.domain.calls import Argument, view_call
 from bridge.domain.errors import ChainDisagrees, ConfigError
 from bridge.domain.events import Block, ChainCursor, ChainEvent
 from bridge.domain.units import Address, AssetId, BlockStamp, base58, parse_address
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 _T = TypeVar("_T")
 BLOCKS_AT_ONCE = 16

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from bridge.chains.broadcasts import read_reply
 from bridge.chains.jsonrpc import Answer
 from bridge.chains.solana import rpc as values
-from bridge.ports import Broadcast, BroadcastOutcome
+from bridge.ports.paying import Broadcast, BroadcastOutcome
 
 _ACCEPTED, _KNOWN, _REJECTED, _UNKNOWN = (
     BroadcastOutcome.ACCEPTED,

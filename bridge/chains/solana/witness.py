@@ -30,7 +30,7 @@ from bridge.chains.solana.transactions import OPTIONS, Transaction, parse_transa
 from bridge.domain.errors import ChainDisagrees, ChainUnavailable
 from bridge.domain.events import Block, Log, LogColumns, pack_logs
 from bridge.domain.units import Address, BlockStamp
-from bridge.ports import LogFilter
+from bridge.ports.reading import LogFilter
 
 ACCOUNTS_AT_ONCE = 100  # that getMultipleAccounts takes
 CALLS_AT_ONCE = 16

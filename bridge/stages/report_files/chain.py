@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.units import AssetId, BlockStamp, format_hash, hash_of, parse_address, parse_hash
-from bridge.ports import ChainReader
+from bridge.ports.reading import ChainReader
 from bridge.stages.report_files.tables import Document
 
 
