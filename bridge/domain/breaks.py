@@ -397,7 +397,16 @@ class Waiting:
 def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadline_s: int) -> list[Check]:
     """No batch is final without its event, and none waits for longer than `deadline_s` after its window, unless it is
     held. What is in time is in flight: whether it lands, nobody can say yet."""
-    overdue = [batch for batch in waiting if batch.overdue(at, time, deadline_s)]
+    overdue: list[Waiting] = []
+    held: list[Waiting] = []
+    flying = 0
+    for batch in waiting:
+        if batch.overdue(at, time, deadline_s):
+            overdue.append(batch)
+        elif batch.held is not None:
+            held.append(batch)
+        else:
+            flying += 1
     differences = tuple(
         Difference(
             BreakKind.MISSING_ON_CHAIN,
@@ -408,12 +417,11 @@ def judge_waiting(at: BlockStamp, time: int, waiting: Sequence[Waiting], deadlin
         )
         for batch in overdue
     )
-    flying = sum(batch.held is None for batch in waiting) - len(overdue)
     skipped = f"{flying} batches are in flight" if flying else None
     return [
         Check(Level.PAYOUT, OVERDUE, at, differences=differences),
         Check(Level.PAYOUT, IN_FLIGHT, at, skipped=skipped),
-        *_judge_held(at, waiting),
+        *_judge_held(at, held),
     ]
 
 
@@ -421,8 +429,7 @@ def _judge_held(at: BlockStamp, waiting: Sequence[Waiting]) -> list[Check]:
     """One of each asset of which something is held: which batches, how much of it, and why."""
     held: defaultdict[AssetId, list[Waiting]] = defaultdict(list)
     for batch in waiting:
-        if batch.held is not None:
-            held[batch.asset].append(batch)
+        held[batch.asset].append(batch)
     return [
         Check(
             Level.PAYOUT,
