@@ -13,7 +13,7 @@ from bridge.domain.units import AssetId
 from bridge.stages.report_html import render_html
 from bridge.stages.report_pdf import render_pdf
 from bridge.stages.report_sections.charts import short_amount
-from bridge.stages.report_sections.sections import page_of
+from bridge.stages.report_sections.page import page_of
 from tests.stages.rich import rich_report
 
 

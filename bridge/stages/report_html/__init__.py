@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from bridge.domain.reports.report import Amount, Report
 from bridge.domain.units import format_tx
 from bridge.stages.report_sections import Chart, digits, short_account, short_hash, utc
-from bridge.stages.report_sections.sections import page_of
+from bridge.stages.report_sections.page import page_of
 
 DIRECTORY = Path(__file__).parent
 CSS = (DIRECTORY / "page.css").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ from bridge.stages.report_sections import (
     short_account,
     short_hash,
 )
-from bridge.stages.report_sections.sections import page_of
+from bridge.stages.report_sections.page import page_of
 
 FONT = "Libertinus Serif"
 _CROSS = "×"
