@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from bridge.domain.expressions import BOOL, Expression, ExpressionError, Kind, Type, compile_expression
 from bridge.domain.quantities import NO_UNIT, Unit
 
-_DECLARATION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(([^()]*)\)\s*\Z")
-_FIELD = re.compile(r"\s*([a-z]+[0-9]*)(?:\s+(indexed))?(?:\s+([A-Za-z_]\w*))?\s*\Z")
+_DECLARATION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(([^()]*)\)\s*\Z", re.ASCII)
+_FIELD = re.compile(r"\s*([a-z]+[0-9]*)(?:\s+(indexed))?(?:\s+([A-Za-z_]\w*))?\s*\Z", re.ASCII)
+_PLAIN = {
+    "uint": Kind.NUMBER,
+    "int": Kind.NUMBER,
+    "bytes": Kind.BYTES,
+    "address": Kind.ADDRESS,
+    "bool": Kind.BOOL,
+    "string": Kind.TEXT,
+}
+_SIZED = re.compile(r"(u?int|bytes)([1-9][0-9]{0,2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,11 @@ def compile_where(
 
 
 def kind_of(abi: str) -> Kind | None:
-    if re.fullmatch(r"u?int(8|16|24|32|40|48|56|64|72|80|88|96|1[0-9]{2}|2[0-4][0-9]|25[0-6])?", abi):
-        return Kind.NUMBER
-    if re.fullmatch(r"bytes([1-9]|[12][0-9]|3[0-2])?", abi):
-        return Kind.BYTES
-    return {"address": Kind.ADDRESS, "bool": Kind.BOOL, "string": Kind.TEXT}.get(abi)
+    """None for what is no type of Solidity, or none that a rule can use."""
+    match = _SIZED.fullmatch(abi)
+    if match is None:
+        return _PLAIN.get(abi)
+    size = int(match[2])
+    if match[1] == "bytes":
+        return Kind.BYTES if size <= 32 else None
+    return Kind.NUMBER if size % 8 == 0 and size <= 256 else None
