@@ -95,7 +95,8 @@ class BoundRule:
             else:
                 made = made_by(source)
                 since = _since(made, found[made], factory.address, timed, states)
-                decoded = _from_then_on(self.decoders[source].decode_columns(timed.logs, since.keys()), timed, since)
+                decoded = self.decoders[source].decode_columns(timed.logs, since.keys())
+                decoded = _from_then_on(decoded, timed.logs, since)
             found[source] = select_columns(self.plan, source, decoded, self.binding)
         return {source: found[source] for source in self.decoders}
 
@@ -103,18 +104,18 @@ class BoundRule:
 def _since(
     made: str, created: EventColumns, field: str, timed: TimedLogs, states: Mapping[Key, State]
 ) -> dict[Address, int]:
-    """By contract that a factory made, the second from which its events count."""
-    since = {account: 0 if state.weight else state.since for (name, account), state in states.items() if name == made}
+    """By contract that a factory made, the block from which its events count. Those of `states` were made in a block
+    before all of these logs. A time would not do: several blocks can share a second."""
+    since = {account: 0 for name, account in states if name == made}
     for row, address in zip(created.rows, created.fields[field], strict=True):
         assert isinstance(address, bytes)
-        since.setdefault(Address(address), timed.times[row])
+        since.setdefault(Address(address), timed.logs.number(row))
     return since
 
 
-def _from_then_on(events: EventColumns, timed: TimedLogs, since: Mapping[Address, int]) -> EventColumns:
+def _from_then_on(events: EventColumns, logs: LogColumns, since: Mapping[Address, int]) -> EventColumns:
     """Without those from before their contract counts, as where one is registered long after it was made."""
-    emitters = [timed.logs.emitter(row) for row in events.rows]
-    keep = [timed.times[row] >= since[emitter] for row, emitter in zip(events.rows, emitters, strict=True)]
+    keep = [logs.number(row) >= since[logs.emitter(row)] for row in events.rows]
     fields = {name: list(compress(column, keep)) for name, column in events.fields.items()}
     return EventColumns(list(compress(events.rows, keep)), fields)
 

@@ -253,6 +253,25 @@ async def test_factory__contracts_that_it_makes__count_from_their_block_on(world
     assert [row["artifact"] for row in await world.decisions()] == artifacts
 
 
+async def test_factory__blocks_of_one_second__count_by_block_however_logs_are_read(world: World):
+    chain, child = world.chain, Address(b"\x0c" * 20)
+    chain.second_of = {4: chain.at(3).timestamp}
+    chain.deposit(0, ALICE, 1)
+    chain.fee(3, 1, emitter=child)  # in the same second, but a block before
+    chain.fee(4, 20, emitter=child)  # before its factory said so, but in the same block
+    chain.emit(4, BOOK, "Created(address pool)", pool=child)
+    chain.fee(4, 300, emitter=child)
+    chain.final = 20
+    found = set()
+    for logs_max in (1, 2, 1_000):
+        await world.forget()
+        await world.run(world.stage(FACTORY, logs_max=logs_max))
+        rows = await world.decisions()
+        assert rows[0]["surplus"] == 320, logs_max
+        found.add(tuple(row["artifact"] for row in rows))
+    assert len(found) == 1
+
+
 def test_factory__log_filters__its_event_of_any_contract(world: World):
     filters = log_filters(world.bound(FACTORY))
     assert [len(one.addresses) for one in filters] == [0, 1, 1]
