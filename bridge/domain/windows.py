@@ -20,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
+_PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
@@ -127,14 +129,6 @@ def calendar_period(text: str) -> Window:
     if found is None or not "1970" <= found[1] < "9999":
         raise ValueError("is not a year, month or day since 1970")
     year, month, day = (None if part is None else int(part) for part in found.groups())
-    first = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
-    if month is None:
-        last = first.replace(year=first.year + 1)
-    elif day is None:
-        last = (first + timedelta(days=31)).replace(day=1)
-    else:
-        last = first + timedelta(days=1)
-    return Window(int(first.timestamp()), int(last.timestamp()))
-
-
-_PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
+    start = int(datetime(year or 0, month or 1, day or 1, tzinfo=UTC).timestamp())
+    period = Period.YEAR if month is None else Period.MONTH if day is None else Period.DAY
+    return Window(start, boundary_after(Calendar(period), start))
