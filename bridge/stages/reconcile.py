@@ -59,7 +59,7 @@ from bridge.stages.balances import false_balances
 from bridge.stages.headers import Period, find_period
 from bridge.stages.post import ACTIVATED, CREDITED, EXECUTED, SKIPPED, TRANSFERRED, EventReader, batch_of
 from bridge.stages.remake import check_corrections, check_facts, check_ranges, check_records
-from bridge.stages.seal import verify_in
+from bridge.stages.seal import standing_faults, verify_in
 from bridge.stages.view import DIFFERENCES_MAX, Books, Span, View, bounded, posted
 
 DEADLINE_S = 86_400
@@ -423,10 +423,10 @@ class Reconcile:
             fault = (await verify_in(tx)).fault
             faults = [] if fault is None else [fault]
         else:
-            walks = await tx.seals.faults()
-            if walks is None:
+            standing = await standing_faults(tx)
+            if standing is None:
                 return []
-            faults = sorted(set(walks.values()))
+            faults = standing
         differences = (Difference(BreakKind.AMOUNT_MISMATCH, "seals", {"faults": faults}),) if faults else ()
         return [Check(Level.COMPLETENESS, "seals", at, differences=differences)]
 

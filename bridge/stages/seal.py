@@ -88,12 +88,27 @@ async def walk_on(database: Database, lease: Lease | None = None, *, limit: int 
     for walk in Walk:
         async with database.begin(lease) as tx:
             before = await tx.seals.walked(walk)
-            after, ended = await (_walk_books if walk is Walk.BOOKS else _walk_links)(tx, walk, before, limit)
+            after, ended = await _go_on(tx, walk, before, limit)
             await tx.seals.walk(walk, after, ended=ended)
         if after.fault is not None and before.fault is None:
             _log.error("the books are not as they were sealed", action="ledger.fault", walk=walk, fault=after.fault)
         said.append(f"{walk}: {after.fault or ('round ended' if ended else 'intact')}")
     return "; ".join(said)
+
+
+async def standing_faults(tx: Transaction) -> list[str] | None:
+    """What walks stand in front of, looked at again: since it was noted it may have been mended. None where no walk
+    was ever made."""
+    noted = await tx.seals.faults()
+    if noted is None:
+        return None
+    again = [await _go_on(tx, walk, await tx.seals.walked(walk), LINKS_PER_RUN) for walk in noted]
+    return sorted({walked.fault for walked, _ in again if walked.fault is not None})
+
+
+async def _go_on(tx: Transaction, walk: Walk, before: Walked, limit: int) -> tuple[Walked, bool]:
+    """How far `walk` comes with `limit` journals more, and whether a round ends there. Writes nothing."""
+    return await (_walk_books if walk is Walk.BOOKS else _walk_links)(tx, walk, before, limit)
 
 
 async def _walk_links(tx: Transaction, walk: Walk, before: Walked, limit: int) -> tuple[Walked, bool]:

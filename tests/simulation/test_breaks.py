@@ -16,11 +16,13 @@ from bridge.domain.errors import RefusedError
 from bridge.domain.ledger import OPENING, SUSPENSE_IN, SUSPENSE_OUT, UNALLOCATED, Journal, gas_code
 from bridge.domain.states import BreakState
 from bridge.domain.units import AssetId, BlockStamp, format_address
+from bridge.runtime.clock import SystemClock
 from bridge.simulation.anvil import FINALITY_DISTANCE
 from bridge.stages.ask import DISAGREE
 from bridge.stages.correct import approve, ask_adjustment
 from bridge.stages.divergence import Divergence
 from bridge.stages.reconcile import Reconcile
+from bridge.stages.seal import Seal
 from bridge.stages.view import Books
 from tests.cli.program import bridge
 from tests.simulation.meddling import CHAIN, World
@@ -146,12 +148,14 @@ async def test_breaks__every_kind__found_aged_explained_and_closed(world: World)
         await _coin(world, meddler),
         await _again(world, meddler),
         await _orphan(meddler),
+        await _sealed(meddler),
         await _altered(world, meddler),
         await _forgotten(meddler),
         await _fee(meddler),
         await _header(meddler),
     ]
     result = await meddler.reconcile()
+    assert "seals" in {item.subject for item in result.breaks}
     expected = set(BreakKind) - {BreakKind.TIMING, BreakKind.MISSING_ON_CHAIN}
     assert set(kinds(result)) == expected, [(item.kind, item.subject) for item in result.breaks]
     await meddler.take_up(result.breaks)
@@ -342,6 +346,12 @@ async def _orphan(meddler: Meddler) -> Cure:
     at = BlockStamp(CHAIN, (await meddler.booked()).number - 1, b"\x66" * 32)
     async with meddler.database.begin() as tx:
         await tx.ledger.post([Journal("token.other", "", f"log:{CHAIN}", f"{at.hash.hex()}:0", at, 0)])
+    return _nothing
+
+
+async def _sealed(meddler: Meddler) -> Cure:
+    """What is altered from now on is not sealed as it then stands: restored, it is as it was sealed."""
+    await Seal(database=meddler.database, clock=SystemClock()).step()
     return _nothing
 
 
