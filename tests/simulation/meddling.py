@@ -31,6 +31,12 @@ from tests.simulation.rollup import Rollup, as_rollup
 GENESIS = 1_800_000_000
 EPOCH_S = 40
 CHAIN = "anvil"
+QUIET = """\
+reconcile_interval_s = 86_400
+jobs.sweep_interval_s = 86_400
+jobs.seals_interval_s = 86_400
+"""
+"""Only the test reconciles: a run of the daemon would now and then come between what it does and what it looks at."""
 
 
 Twist = Callable[[str, Any, Any], Any]
@@ -163,6 +169,7 @@ async def open_world(tmp_path: Path, *, rollup: bool = False) -> AsyncIterator[W
             text = sandbox.config_path.read_text()
             assert f'["{sandbox.rpc_url}"]' in text
             sandbox.config_path.write_text(text.replace(f'["{sandbox.rpc_url}"]', json.dumps([node.url])))
+        sandbox.config_path.write_text(QUIET + sandbox.config_path.read_text())
         config = load_config(sandbox.config_path)
         database = await Database.open(config.database.resolve())
         try:

@@ -232,7 +232,7 @@ async def _hidden(world: World, meddler: Meddler) -> None:
         (BreakKind.UNEXPLAINED_BALANCE, hidden),
         (BreakKind.UNEXPECTED_IN, seen),
     }
-    rounds = [await meddler.reconcile(sweep=True) for _ in range(3)]  # wherever the daemon's own sweep stands
+    rounds = [await meddler.reconcile(sweep=True) for _ in range(3)]
     result = rounds[-1]
     assert set(kinds(result)) == {
         BreakKind.UNEXPLAINED_BALANCE, BreakKind.UNEXPECTED_IN, BreakKind.MISSING_IN_LEDGER
