@@ -35,6 +35,11 @@ PAUSED_BLOCKS = 10
 HONEST_DELAY_S = 0.02
 """Honest endpoints are slower, so the liar is the one that is asked first."""
 
+SENT = """
+    SELECT tx_id FROM attempts JOIN slots USING (slot_id) JOIN actions a USING (action_id)
+     WHERE a.kind = 'execute' AND a.state IN ('signed', 'broadcast')
+"""
+
 
 class Stumbling(Simulation):
     """A scene in which payments fail on chain: the vault is paused just before the block that they are in."""
@@ -50,15 +55,14 @@ class Stumbling(Simulation):
             await self._pause(0)
 
     async def _paying(self) -> bool:
+        """Whether a payment waits for the next block. What the database calls sent may be in a block already."""
         connection = await asyncpg.connect(self.sandbox.database_url)
         try:
-            return bool(
-                await connection.fetchval(
-                    "SELECT EXISTS (SELECT FROM actions WHERE kind = 'execute' AND state = 'broadcast')"
-                )
-            )
+            sent = await connection.fetch(SENT)
         finally:
             await connection.close()
+        asked = [await self.sandbox.anvil.call("eth_getTransactionByHash", "0x" + row["tx_id"].hex()) for row in sent]
+        return any(found is not None and found["blockNumber"] is None for found in asked)
 
     async def _pause(self, paused: int) -> None:
         vault = format_address(self.sandbox.deployment.stage.vault.address)
