@@ -36,7 +36,7 @@ class MintSection(Section):
 class SolanaSpendingSection(CeilingsSection):
     max_priority_fee: Amount = 1_000_000  # micro-lamports per compute unit
     batch_recipients: Annotated[int, Field(ge=1, le=64)] = 64  # of one transaction, as far as its bytes reach
-    create_accounts: bool = True  # pay the rent of token accounts that recipients do not have; else they wait, held
+    create_accounts: bool = True  # pay the rent of token accounts that recipients never had; else they wait, held
 
 
 class SolanaSection(Section):

@@ -75,10 +75,11 @@ async def one() -> AsyncIterator[SvmScene]:
 
 
 async def plan(
-    scene: SvmScene, payouts: Sequence[Payout] | None = None, room: int = 20
+    scene: SvmScene, payouts: Sequence[Payout] | None = None, room: int = 20, window: int = 0
 ) -> tuple[Distribution, list[Action]]:
     found = tuple(scene.payouts if payouts is None else payouts)
-    order = Order(b"\2" * 32, CHAIN, "fees", scene.asset, 0, 1, sum(one.amount for one in found), found)
+    total = sum(one.amount for one in found)
+    order = Order(b"\2" * 32, CHAIN, "fees", scene.asset, window, window + 1, total, found)
     distribution, calls = scene.payer.plan(order, await scene.payer.pack(order, room))
     return distribution, [action_of(distribution, call) for call in calls]
 
@@ -141,9 +142,11 @@ class Sender:
         return inclusion, self.payer.settlement(self.action, logs)
 
 
-async def proposed(scene: SvmScene, payouts: Sequence[Payout] | None = None, room: int = 20) -> list[Action]:
+async def proposed(
+    scene: SvmScene, payouts: Sequence[Payout] | None = None, room: int = 20, window: int = 0
+) -> list[Action]:
     """The batches of a distribution whose proposal is final."""
-    _, (propose, *batches) = await plan(scene, payouts, room)
+    _, (propose, *batches) = await plan(scene, payouts, room, window)
     inclusion, _ = await Sender.of(scene, propose).land()
     assert inclusion.succeeded
     return batches
@@ -534,6 +537,37 @@ async def test_creation__owner_that_cannot_have_one_made__left_out():
         [left] = [left for left in settlement.left_out if left.recipient == odd[0]]
         _, alone = await Sender.of(scene, single_of(batch, left)).land()
         assert alone.executed, "a program may be paid where it has an account"
+
+
+async def test_creation__account_that_we_paid_into_was_closed__not_made_a_second_time():
+    async with svm_scene(create_accounts=True) as scene:
+        [first] = await proposed(scene, payouts_of("alice", "bob"))
+        inclusion, _ = await Sender.of(scene, first).land()
+        assert inclusion.deposits == RENT_MARKER + 2 * RENT_HOLDING
+        alice, dora = address_of("alice"), address_of("dora")
+        for payout in payouts_of("alice", "dora"):
+            scene.endow(scene.coin.account_of(payout.recipient), 0)
+        # Whoever names dora's account beside a memo of ours does not keep her from being paid for the first time.
+        named = TransferParams(
+            from_pubkey=key_of("stranger").pubkey(),
+            to_pubkey=Pubkey(scene.coin.account_of(dora)),
+            lamports=RENT_EMPTY,
+        )
+        scene.stranger_sends(transfer(named), scene.memo(f"bridge:1:{first.distribution_id.hex()}:0"))
+        await scene.mine()
+        [second] = await proposed(scene, payouts_of("alice", "bob", "dora"), window=1)
+        inclusion, settlement = await Sender.of(scene, second).land()
+        [left] = settlement.left_out
+        assert left.recipient == alice
+        assert inclusion.deposits == RENT_MARKER + RENT_HOLDING - RENT_EMPTY
+        alone = Sender.of(scene, single_of(second, left))
+        refusal = await alone.refusal()
+        assert not refusal.temporary
+        assert " has closed the account that " in refusal.reason
+        scene.hold(alice)
+        scene.node.chain.advance_blocks(1)
+        _, settled = await alone.land()
+        assert settled.executed, "she has made one herself"
 
 
 async def test_creation__allowed_after_the_batch_was_packed__only_as_many_as_there_is_room_for():

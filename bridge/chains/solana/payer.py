@@ -23,6 +23,7 @@ from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import SOL, read_account, read_mint
 from bridge.chains.solana.blocks import OPTIONS as BLOCK_OPTIONS
+from bridge.chains.solana.closed import Closed
 from bridge.chains.solana.deeds import Deeds
 from bridge.chains.solana.fees import FeeCeilings, offer, read_market
 from bridge.chains.solana.logs import EXECUTED, PROPOSED, SKIPPED
@@ -112,8 +113,16 @@ class SolanaPayer:
         self._create_accounts = create_accounts
         self._ours = frozenset(ours)
         self._tables = Tables(rpc, lookup_tables)
-        self._screening = Screening(rpc, self._purse, ceilings, create_accounts=create_accounts, tables=self._tables)
-        self._deeds = Deeds(rpc, [signer.account, *former_operators])
+        operators = [signer.account, *former_operators]
+        self._screening = Screening(
+            rpc,
+            self._purse,
+            ceilings,
+            create_accounts=create_accounts,
+            tables=self._tables,
+            closed=Closed(rpc, operators),
+        )
+        self._deeds = Deeds(rpc, operators)
         self._coins: dict[Address, Coin] = {}
         self._heights: dict[BlockStamp, int] = {}
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import Account, Holding, Mint, read_accounts, read_holding, read_mint
+from bridge.chains.solana.closed import Closed
 from bridge.chains.solana.fees import FeeCeilings, fee_of, limit_for
 from bridge.chains.solana.markers import MARKER_BYTES, MARKER_OWNER, Deed, marker_of
 from bridge.chains.solana.messages import (
@@ -98,12 +99,14 @@ class Screening:
         *,
         create_accounts: bool,
         tables: Tables,
+        closed: Closed,
     ) -> None:
         self._rpc = rpc
         self._purse = purse
         self._ceilings = ceilings
         self._create_accounts = create_accounts
         self._tables = tables
+        self._closed = closed
         self._known_rents: dict[int, tuple[int, int]] = {}  # bytes → (slot when it was asked, lamports)
 
     async def plain(self, deed: Deed, at: int) -> Prepared | Refusal:
@@ -213,9 +216,14 @@ class Screening:
         pairs = list(zip(batch.payouts, holdings, strict=True))
         missing = [payout.recipient for payout, holding in pairs if holding is None and not coin.is_native]
         wallets: Mapping[Address, Account | None] = {}
+        paid: Mapping[Address, bytes | None] = {}
         if missing and self._create_accounts:
-            found = await read_accounts(self._rpc, missing, {**config, **_NO_DATA})
+            found, before = await asyncio.gather(
+                read_accounts(self._rpc, missing, {**config, **_NO_DATA}),
+                asyncio.gather(*(self._closed.paid_into(coin.account_of(one)) for one in missing)),
+            )
             wallets = dict(zip(missing, found, strict=True))
+            paid = dict(zip(missing, before, strict=True))
         transfers, faults = [], {}
         for payout, holding in pairs:
             recipient = payout.recipient
@@ -224,7 +232,7 @@ class Screening:
             elif holding is not None:
                 fault = _holding_fault(recipient, coin, holding)
             else:
-                fault = self._creation_fault(recipient, wallets)
+                fault = self._creation_fault(recipient, wallets.get(recipient), paid.get(recipient))
             if fault is None:
                 creates = holding is None and not coin.is_native
                 transfers.append(Transfer(recipient, payout.amount, creates))
@@ -232,16 +240,17 @@ class Screening:
                 faults[recipient] = fault
         return transfers, faults
 
-    def _creation_fault(self, recipient: Address, wallets: Mapping[Address, Account | None]) -> str | None:
+    def _creation_fault(self, recipient: Address, wallet: Account | None, paid: bytes | None) -> str | None:
         if not self._create_accounts:
             return "has no account for the token, and none is made (create_accounts)"
         if not is_on_curve(recipient):
             return "has no account for the token, and belongs to a program: it must make one itself"
-        wallet = wallets.get(recipient)
         if wallet is not None and wallet.owner in TOKEN_PROGRAMS:
             return "is a token account or a mint, where the owner of a token account is due"
         if wallet is not None and (wallet.executable or wallet.owner != SYSTEM):
             return "has no account for the token, and belongs to a program: it must make one itself"
+        if paid is not None:
+            return f"has closed the account that {values.text(paid)} paid into: it must make one itself"
         return None
 
     # ── until it passes ──
