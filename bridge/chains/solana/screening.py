@@ -215,15 +215,7 @@ class Screening:
         holdings = look.holdings if coin.is_native else [None if _is_bare(one) else one for one in look.holdings]
         pairs = list(zip(batch.payouts, holdings, strict=True))
         missing = [payout.recipient for payout, holding in pairs if holding is None and not coin.is_native]
-        wallets: Mapping[Address, Account | None] = {}
-        paid: Mapping[Address, bytes | None] = {}
-        if missing and self._create_accounts:
-            found, before = await asyncio.gather(
-                read_accounts(self._rpc, missing, {**config, **_NO_DATA}),
-                asyncio.gather(*(self._closed.paid_into(coin.account_of(one)) for one in missing)),
-            )
-            wallets = dict(zip(missing, found, strict=True))
-            paid = dict(zip(missing, before, strict=True))
+        creation_faults = await self._creation_faults(coin, missing, config)
         transfers, faults = [], {}
         for payout, holding in pairs:
             recipient = payout.recipient
@@ -232,7 +224,7 @@ class Screening:
             elif holding is not None:
                 fault = _holding_fault(recipient, coin, holding)
             else:
-                fault = self._creation_fault(recipient, wallets.get(recipient), paid.get(recipient))
+                fault = creation_faults[recipient]
             if fault is None:
                 creates = holding is None and not coin.is_native
                 transfers.append(Transfer(recipient, payout.amount, creates))
@@ -240,18 +232,20 @@ class Screening:
                 faults[recipient] = fault
         return transfers, faults
 
-    def _creation_fault(self, recipient: Address, wallet: Account | None, paid: bytes | None) -> str | None:
-        if not self._create_accounts:
-            return "has no account for the token, and none is made (create_accounts)"
-        if not is_on_curve(recipient):
-            return "has no account for the token, and belongs to a program: it must make one itself"
-        if wallet is not None and wallet.owner in TOKEN_PROGRAMS:
-            return "is a token account or a mint, where the owner of a token account is due"
-        if wallet is not None and (wallet.executable or wallet.owner != SYSTEM):
-            return "has no account for the token, and belongs to a program: it must make one itself"
-        if paid is not None:
-            return f"has closed the account that {values.text(paid)} paid into: it must make one itself"
-        return None
+    async def _creation_faults(
+        self, coin: Coin, missing: Sequence[Address], config: Mapping[str, Any]
+    ) -> dict[Address, str | None]:
+        """Why no account is made for those who have none; None where one is."""
+        if not missing or not self._create_accounts:
+            return dict.fromkeys(missing, "has no account for the token, and none is made (create_accounts)")
+        wallets, paid = await asyncio.gather(
+            read_accounts(self._rpc, missing, {**config, **_NO_DATA}),
+            asyncio.gather(*(self._closed.paid_into(coin.account_of(recipient)) for recipient in missing)),
+        )
+        return {
+            recipient: _creation_fault(recipient, wallet, tx_id)
+            for recipient, wallet, tx_id in zip(missing, wallets, paid, strict=True)
+        }
 
     # ── until it passes ──
     async def _fit(self, trial: _Trial, config: Mapping[str, Any]) -> Prepared | Refusal:
@@ -361,6 +355,18 @@ def _native_fault(payout: Payout, account: Account | None, rents: Rents) -> str 
         return "is a program, which can take no SOL"
     if (0 if account is None else account.lamports) + payout.amount < rents.empty:
         return f"would hold less than the {rents.empty} lamports that an account needs; paid out, they would be lost"
+    return None
+
+
+def _creation_fault(recipient: Address, wallet: Account | None, paid: bytes | None) -> str | None:
+    if not is_on_curve(recipient):
+        return "has no account for the token, and belongs to a program: it must make one itself"
+    if wallet is not None and wallet.owner in TOKEN_PROGRAMS:
+        return "is a token account or a mint, where the owner of a token account is due"
+    if wallet is not None and (wallet.executable or wallet.owner != SYSTEM):
+        return "has no account for the token, and belongs to a program: it must make one itself"
+    if paid is not None:
+        return f"has closed the account that {values.text(paid)} paid into: it must make one itself"
     return None
 
 
