@@ -8,22 +8,19 @@ is enough: what it hides costs a deposit, and what it invents it cannot sign.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection
 
 from bridge.chains.solana import rpc as values
-from bridge.chains.solana.markers import read_deed
-from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
+from bridge.chains.solana.markers import MEMO_START, read_deed
+from bridge.chains.solana.rpc import SolanaRpc
+from bridge.chains.solana.signatures import newest_hits
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction
-from bridge.domain.errors import ChainDisagrees
 from bridge.domain.units import Address
 
-PAGE = 1000
-"""Signatures that one call gives at most, all that are looked at."""
-
+PAGES_MAX = 1
 READ_MAX = 600
-"""Anyone may name the account beside a memo like ours. To hide the one that counts behind so many, each for a fee of
-5,000 lamports or more, costs more than the deposit comes to."""
+"""Anyone may name the account, also beside a memo like ours. To hide the one that counts behind a page of others, or
+behind so many with such a memo, each for a fee of 5,000 lamports or more, costs more than the deposit comes to."""
 
 KNOWN_MAX = 100_000
 
@@ -41,11 +38,9 @@ class Closed:
 
         Raises ChainDisagrees, ChainUnavailable.
         """
-        config = {"limit": PAGE, **FINALIZED}
-        page = await self._rpc.call("getSignaturesForAddress", [values.text(account), config])
-        if not isinstance(page, list):
-            raise ChainDisagrees("an endpoint sent something else than a list of signatures")
-        for tx_id in list(_likely(page))[:READ_MAX]:
+        hits = await newest_hits(self._rpc.call, account, PAGES_MAX)
+        likely = [hit.signature for hit in hits if not hit.failed and MEMO_START in hit.memo]
+        for tx_id in likely[:READ_MAX]:
             if (account, tx_id) not in self._others and await self._is_ours(tx_id, account):
                 return tx_id
         return None
@@ -61,10 +56,3 @@ class Closed:
             self._others.clear()
         self._others.add((account, tx_id))
         return False
-
-
-def _likely(page: list[Any]) -> Iterator[bytes]:
-    """Those that succeeded and whose memo reads like ours."""
-    for entry in map(values.mapping, page):
-        if entry.get("err") is None and "bridge:1:" in str(entry.get("memo")):
-            yield values.signature(entry.get("signature"))

@@ -7,20 +7,21 @@ reads like ours are looked at first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bridge.chains.jsonrpc import Endpoint
 from bridge.chains.solana import rpc as values
 from bridge.chains.solana.accounts import read_account
-from bridge.chains.solana.markers import MARKER_OWNER, Deed, marker_of, read_deed
+from bridge.chains.solana.markers import MARKER_OWNER, MEMO_START, Deed, marker_of, read_deed
 from bridge.chains.solana.rpc import FINALIZED, SolanaRpc
+from bridge.chains.solana.signatures import newest_hits
 from bridge.chains.solana.transactions import OPTIONS, parse_transaction
 from bridge.domain.errors import ChainDisagrees
 from bridge.domain.units import Address, BlockStamp
 
-PAGE = 1000  # signatures that one call may ask for
 PAGES_MAX = 20
 OTHERS_MAX = 200
 """Transactions without a memo of ours that are looked at: nodes that index no memos name none."""
@@ -86,7 +87,10 @@ class Deeds:
 
     async def _creation(self, marker: Address, operator: Address) -> Done:
         async def ask(endpoint: Endpoint) -> Done:
-            likely, others = await self._signatures(endpoint, marker)
+            hits = await newest_hits(partial(self._rpc.call_on, endpoint), marker, PAGES_MAX)
+            named = [hit for hit in reversed(hits) if not hit.failed]  # the oldest one is likeliest to have made it
+            likely = [hit.signature for hit in named if MEMO_START in hit.memo]
+            others = [hit.signature for hit in named if MEMO_START not in hit.memo]
             for tx_id in [*likely, *others[:OTHERS_MAX]]:
                 answer = await self._rpc.call_on(endpoint, "getTransaction", [values.text(tx_id), OPTIONS])
                 if answer is None:
@@ -100,22 +104,3 @@ class Deeds:
             )
 
         return await self._rpc.agreed_by(ask, "getSignaturesForAddress")
-
-    async def _signatures(self, endpoint: Endpoint, marker: Address) -> tuple[list[bytes], list[bytes]]:
-        """Successful transactions that name the marker, oldest first: with a memo like ours, and all others."""
-        likely: list[bytes] = []
-        others: list[bytes] = []
-        before: Mapping[str, Any] = {}
-        for _ in range(PAGES_MAX):
-            config = {"limit": PAGE, **FINALIZED, **before}
-            page = await self._rpc.call_on(endpoint, "getSignaturesForAddress", [values.text(marker), config])
-            if not isinstance(page, list):
-                raise ChainDisagrees(f"{endpoint.name} sent something else than a list of signatures")
-            for entry in map(values.mapping, page):
-                if entry.get("err") is None:
-                    ours = "bridge:1:" in str(entry.get("memo"))
-                    (likely if ours else others).append(values.signature(entry.get("signature")))
-            if len(page) < PAGE:
-                break
-            before = {"before": page[-1]["signature"]}
-        return likely[::-1], others[::-1]

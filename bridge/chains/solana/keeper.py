@@ -35,6 +35,7 @@ from bridge.chains.solana.messages import TRANSACTION_BYTES_MAX, Coin, tx_id_of,
 from bridge.chains.solana.programs import MEMO, NATIVE
 from bridge.chains.solana.replies import read_answer
 from bridge.chains.solana.rpc import FINALIZED, RpcRefused, SolanaRpc
+from bridge.chains.solana.signatures import newest_hits
 from bridge.chains.solana.tables import META_BYTES, read_tables
 from bridge.chains.solana.witness import together
 from bridge.domain.errors import ChainUnavailable, RefusedError, RetryableError
@@ -46,7 +47,7 @@ ENTRIES_AT_ONCE = 24
 
 ROUNDS_MAX = 6  # of reading what is final and sending what is missing
 SENT_AT_ONCE = 8
-PAGE, PAGES_MAX = 1000, 20
+PAGES_MAX = 20
 COOLING_BLOCKS = 513
 """After the block that deactivated a table, until it can be closed."""
 
@@ -275,19 +276,9 @@ class Keeper:
 
     async def _made_by(self, authority: Address) -> list[Address]:
         """Oldest first. Anybody may write such a memo; whose a table is, it says itself."""
-        found: list[Address] = []
-        before: Mapping[str, Any] = {}
-        for _ in range(PAGES_MAX):
-            config = {"limit": PAGE, **FINALIZED, **before}
-            page = await self._rpc.call("getSignaturesForAddress", [values.text(authority), config])
-            for entry in map(values.mapping, page):
-                memo = _MADE.search(str(entry.get("memo")))
-                if entry.get("err") is None and memo is not None:
-                    found.append(values.address(memo[1]))
-            if len(page) < PAGE:
-                break
-            before = {"before": page[-1]["signature"]}
-        return list(dict.fromkeys(reversed(found)))
+        hits = await newest_hits(self._rpc.call, authority, PAGES_MAX)
+        memos = [_MADE.search(hit.memo) for hit in reversed(hits) if not hit.failed]
+        return list(dict.fromkeys(values.address(memo[1]) for memo in memos if memo is not None))
 
     async def _coin(self, mint: Address) -> Coin:
         if mint not in self._coins:

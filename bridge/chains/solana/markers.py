@@ -50,8 +50,11 @@ INDEX_MAX = 2**31 - 2
 ROOM_MAX = 999
 """Recipients of one batch, and of those the ones that are left out: more than any transaction holds."""
 
+MEMO_START = "bridge:1:"
+"""Of everything that we write."""
+
 _MEMO = re.compile(
-    r"bridge:1:(?P<id>[0-9a-f]{64}):"
+    MEMO_START + r"(?P<id>[0-9a-f]{64}):"
     r"(?:p:(?:(?P<content>[0-9a-f]{64})(?::k=(?P<room>[1-9][0-9]{0,2}))?|(?P<no_proposal>c))"
     r"|(?P<index>0|[1-9][0-9]{0,9})"
     r"(?:(?P<no_batch>:c)|:x=(?P<left_out>[1-9A-HJ-NP-Za-km-z,]+)|:x#(?P<elsewhere>[1-9][0-9]{0,2}))?)"
@@ -83,7 +86,7 @@ class Deed:
 
     @property
     def memo(self) -> str:
-        what = f"bridge:1:{self.distribution_id.hex()}:"
+        what = f"{MEMO_START}{self.distribution_id.hex()}:"
         if self.index is None:
             assert self.content_hash is not None
             room = "" if self.room is None else f":k={self.room}"

@@ -1,4 +1,6 @@
-"""The transactions that name an account, found newest first and handed on oldest first.
+"""The transactions that name an account: nodes tell them newest first, in pages.
+
+list_hits: of some slots, all of them, handed on oldest first
 
     after          complete_through      through            newest page
 ──────┼─────────────────┼───────────────────┼───────────────────►
@@ -30,6 +32,7 @@ class Hit:
     slot: int
     signature: bytes
     failed: bool
+    memo: str  # as the node tells it; empty where there is none, or where it keeps none
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,31 @@ async def list_hits(ask: Ask, account: Address, *, after: int, through: int, unt
     raise ChainUnavailable(f"more than {PAGES_MAX * PAGE} transactions of one account")
 
 
+async def newest_hits(ask: Ask, account: Address, pages_max: int) -> list[Hit]:
+    """Hits of all slots, newest first. Of more than fit so many pages the oldest are left out.
+
+    Raises as `ask` does, and ChainDisagrees.
+    """
+    found: list[Hit] = []
+    options: dict[str, Any] = {**FINALIZED, "limit": PAGE}
+    for _ in range(pages_max):
+        hits = _parse(await ask("getSignaturesForAddress", [rpc.text(account), options]))
+        found += hits
+        if len(hits) < PAGE:
+            break
+        options["before"] = rpc.text(hits[-1].signature)
+    return found
+
+
 def _parse(page: object) -> Sequence[Hit]:
     if not isinstance(page, list) or len(page) > PAGE:
         raise ChainDisagrees("the endpoint sent something that is no page of signatures")
     return [
-        Hit(rpc.number(entry.get("slot")), rpc.signature(entry.get("signature")), entry.get("err") is not None)
+        Hit(
+            slot=rpc.number(entry.get("slot")),
+            signature=rpc.signature(entry.get("signature")),
+            failed=entry.get("err") is not None,
+            memo=str(entry.get("memo") or ""),
+        )
         for entry in map(rpc.mapping, page)
     ]
