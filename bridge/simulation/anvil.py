@@ -116,6 +116,11 @@ class Anvil:
                 raise RefusedError(f"transaction {position} of the block, {transaction_hash}, did not succeed")
         return [receipts[transaction_hash] for transaction_hash in hashes]
 
+    async def holds(self, tx_id: bytes) -> bool:
+        """Whether the transaction is in the pool, to be mined."""
+        found = await self.call("eth_getTransactionByHash", hexed(tx_id))
+        return found is not None and found["blockHash"] is None
+
     async def head(self) -> int:
         """The number of the newest block."""
         return int(await self.call("eth_blockNumber"), 16)

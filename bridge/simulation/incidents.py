@@ -145,7 +145,7 @@ class Incidents:
         refuse = not self.refused or (self._twice and last and len(self.refused) == 1)
         if not refuse and self.failed is not None:
             return [], []
-        waiting = [row for row in await self._waiting() if await self._pooled(row["tx_id"])]
+        waiting = [row for row in await self._waiting() if await self._sandbox.anvil.holds(row["tx_id"])]
         tried: list[Incident] = []
         around: list[bytes] = []
         order: list[tuple[list[bytes], Any, list[bytes]]] = []
@@ -206,10 +206,6 @@ class Incidents:
     async def _waiting(self) -> list[Any]:
         async with self._database.snapshot() as transaction:
             return list(await transaction.connection.fetch(WAITING, CHAIN))
-
-    async def _pooled(self, tx_id: bytes) -> bool:
-        found = await self._sandbox.anvil.call("eth_getTransactionByHash", hexed(tx_id))
-        return found is not None and found["blockHash"] is None
 
     @property
     def _guardian(self) -> Wallet:

@@ -421,12 +421,11 @@ class Reconcile:
             return []
         if full:
             fault = (await verify_in(tx)).fault
-            faults = [] if fault is None else [fault]
+            faults: list[str] | None = [] if fault is None else [fault]
         else:
-            standing = await standing_faults(tx)
-            if standing is None:
-                return []
-            faults = standing
+            faults = await standing_faults(tx)
+        if faults is None:
+            return []
         differences = (Difference(BreakKind.AMOUNT_MISMATCH, "seals", {"faults": faults}),) if faults else ()
         return [Check(Level.COMPLETENESS, "seals", at, differences=differences)]
 

@@ -165,11 +165,11 @@ async def open_world(tmp_path: Path, *, rollup: bool = False) -> AsyncIterator[W
         node = Twisted(sandbox.rpc_url)
         await stack.enter_async_context(node.running())
         taken = await stack.enter_async_context(as_rollup(sandbox)) if rollup else None
+        text = QUIET + sandbox.config_path.read_text()
         if not rollup:
-            text = sandbox.config_path.read_text()
             assert f'["{sandbox.rpc_url}"]' in text
-            sandbox.config_path.write_text(text.replace(f'["{sandbox.rpc_url}"]', json.dumps([node.url])))
-        sandbox.config_path.write_text(QUIET + sandbox.config_path.read_text())
+            text = text.replace(f'["{sandbox.rpc_url}"]', json.dumps([node.url]))
+        sandbox.config_path.write_text(text)
         config = load_config(sandbox.config_path)
         database = await Database.open(config.database.resolve())
         try:
